@@ -1,0 +1,25 @@
+"""Raw files -> prepared sets (TFDS's array_record) -> examples as NumPy arrays.
+
+Importing this package is cheap; TFDS and whatever reads raw files are imported where they are used.
+TensorFlow never is.
+"""
+
+from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data.errors import DataError
+from jaxstruct.data.places import looking
+from jaxstruct.data.prepared import Prepared, prepare, where
+from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
+
+__all__ = [
+    "CATALOGUE",
+    "DataError",
+    "Examples",
+    "Prepared",
+    "Reader",
+    "Source",
+    "load",
+    "looking",
+    "open_reader",
+    "prepare",
+    "where",
+]

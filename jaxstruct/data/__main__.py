@@ -1,0 +1,118 @@
+"""python -m jaxstruct.data list | prepare NAME | describe NAME | draw NAME.
+
+What may be added: another verb on data sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, where
+from jaxstruct.data.prepared import known, unknown
+from jaxstruct.data.sheet import contact_sheet
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 for bad data, 2 for a wrong usage."""
+    options = _parser().parse_args(arguments)
+    if options.verb != "list" and options.name.split("/")[0].split(":")[0] not in known():
+        print(f"error: {unknown(options.name)}", file=sys.stderr)
+        return 2
+    try:
+        with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
+            print(_VERBS[options.verb](options))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxstruct.data", description="Data sets: list, prepare, describe, draw."
+    )
+    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere.add_argument(
+        "--data-dir", type=Path, help="look for the raw files of NAME in this folder's NAME first"
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", parents=[everywhere], help="what is known, found and prepared")
+    for verb, text in (
+        ("prepare", "download the raw files if need be, and prepare the set"),
+        ("describe", "what the set is, where its files are looked for, its arrays"),
+        ("draw", "a contact sheet as a PNG"),
+    ):
+        adding = verbs.add_parser(verb, parents=[everywhere], help=text)
+        adding.add_argument("name", metavar="NAME")
+    adding.add_argument("--out", type=Path, help="the PNG to write (NAME.png)")
+    adding.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
+    adding.add_argument("--count", type=int, default=64, help="evenly spaced examples (64)")
+    adding.add_argument(
+        "--imitations", action="store_true", help="draw an imitation where there are no data"
+    )
+    return parser
+
+
+def _list(options: argparse.Namespace) -> str:
+    rows = [("name", "splits", "prepared", "raw files", "origin")]
+    for row in where():
+        splits = ", ".join(f"{name} {size}" for name, size in (row["splits"] or {}).items())
+        raw = str(row["raw"] or ("not found" if row["looked"] else "none needed"))
+        rows.append(
+            (row["name"], splits or "-", str(row["path"] or "no"), raw, row["origin"] or "-")
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _prepare(options: argparse.Namespace) -> str:
+    if options.name not in CATALOGUE:
+        return f"{options.name}: already prepared with TFDS"
+    found = prepare(options.name)
+    return f"{found.name}: {_sizes(found.splits)} ({found.origin}) in {found.path}"
+
+
+def _describe(options: argparse.Namespace) -> str:
+    name = options.name
+    lines = [name]
+    if entry := CATALOGUE.get(name):
+        lines += [entry.description, entry.citation]
+        lines += [f"raw file: {file.name}, from {file.urls[0]}" for file in entry.files]
+    for row in where():
+        if row["name"] == name:
+            lines += [f"looked in: {folder}" for folder in row["looked"]]
+            lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
+            state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}"
+            lines.append(f"prepared: {state if row['path'] else 'no'}")
+    return "\n".join(filter(None, lines))
+
+
+def _sizes(splits: dict[str, int] | None) -> str:
+    return ", ".join(f"{size} {name}" for name, size in (splits or {}).items())
+
+
+def _draw(options: argparse.Namespace) -> str:
+    examples = load(options.name, options.split)
+    count = min(options.count, examples.size)
+    chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
+    out = options.out or Path(f"{options.name.replace('/', '-')}.png")
+    try:
+        contact_sheet(examples.take(chosen)).save(out, "PNG")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror})") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{options.name}: cannot be drawn: {error}") from None
+    origin = examples.source.origin if examples.source else "-"
+    return f"{out}: {count} of {examples.size} examples of {options.split} ({origin})"
+
+
+_VERBS = {"list": _list, "prepare": _prepare, "describe": _describe, "draw": _draw}
+
+if __name__ == "__main__":
+    sys.exit(main())

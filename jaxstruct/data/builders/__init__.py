@@ -1,0 +1,20 @@
+"""One TFDS builder a file: raw files in their official layout -> encoded images and labels.
+
+What may be added: a builder. Images are handed over as encoded bytes or as a path, because TFDS
+needs TensorFlow to encode an array; `disable_shuffling` keeps the official order on disk.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+
+def png(image: np.ndarray) -> bytes:
+    """Encode a uint8 image, [H,W] grey or [H,W,3], as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)  # small images: speed over size
+    return buffer.getvalue()

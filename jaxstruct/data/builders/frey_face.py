@@ -1,0 +1,67 @@
+"""Frey Face from frey_rawface.mat, whose `ff` [560,N] has one 28 x 20 face a column."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxstruct.data.builders import png
+from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data.errors import DataError, read_raw
+
+_EXPECTED = "a MATLAB file with `ff`, uint8 [560,N], a 28 x 20 face a column"
+
+
+def read(folder: Path) -> np.ndarray:
+    """Read and check the file: faces uint8 [N,28,20] in time order.
+
+    Raises DataError that names the file and what was expected in it.
+    """
+    import scipy.io
+
+    path = folder / "frey_rawface.mat"
+    content = read_raw(path, _EXPECTED)
+    try:
+        columns = scipy.io.loadmat(io.BytesIO(content)).get("ff")
+    except Exception as error:  # scipy raises whatever the bytes happen to lead to
+        reason = str(error).split("\n")[0]
+        raise DataError(
+            f"{path}: cannot be read as MATLAB ({reason}); expected {_EXPECTED}; get the file again"
+        ) from None
+    if columns is None:
+        raise DataError(f"{path}: no `ff` in it; expected {_EXPECTED}")
+    if columns.dtype != np.uint8 or columns.ndim != 2 or len(columns) != 560 or not columns.size:
+        raise DataError(
+            f"{path}: `ff` is {columns.dtype} {list(columns.shape)}; expected {_EXPECTED}"
+        )
+    return np.ascontiguousarray(columns.T).reshape(-1, 28, 20)
+
+
+class FreyFace(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS builder of Frey Face; `manual_dir` holds frey_rawface.mat."""
+
+    VERSION = tfds.core.Version(CATALOGUE["frey_face"].version)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "frey_rawface.mat"
+
+    def _info(self) -> Any:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=CATALOGUE["frey_face"].description,
+            citation=CATALOGUE["frey_face"].citation,
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(28, 20, 1)), "frame": np.int32}
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        return {"train": self._generate_examples(read(Path(dl_manager.manual_dir)))}
+
+    def _generate_examples(self, faces: np.ndarray) -> Iterator[Any]:
+        for frame, face in enumerate(faces):
+            yield frame, {"image": png(face), "frame": frame}

@@ -1,0 +1,42 @@
+"""The one error of this package, and reading a raw file so that whatever is wrong becomes it.
+
+What may be added: other ways in which a file as such can be bad (archives). What a file must
+contain is said where its format is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+
+class DataError(Exception):
+    """Data that are missing or bad: one line with the path, what was expected, and the remedy."""
+
+
+def read_raw(path: Path, expected: str) -> bytes:
+    """Read a raw file, unpacked if its name ends in .gz.
+
+    Raises DataError that names `path` and what was `expected` there if it is missing, a folder,
+    without read permission, empty, or no whole gzip file.
+    """
+    try:
+        content = path.read_bytes()
+        if content and path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        problem = "missing"
+    except IsADirectoryError:
+        problem = "is a folder"
+    except gzip.BadGzipFile:
+        problem = "not a gzip file (if it is unpacked already, take .gz off its name)"
+    except (EOFError, zlib.error) as error:
+        problem = f"cut short or corrupt, get it again ({error})"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    else:
+        if content:
+            return content
+        problem = "empty, get it again"
+    raise DataError(f"{path}: {problem}; expected {expected}")

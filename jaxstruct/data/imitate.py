@@ -1,0 +1,77 @@
+"""Imitations: small files in a set's official layout, made of real images an installed package has.
+
+They let every builder, command and test run on a machine without data; a number that was measured
+on them says nothing about the real set.
+
+What may be added: the imitation of another set. Each is a function of the folder to write into,
+draws nothing at random, and gives the same values every time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxstruct.data import idx
+
+REVISION = "r1"
+"""Names the folder of imitations; raise it when an imitation changes, so that old ones are left."""
+
+TRAIN_DIGITS = 1437
+"""How many of scikit-learn's 1,797 digits, in their order, are the train split."""
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits, no imitation: uint8 [1797,8,8], 0..16 scaled to 0..255, and labels."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.uint8)
+
+
+def mnist(folder: Path) -> None:
+    """Write MNIST's four IDX files: scikit-learn's digits, 20 x 20 in the middle of 28 x 28.
+
+    1,437 to train and 360 to test. Real MNIST has its digits in such a box too.
+    """
+    small, labels = digits()
+    images = np.zeros((len(small), 28, 28), np.uint8)
+    images[:, 4:24, 4:24] = _resize(small, 20, 20)
+    for stem, part in (("train", slice(TRAIN_DIGITS)), ("t10k", slice(TRAIN_DIGITS, None))):
+        idx.write(folder / f"{stem}-images-idx3-ubyte.gz", images[part])
+        idx.write(folder / f"{stem}-labels-idx1-ubyte.gz", labels[part])
+
+
+def frey_face(folder: Path) -> None:
+    """Write frey_rawface.mat: 400 frames of scikit-image's portrait of Eileen Collins (NASA).
+
+    A window wanders over the face and the light changes, slowly, as in a video.
+    """
+    import scipy.io
+    from skimage import data
+
+    portrait = np.asarray(data.astronaut()[:300, 100:350], np.float64) @ [0.299, 0.587, 0.114]
+    time = np.arange(400) / 20
+    tops = np.round(12 + 10 * np.sin(time)).astype(int)
+    lefts = np.round(50 + 14 * np.sin(0.6 * time + 1)).astype(int)
+    light = 0.85 + 0.15 * np.sin(0.3 * time)
+    windows = [
+        portrait[top : top + 196, left : left + 140] * brightness
+        for top, left, brightness in zip(tops, lefts, light, strict=True)
+    ]
+    faces = _resize(np.clip(windows, 0, 255).astype(np.uint8), 28, 20)
+    columns = faces.reshape(len(faces), 560).T
+    scipy.io.savemat(folder / "frey_rawface.mat", {"ff": columns}, do_compression=True)
+
+
+def _resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize grey uint8 [N,H,W] to [N,height,width]."""
+    from PIL import Image
+
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+            for image in images
+        ]
+    )

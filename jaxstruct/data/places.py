@@ -1,0 +1,88 @@
+"""Where data are looked for and kept: raw files, prepared sets, imitations, a user's own sets.
+
+What may be added: another place. What stands in a place is not read here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+IMITATION_MARK = "IMITATION.txt"
+"""The file in a raw folder that says that its contents are no real data."""
+
+
+@dataclass(frozen=True)
+class _Looking:
+    data_dir: Path | None = None
+    imitations: bool = False
+    announced: set[str] = field(default_factory=set)
+
+
+_looking: ContextVar[_Looking | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def looking(data_dir: str | Path | None = None, imitations: bool = False) -> Iterator[None]:
+    """For the code inside: `data_dir`/NAME is the first raw folder, imitations may stand in or not.
+
+    Replaces what an outer `looking` says. Threads started inside do not see it; a Reader that was
+    opened inside keeps what it found.
+    """
+    token = _looking.set(_Looking(None if data_dir is None else _path(data_dir), imitations))
+    try:
+        yield
+    finally:
+        _looking.reset(token)
+
+
+def imitations_allowed() -> bool:
+    """Whether an imitation may stand in for raw files that are missing."""
+    return (_looking.get() or _Looking()).imitations
+
+
+def first_announcement(name: str) -> bool:
+    """True the first time it is asked about `name` inside one `looking`."""
+    announced = (_looking.get() or _Looking()).announced
+    first = name not in announced
+    announced.add(name)
+    return first
+
+
+def prepared_root() -> Path:
+    """The folder of prepared sets: $JAXSTRUCT_PREPARED, or jaxstruct in the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return _path(os.environ.get("JAXSTRUCT_PREPARED") or Path(cache) / "jaxstruct")
+
+
+def imitations_root() -> Path:
+    """The folder below which everything that was made from imitations stands."""
+    return prepared_root() / "imitations"
+
+
+def raw_folders(name: str) -> list[Path]:
+    """The folders that may hold the raw files of `name`, the first to look in first.
+
+    `data_dir` of the `looking` around, $JAXSTRUCT_DATA, and the folder of downloads.
+    """
+    roots = [(_looking.get() or _Looking()).data_dir, os.environ.get("JAXSTRUCT_DATA")]
+    return [_path(root) / name for root in (*roots, prepared_root() / "downloads") if root]
+
+
+def user_root() -> Path:
+    """The folder where TFDS keeps the sets that a user prepared with it."""
+    return _path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def user_sets() -> list[str]:
+    """The names of the sets in `user_root`, of any file format."""
+    root = user_root()
+    return sorted({info.relative_to(root).parts[0] for info in root.glob("*/**/dataset_info.json")})
+
+
+def _path(given: str | Path) -> Path:
+    return Path(given).expanduser().absolute()

@@ -1,0 +1,294 @@
+"""From a name to a prepared set in array_record: found, or made of raw files on the machine.
+
+What may be added: another kind of place a prepared set can come from. Reading it is sources.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxstruct.data import imitate, places
+from jaxstruct.data.catalogue import CATALOGUE, Entry, File
+from jaxstruct.data.download import fetch
+from jaxstruct.data.errors import DataError
+
+_RECORD = "jaxstruct.json"  # beside TFDS's files: where the set comes from
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared set: its name, its folder in TFDS's layout, its origin, its splits' sizes."""
+
+    name: str
+    path: Path
+    origin: str
+    version: str
+    splits: dict[str, int]
+
+
+def prepare(name: str, *, download: bool = True) -> Prepared:
+    """Prepare a set of the catalogue from its raw files, downloading those if none are found.
+
+    Nothing is done where it already is prepared from these files. Raises DataError for an unknown
+    name, missing or bad raw files, a failed download.
+    """
+    entry = CATALOGUE.get(name)
+    if entry is None:
+        raise DataError(unknown(name))
+    raw = find_raw(name)
+    if found := _ours(name, raw):
+        return found
+    if entry.files and (raw is None or absent(name, raw)):
+        if not download and raw is None:
+            raise DataError(missing(name))
+        if download:
+            raw = raw or places.raw_folders(name)[0]
+            fetch(absent(name, raw), raw)
+    return _prepare(name, entry, raw)
+
+
+def locate(name: str) -> Prepared:
+    """Find the prepared set of a name, or prepare it without any download.
+
+    Ours, or what raw files give; then a set that the user prepared with TFDS; then, where
+    `looking` allows it, an imitation. Raises DataError if there is none.
+    """
+    entry = CATALOGUE.get(name)
+    raw = find_raw(name) if entry else None
+    if entry and (found := _ours(name, raw)):
+        return found
+    if entry and (raw or not entry.files):
+        if raw:
+            _say(f"{name}: preparing from {raw} (once)")
+        return _prepare(name, entry, raw)
+    if found := _of_user(name):
+        return found
+    if entry and entry.imitate and places.imitations_allowed():
+        if places.first_announcement(name):
+            _say(f"{name}: no raw files found, an IMITATION stands in (see jaxstruct.data.imitate)")
+        return _imitation(name, entry, entry.imitate)
+    raise DataError(missing(name) if entry else unknown(name))
+
+
+def find_raw(name: str) -> Path | None:
+    """The first of the raw folders that holds any of the set's files, imitations left aside."""
+    for folder in places.raw_folders(name):
+        if (folder / places.IMITATION_MARK).exists():
+            continue
+        if any(file.find(folder) for file in CATALOGUE[name].files):
+            return folder
+    return None
+
+
+def absent(name: str, folder: Path) -> list[File]:
+    """The raw files of a set that `folder` lacks."""
+    return [file for file in CATALOGUE[name].files if not file.find(folder)]
+
+
+def missing(name: str) -> str:
+    """What to say where a set of the catalogue is not on this machine."""
+    looked = ", ".join(map(str, places.raw_folders(name)))
+    files = ", ".join(file.name for file in CATALOGUE[name].files)
+    return (
+        f"{name}: not found; looked for {files} in {looked}, and for a set prepared with TFDS in "
+        f"{places.user_root()}; get it with: python -m jaxstruct.data prepare {name} (or put the "
+        f"files into the folder {name} of --data-dir or of $JAXSTRUCT_DATA)"
+    )
+
+
+def unknown(name: str) -> str:
+    """What to say about a name that is neither in the catalogue nor among the user's sets."""
+    names = known()
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)})"
+
+
+def known() -> list[str]:
+    """Every name that can be asked for: the catalogue's, then those of the user's own sets."""
+    return [*CATALOGUE, *(name for name in places.user_sets() if name not in CATALOGUE)]
+
+
+def where() -> list[dict[str, Any]]:
+    """Report what is known of every set without preparing any.
+
+    A dict for each: `name`; `raw`, the folder with raw files or None; `looked`, the folders that
+    were looked into; and, each None while nothing is prepared, `path`, `splits` ({split: number of
+    examples}) and `origin`.
+    """
+    rows = []
+    for name in known():
+        ours = name in CATALOGUE
+        raw = find_raw(name) if ours else None
+        found = _ours(name, raw) if ours else None
+        with contextlib.suppress(DataError):  # a user's set in another format is not ours to judge
+            found = found or _of_user(name)
+        if ours and not found and not raw:
+            found = _read(name, _target(_imitations(), name))
+        rows.append(
+            {
+                "name": name,
+                "raw": raw,
+                "looked": places.raw_folders(name) if ours and CATALOGUE[name].files else [],
+                "path": found and found.path,
+                "splits": found and found.splits,
+                "origin": found and found.origin,
+            }
+        )
+    return rows
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _target(root: Path, name: str) -> Path:
+    return root / name / CATALOGUE[name].version
+
+
+def _ours(name: str, raw: Path | None) -> Prepared | None:
+    """Our prepared set, unless `raw` holds all files and they are not those it was made of."""
+    path = _target(places.prepared_root(), name)
+    found = _read(name, path)
+    if found and raw and not absent(name, raw):
+        made_of = json.loads((path / _RECORD).read_text())["raw"]
+        return found if made_of == _fingerprint(name, raw) else None
+    return found
+
+
+def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
+    paths = [path for file in CATALOGUE[name].files if (path := file.find(raw))]
+    stats = {path.name: path.stat() for path in paths}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def _read(name: str, path: Path) -> Prepared | None:
+    try:
+        origin = json.loads((path / _RECORD).read_text())["origin"]
+        return _described(name, path, origin)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a prepared set ({error}); remove the folder") from None
+
+
+def _described(name: str, path: Path, origin: str) -> Prepared:
+    info = json.loads((path / "dataset_info.json").read_text())
+    splits = {
+        split["name"]: sum(int(length) for length in split["shardLengths"])
+        for split in info["splits"]
+    }
+    return Prepared(name, path, origin, info["version"], splits)
+
+
+def _of_user(name: str) -> Prepared | None:
+    root = places.user_root()
+    if not (root / name.split("/")[0].split(":")[0]).is_dir():
+        return None
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError:
+        return None
+    path = Path(builder.data_path)
+    kind = builder.info.file_format
+    if kind is None or kind.value != "array_record":
+        raise DataError(
+            f"{path}: prepared as {kind and kind.value}; expected array_record; prepare it again "
+            'with file_format="array_record"'
+        )
+    return _described(name, path, "user")
+
+
+def _imitations() -> Path:
+    return places.imitations_root() / imitate.REVISION
+
+
+def _imitation(name: str, entry: Entry, write: Callable[[Path], None]) -> Prepared:
+    root = _imitations()
+    if found := _read(name, _target(root, name)):
+        return found
+    with workshop(root) as folder:
+        raw = folder / name
+        raw.mkdir()
+        write(raw)
+        (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
+        prepared = _build(name, entry, raw, root, "imitation")
+        if not (root / "raw" / name).exists():
+            _install(raw, root / "raw" / name)
+    return prepared
+
+
+def _prepare(name: str, entry: Entry, raw: Path | None) -> Prepared:
+    if raw and (lacking := absent(name, raw)):
+        raise DataError(
+            f"{raw / lacking[0].name}: missing; expected it beside the other files of {name}; "
+            f"get it with: python -m jaxstruct.data prepare {name}"
+        )
+    return _build(name, entry, raw, places.prepared_root(), "official" if raw else "package")
+
+
+def _build(name: str, entry: Entry, raw: Path | None, root: Path, origin: str) -> Prepared:
+    import tensorflow_datasets as tfds
+
+    # An imitation's files are made anew each time, so their dates say nothing.
+    real = raw if origin == "official" else None
+    record = {"origin": origin, "raw": _fingerprint(name, real) if real else None}
+    with workshop(root) as folder, _quiet(tfds):
+        builder = entry.builder()(data_dir=folder, file_format="array_record")
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
+        )
+        made = Path(builder.data_path)
+        (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        target = _target(root, name)
+        _install(made, target)
+        return _described(name, target, origin)
+
+
+@contextlib.contextmanager
+def workshop(root: Path) -> Iterator[Path]:
+    """A new folder on the file system of `root`: what is made there is renamed when it is whole."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".preparing-", dir=root)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot be written ({error.strerror}); expected a folder for prepared sets; "
+            "set JAXSTRUCT_PREPARED to another one"
+        ) from None
+    with folder as path:
+        yield Path(path)
+
+
+@contextlib.contextmanager
+def _quiet(tfds: Any) -> Iterator[None]:
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _install(made: Path, target: Path) -> None:
+    """Rename a whole folder into place, unless another process has put the same there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(100):
+        try:
+            os.rename(made, target)  # fails where a folder that is not empty stands
+            return
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                if (target / _RECORD).read_bytes() == (made / _RECORD).read_bytes():
+                    return
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(target, made.parent / f"replaced-{attempt}")
+    raise DataError(f"{target}: cannot be replaced; expected a folder that can be written")

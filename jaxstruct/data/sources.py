@@ -1,0 +1,231 @@
+"""Prepared sets as arrays in memory (`load`) and as random access to records (`open_reader`).
+
+What may be added: another way of reading. Order and augmentation belong to the batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstruct.data import places
+from jaxstruct.data.errors import DataError
+from jaxstruct.data.prepared import Prepared, locate, workshop
+
+_AT_ONCE = 4096  # records decoded between two copies into the stacked array
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where examples come from.
+
+    `origin` is "official" (raw files of the official layout), "package" (real data an installed
+    package carries), "imitation", or "user" (prepared by the user with TFDS); `size` counts the
+    examples of `split`.
+    """
+
+    name: str
+    version: str
+    split: str
+    origin: str
+    size: int
+
+
+class Examples(Mapping[str, np.ndarray]):
+    """A set that fits memory: a mapping from key to an array [N,...], read-only where it is loaded.
+
+    `image` is uint8 [N,H,W,C], `label` int32 [N]. Raises ValueError if lengths differ.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], source: Source | None = None):
+        self._arrays = dict(arrays)
+        self.source = source
+        sizes = {key: len(array) for key, array in self._arrays.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"arrays of lengths {sizes}; expected at least one, all equally long")
+        self.size = next(iter(sizes.values()))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._arrays[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{key}: {value.dtype} {value.shape}" for key, value in self.items())
+        return f"Examples({arrays}; {self.source})"
+
+    def take(self, indices: Any) -> Examples:
+        """The examples at `indices` (integers [M], a slice or a mask [N]), source kept."""
+        return Examples({key: array[indices] for key, array in self.items()}, self.source)
+
+    def only(self, *keys: str) -> Examples:
+        """The same examples with these keys alone; raises KeyError if there is no such key."""
+        return Examples({key: self[key] for key in keys}, self.source)
+
+
+class Reader:
+    """Random access to a prepared split: `reader(indices [M]) -> {key: array [M,...] or list}`.
+
+    A key whose values differ in shape, or are no arrays, comes as a list of M. Pickles, and may be
+    called by several threads at once.
+    """
+
+    def __init__(self, records: Any, source: Source):
+        self._records = records
+        self.source = source
+        self.size = source.size
+        self.keys = tuple(records.dataset_info.features)
+
+    def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
+        """Read and decode the examples at `indices`, integers [M] from 0 to size - 1.
+
+        Raises TypeError for anything but integers [M], IndexError for one out of range.
+        """
+        wanted = np.asarray(indices)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise TypeError(f"indices: {wanted.dtype} {wanted.shape}; expected integers [M]")
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.size:
+            raise IndexError(
+                f"indices: {wanted.min()} to {wanted.max()}; expected 0 to {self.size - 1}"
+            )
+        return _columns(self._records, wanted.tolist())
+
+
+def open_reader(name: str, split: str) -> Reader:
+    """Open a split (TFDS's slice syntax) of a prepared set, for sets too large for memory.
+
+    Looks, prepares and raises as `load` does.
+    """
+    prepared = locate(name)
+    source = _source(prepared, split, _slices(prepared, split))
+    return Reader(_builder(prepared).as_data_source(split=split), source)
+
+
+def load(name: str, split: str) -> Examples:
+    """Load a split of a set into memory; `split` is in TFDS's slice syntax: "train[:50%]+test".
+
+    Looks for a set we prepared (prepared again if raw files on the machine are others), raw files,
+    a set the user prepared with TFDS, and, where `looking` allows, an imitation. Decoded arrays
+    are kept beside the prepared sets and mapped into memory. Raises DataError if nothing is
+    found, the files are bad, there is no such split, or examples differ in shape.
+    """
+    prepared = locate(name)
+    slices = _slices(prepared, split)
+    pieces = [
+        {key: array[start:stop] for key, array in _decoded(prepared, part).items()}
+        for part, start, stop in slices
+    ]
+    arrays = pieces[0]
+    if len(pieces) > 1:
+        arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in arrays}
+    return Examples(arrays, _source(prepared, split, slices))
+
+
+def _source(prepared: Prepared, split: str, slices: list[tuple[str, int, int]]) -> Source:
+    size = sum(stop - start for _, start, stop in slices)
+    return Source(prepared.name, prepared.version, split, prepared.origin, size)
+
+
+def _builder(prepared: Prepared) -> Any:
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(prepared.path)
+
+
+def _slices(prepared: Prepared, split: str) -> list[tuple[str, int, int]]:
+    """The pieces (split, start, stop) that a split in TFDS's syntax names."""
+    sizes = prepared.splits
+    if split in sizes:  # the usual case needs no import of TFDS
+        return [(split, 0, sizes[split])]
+    import tensorflow_datasets as tfds
+
+    try:
+        read = tfds.core.ReadInstruction.from_spec(split)
+        pieces = read.to_absolute(_builder(prepared).info.splits)
+    except (ValueError, KeyError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{prepared.name}: no split {split!r} ({reason}); expected one of {', '.join(sizes)}, "
+            "or slices of them such as train[:50%]"
+        ) from None
+    return [
+        (name, piece.from_ or 0, sizes[name] if piece.to is None else piece.to)
+        for piece in pieces
+        for name in [piece.splitname]
+    ]
+
+
+def _columns(records: Any, indices: list[int]) -> dict[str, np.ndarray | list]:
+    """Read records into {key: stacked values}, or lists of values that do not stack."""
+    rows = records.__getitems__(indices)
+    features = records.dataset_info.features
+    return {key: _stack(key, [row[key] for row in rows], features[key]) for key in features}
+
+
+def _stack(key: str, values: list, feature: Any) -> np.ndarray | list:
+    nested = any(isinstance(value, dict | list) for value in values)
+    if nested or len({np.shape(value) for value in values}) != 1:
+        return values
+    stacked = np.stack(values)
+    if stacked.ndim > 1 or stacked.dtype.kind not in "iufb":
+        return stacked
+    # TFDS hands numbers over as Python's, whatever the feature's type; a label is int64 to it.
+    return stacked.astype(np.int32 if key == "label" else feature.np_dtype, copy=False)
+
+
+def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
+    """All examples of a split, from the cache of decoded arrays, which is filled if need be."""
+    stat = (prepared.path / "dataset_info.json").stat()
+    place = hashlib.sha256(str(prepared.path).encode()).hexdigest()[:12]
+    made = f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"  # another one when the set is prepared again
+    folder = places.prepared_root() / "decoded" / place / made / split
+    if not folder.is_dir():
+        _fill(prepared, split, folder)
+    return {
+        path.stem: np.load(path, mmap_mode="r").view(np.ndarray)
+        for path in sorted(folder.glob("*.npy"))
+    }
+
+
+def _fill(prepared: Prepared, split: str, folder: Path) -> None:
+    records = _builder(prepared).as_data_source(split=split)
+    arrays: dict[str, np.ndarray] = {}
+    for start in range(0, len(records), _AT_ONCE):
+        stop = min(start + _AT_ONCE, len(records))
+        for key, values in _columns(records, list(range(start, stop))).items():
+            whole = arrays.get(key)
+            if isinstance(values, list) or (
+                whole is not None and whole.shape[1:] != values.shape[1:]
+            ):
+                raise DataError(
+                    f"{prepared.path}: `{key}` differs in shape between examples or is no array; "
+                    "expected values that stack; read this set with open_reader"
+                )
+            if whole is None:
+                whole = np.empty((len(records), *values.shape[1:]), values.dtype)
+            longer = np.promote_types(whole.dtype, values.dtype)  # text may become longer
+            arrays[key] = whole.astype(longer, copy=False)
+            arrays[key][start:stop] = values
+    with workshop(places.prepared_root()) as temporary:
+        made = temporary / split
+        made.mkdir()
+        for key, array in arrays.items():
+            np.save(made / f"{key}.npy", array)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.parent.iterdir():
+            if old != folder.parent:
+                shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster: its arrays are the same
+            os.rename(made, folder)

@@ -1,0 +1,50 @@
+"""Every test here has empty places of its own: nothing of the machine's data is seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxstruct.data import idx
+
+REAL = os.environ.get("JAXSTRUCT_DATA")
+
+
+@pytest.fixture(autouse=True)
+def places_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+
+
+@pytest.fixture
+def write_mnist():
+    """A function of a folder and a seed that writes a small MNIST: 12 to train, 5 to test."""
+    return _write_mnist
+
+
+@pytest.fixture
+def data_dir(tmp_path) -> Path:
+    """A folder with a small MNIST (12 to train, 5 to test) in the official layout."""
+    _write_mnist(tmp_path / "raw" / "mnist")
+    return tmp_path / "raw"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real raw files."""
+    if not REAL:
+        pytest.skip("$JAXSTRUCT_DATA is not set: no real data")
+    return Path(REAL).absolute()
+
+
+def _write_mnist(folder: Path, seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for stem, size in (("train", 12), ("t10k", 5)):
+        images = rng.integers(0, 256, (size, 28, 28), np.uint8)
+        idx.write(folder / f"{stem}-images-idx3-ubyte.gz", images)
+        idx.write(folder / f"{stem}-labels-idx1-ubyte.gz", np.arange(size, dtype=np.uint8) % 10)

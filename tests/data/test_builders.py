@@ -1,0 +1,207 @@
+"""Raw files through the builders: what comes out, and every way a file can be bad."""
+
+import gzip
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import sklearn.datasets
+
+from jaxstruct import data
+from jaxstruct.data import DataError, idx
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+def test_mnist_comes_back_as_it_was_written(data_dir):
+    with data.looking(data_dir):
+        train, test = data.load("mnist", "train"), data.load("mnist", "test")
+    for examples, stem, size in ((train, "train", 12), (test, "t10k", 5)):
+        written = idx.read(data_dir / "mnist" / f"{stem}-images-idx3-ubyte.gz", 3, "")
+        assert examples["image"].shape == (size, 28, 28, 1)
+        assert examples["image"].dtype == np.uint8
+        np.testing.assert_array_equal(examples["image"][..., 0], written)
+        assert examples["label"].dtype == np.int32
+        assert examples["label"].tolist() == [i % 10 for i in range(size)]
+    assert train.source == data.Source("mnist", "1.0.0", "train", "official", 12)
+
+
+def test_mnist_unpacked(data_dir):
+    for path in list((data_dir / "mnist").iterdir()):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    with data.looking(data_dir):
+        assert data.load("mnist", "train").size == 12
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def corrupt(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(bytes(content))
+
+
+def replaced(content: bytes):
+    return lambda path: path.write_bytes(content)
+
+
+def values(array):
+    return lambda path: idx.write(path, np.asarray(array, np.uint8))
+
+
+def short(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1]))
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        (IMAGES, cut, "cut short or corrupt.*expected an IDX file.*28 x 28"),
+        (IMAGES, corrupt, "(cut short or corrupt|not a gzip).*expected an IDX file"),
+        (IMAGES, short, "9407 bytes of data; expected 9408 for 12 x 28 x 28"),
+        (
+            IMAGES,
+            replaced(gzip.compress(struct.pack(">2I", 2049, 0))),
+            "cut short, 8 bytes; expected",
+        ),
+        (IMAGES, values(np.zeros(40)), "magic number 0x00000801; expected 0x00000803"),
+        (IMAGES, values(np.zeros((12, 27, 28))), "images of 12 x 27 x 28; expected N x 28 x 28"),
+        (IMAGES, values(np.zeros((0, 28, 28))), "images of 0 x 28 x 28; expected N x 28 x 28"),
+        (LABELS, values(np.zeros((3, 28, 28))), "magic number 0x00000803; expected 0x00000801"),
+        (LABELS, values(range(9)), f"9 labels; expected 12, one for each image of {IMAGES}"),
+        (LABELS, values(range(12)), "label 10 of example 10; expected 0 to 9"),
+        (IMAGES, replaced(b""), "empty, get it again; expected an IDX file"),
+        (LABELS, replaced(gzip.compress(b"")), "empty, get it again; expected an IDX file"),
+        (IMAGES, folder, "is a folder; expected an IDX file"),
+        (LABELS, replaced(b"no gzip"), "not a gzip file .*; expected an IDX file"),
+        (LABELS, Path.unlink, "missing; expected it beside the other files.*prepare mnist"),
+    ],
+)
+def test_bad_mnist(data_dir, tmp_path, name, spoil, message):
+    path = data_dir / "mnist" / name
+    spoil(path)
+    with (
+        data.looking(data_dir, imitations=True),  # an imitation must not hide it
+        pytest.raises(DataError, match=message) as error,
+    ):
+        data.load("mnist", "test")
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "prepared" / "mnist").exists()
+    assert not list((tmp_path / "prepared").glob(".preparing*"))
+
+
+def test_a_file_without_read_permission(data_dir, monkeypatch):
+    bad = data_dir / "mnist" / LABELS
+    read_bytes = Path.read_bytes
+
+    def refuse(path):  # what anyone but root meets
+        if path == bad:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with data.looking(data_dir), pytest.raises(DataError) as error:
+        data.load("mnist", "train")
+    assert str(error.value).startswith(
+        f"{bad}: cannot be read (Permission denied); expected an IDX"
+    )
+
+
+def write_faces(folder: Path, **variables) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(folder / "frey_rawface.mat", variables)
+    return folder / "frey_rawface.mat"
+
+
+def test_frey_face_keeps_orientation_and_time(tmp_path):
+    columns = np.random.default_rng(0).integers(0, 256, (560, 25), np.uint8)
+    write_faces(tmp_path / "frey_face", ff=columns)
+    with data.looking(tmp_path):
+        faces = data.load("frey_face", "train")
+        last = data.load("frey_face", "train[20:]")
+    assert faces["image"].shape == (25, 28, 20, 1)
+    assert faces["frame"].tolist() == list(range(25))
+    assert faces["frame"].dtype == np.int32
+    assert faces["image"][7, 3, 11, 0] == columns[3 * 20 + 11, 7]  # rows of 20 pixels
+    assert last["frame"].tolist() == [20, 21, 22, 23, 24]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: write_faces(path.parent, gg=np.zeros(3)), "no `ff` in it"),
+        (lambda path: write_faces(path.parent, ff=np.zeros((560, 2))), r"`ff` is float64 \[560, 2"),
+        (
+            lambda path: write_faces(path.parent, ff=np.zeros((2, 560), np.uint8)),
+            r"`ff` is uint8 \[2, 560\]",
+        ),
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), "cannot be read as MATLAB"),
+        (lambda path: path.write_bytes(b"\0" * 500), "cannot be read as MATLAB"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (folder, "is a folder"),
+    ],
+)
+def test_bad_frey_face(tmp_path, spoil, message):
+    path = write_faces(tmp_path / "frey_face", ff=np.zeros((560, 2), np.uint8))
+    spoil(path)
+    expected = r".*expected a MATLAB file with `ff`, uint8 \[560,N\]"
+    with data.looking(tmp_path), pytest.raises(DataError, match=message + expected) as error:
+        data.load("frey_face", "train")
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_digits_are_scikit_learns():
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    digits = sklearn.datasets.load_digits()
+    assert (train.size, test.size) == (1437, 360)
+    assert test.source == data.Source("digits", "1.0.0", "test", "package", 360)
+    assert train["image"].shape == (1437, 8, 8, 1)
+    assert train["image"].max() == 255
+    both = np.concatenate([train["image"], test["image"]])[..., 0]
+    np.testing.assert_array_equal(np.round(both / 255 * 16), digits.images)
+    np.testing.assert_array_equal(np.concatenate([train["label"], test["label"]]), digits.target)
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_real_mnist(real_data):
+    before = sorted((path, path.stat().st_mtime_ns) for path in (real_data / "mnist").iterdir())
+    with data.looking(real_data):
+        train, test = data.load("mnist", "train"), data.load("mnist", "test")
+    assert (train.size, test.size) == (60000, 10000)
+    header = struct.pack(">4I", 2051, 60000, 28, 28)
+    content = header + train["image"].tobytes()
+    assert hashlib.md5(content).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
+    assert np.bincount(test["label"]).tolist() == [
+        *(980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+    ]
+    after = sorted((path, path.stat().st_mtime_ns) for path in (real_data / "mnist").iterdir())
+    assert before == after
+
+
+@pytest.mark.real_data
+def test_real_frey_face(real_data):
+    with data.looking(real_data):
+        faces = data.load("frey_face", "train")
+    assert faces.size == 1965
+    assert faces["frame"].tolist() == list(range(1965))
+    assert faces.source is not None
+    assert faces.source.origin == "official"
+    steps = np.abs(np.diff(faces["image"].astype(int), axis=0)).mean()
+    mixed = np.abs(
+        np.diff(faces["image"][np.random.default_rng(0).permutation(1965)].astype(int), axis=0)
+    )
+    assert steps < mixed.mean() / 2  # in the order of time, neighbours are alike

@@ -1,0 +1,81 @@
+"""python -m jaxstruct.data: what it prints and returns."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jaxstruct import data
+from jaxstruct.data.__main__ import main
+
+
+def test_list(data_dir, capsys):
+    assert main(["list", "--data-dir", str(data_dir)]) == 0
+    head, mnist, faces, digits = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "splits", "prepared", "raw", "files", "origin"]
+    assert mnist.split() == ["mnist", "-", "no", str(data_dir / "mnist"), "-"]
+    assert faces.split() == ["frey_face", "-", "no", "not", "found", "-"]
+    assert digits.split() == ["digits", "-", "no", "none", "needed", "-"]
+    assert main(["prepare", "mnist", "--data-dir", str(data_dir)]) == 0
+    assert "12 train, 5 test (official)" in capsys.readouterr().out
+    main(["list"])
+    assert "mnist      train 12, test 5  " in capsys.readouterr().out
+
+
+def test_describe(data_dir, capsys):
+    assert main(["describe", "mnist", "--data-dir", str(data_dir)]) == 0
+    said = capsys.readouterr().out
+    assert f"looked in: {data_dir / 'mnist'}" in said
+    assert "LeCun" in said
+    assert "prepared: no" in said
+
+
+def test_draw(data_dir, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    given = ["--data-dir", str(data_dir), "--split", "test", "--count", "3", "--out", str(out)]
+    assert main(["draw", "mnist", *given]) == 0
+    assert "3 of 5 examples of test (official)" in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert image.format == "PNG"
+
+
+def test_draw_of_an_imitation_must_be_asked_for(tmp_path, capsys):
+    out = str(tmp_path / "sheet.png")
+    assert main(["draw", "frey_face", "--out", out]) == 1
+    assert main(["draw", "frey_face", "--out", out, "--imitations"]) == 0
+    assert "(imitation)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["prepare", "mnits"], 2, "did you mean 'mnist'?"),
+        (["draw", "mnist"], 1, "python -m jaxstruct.data prepare mnist"),
+        (["draw", "digits", "--split", "valid"], 1, "no split 'valid'"),
+        (["draw", "digits", "--out", "/nowhere/at/all.png"], 1, "/nowhere/at/all.png: cannot be"),
+        (["draw", "digits", "--split", "train[:0]"], 1, "digits"),
+        (["draw", "digits", "--count", "0"], 1, "digits"),
+    ],
+)
+def test_errors_are_one_line(arguments, status, message, capsys):
+    assert main(arguments) == status
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_as_a_module():
+    root = Path(data.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxstruct.data", "describe", "mnits"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "'mnist'" in done.stderr
