@@ -1,0 +1,21 @@
+"""Figures: arrays in, matplotlib Figure out; nothing here reads files, trains or shows windows."""
+
+from jaxstruct.figures.curves import (
+    curve_panels,
+    curves,
+)
+from jaxstruct.figures.images import (
+    image_grid,
+    side_by_side,
+)
+from jaxstruct.figures.manifold import (
+    manifold_coordinates,
+)
+
+__all__ = [
+    "curve_panels",
+    "curves",
+    "image_grid",
+    "manifold_coordinates",
+    "side_by_side",
+]

@@ -1,0 +1,24 @@
+"""Losses: pure functions of predictions and targets that return one value per example.
+
+Vectors lie along the last axis, any axes before it are examples; the caller sums and divides.
+"""
+
+from jaxstruct.losses.likelihoods import (
+    bernoulli_log_likelihood,
+    gaussian_log_likelihood,
+    standard_normal_log_density,
+)
+from jaxstruct.losses.variational import (
+    importance_weighted_bound,
+    kl_to_standard_normal,
+    reparameterize,
+)
+
+__all__ = [
+    "bernoulli_log_likelihood",
+    "gaussian_log_likelihood",
+    "importance_weighted_bound",
+    "kl_to_standard_normal",
+    "reparameterize",
+    "standard_normal_log_density",
+]

@@ -1,0 +1,7 @@
+"""Totals and counts that add up over batches and devices, and the numbers they become."""
+
+from jaxstruct.metrics.mean import Mean
+
+__all__ = [
+    "Mean",
+]

@@ -1,0 +1,17 @@
+"""Models: linen modules, one family a file."""
+
+from jaxstruct.models.vae import (
+    VAE,
+    BernoulliDecoder,
+    GaussianDecoder,
+    GaussianEncoder,
+    vae_initializer,
+)
+
+__all__ = [
+    "VAE",
+    "BernoulliDecoder",
+    "GaussianDecoder",
+    "GaussianEncoder",
+    "vae_initializer",
+]
