@@ -1,0 +1,324 @@
+"""The command line that every experiment has: train, predict, and verbs of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import os
+import shlex
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import jax
+
+from jaxstruct import data
+from jaxstruct.training import parallel
+from jaxstruct.training.experiment import Experiment, Study
+from jaxstruct.training.images import read_image
+from jaxstruct.training.loop import RunError, Stopped
+from jaxstruct.training.run import SEED, restore, run, seeds
+from jaxstruct.training.workdir import plain, read_json
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every verb takes beside the fields of Config."""
+
+    workdir: Path | None = None  # folder of the run [runs/NAME and what differs from the defaults]
+    smoke: bool = (
+        False  # the configuration that runs every line in seconds, without data if need be
+    )
+    paper: bool = False  # the paper's configuration
+    data_dir: Path | None = None  # where raw files are looked for first, then $JAXSTRUCT_DATA
+    devices: int | None = None  # how many devices share a batch [all]
+    distributed: bool = False  # several processes (jax.distributed; detected on clusters)
+    deterministic: bool = False  # on a GPU: equal bits from run to run, slower scatter-adds
+    debug: bool = False  # show tracebacks
+
+
+@dataclass(frozen=True)
+class Train(Options):
+    """Options of `train`."""
+
+    seeds: int = 1  # repeat under so many seeds, from config.seed on: mean and spread
+    profile: bool = False  # write a trace of some steps into the workdir
+
+
+@dataclass(frozen=True)
+class Predict(Options):
+    """Options of `predict`."""
+
+    images: tuple[Path, ...] = ()  # image files of any size [without: samples]
+    out: Path = Path("predictions")  # folder for a picture and a JSON file per image
+    member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
+    sample_seed: int = 0  # seed of what predict draws
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+
+def main(
+    experiment: Callable[[Any], Experiment | Study],
+    *,
+    smoke: Any = None,
+    paper: Any = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs an experiment file from the command line, and exits.
+
+    `experiment(config)` makes the experiment, and its annotation names the Config; `smoke` and
+    `paper` are the configurations of --smoke and --paper. Exit status 0; 2 with one line for a
+    usage error, 1 with one line for a run that failed, 128 + n for one that saved on signal n.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        status = _main(experiment, {"smoke": smoke, "paper": paper}, arguments)
+    except UsageError as error:
+        _exit(2, f"{error}; --help lists what there is")
+    except Stopped as stopped:
+        _exit(128 + stopped.signum, f"{stopped}; the same command goes on from there")
+    except (RunError, data.DataError, OSError, ValueError, parallel.TraceError) as error:
+        if debug:
+            raise
+        _exit(1, f"error: {error}")
+    except Exception as error:
+        if debug:
+            raise
+        _exit(1, f"error: {type(error).__name__}: {error} (--debug shows where)")
+    sys.exit(status)
+
+
+def _exit(status: int, text: str) -> NoReturn:
+    print(" ".join(text.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int:
+    kind = _config_type(make)
+    verb = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
+    base, variant = _base(kind, variants, arguments)
+    known: dict[str, type] = {"train": Train, "predict": Predict}
+    if verb not in known:
+        with data.looking(None, imitations=True):
+            made = make(base)
+        commands = made.commands if isinstance(made, Experiment) else {}
+        if verb not in commands:
+            raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
+        known[verb] = _with_options(commands[verb][0])
+    config, options = _parse(kind, known[verb], base, variant, arguments)
+    _prepare_jax(options)
+    name = Path(sys.argv[0]).stem
+    workdir = options.workdir or _default_workdir(name, config, base, variant, options)
+    with data.looking(options.data_dir, imitations=options.smoke):
+        if verb == "train":
+            return _train(make, config, base, variant, options, workdir, name)
+        member = getattr(options, "member", None)
+        config = _stored_config(workdir / member if member else workdir, config)
+        made = make(config)
+        if isinstance(made, Study):
+            made, workdir = _member(made, member, workdir), workdir / (member or "")
+        elif member:
+            workdir = workdir / member
+        if verb == "predict":
+            return _predict(made, options, workdir)
+        made.commands[verb][1](options.arguments, restore(made, workdir))
+        return 0
+
+
+def _train(
+    make: Callable, config: Any, base: Any, variant: str, options: Any, workdir: Path, name: str
+) -> int:
+    if options.seeds < 1:
+        raise UsageError(f"--seeds is {options.seeds}, expected at least 1")
+    repeated = options.seeds > 1
+    made = seeds(make, config, options.seeds) if repeated else make(config)
+    command = [_invocation(), *([f"--{variant}"] if variant else [])]
+    for key, value in _differing(config, base).items():
+        command += [f"--{key.replace('_', '-')}", *map(str, value if _listed(value) else [value])]
+    command += ["--seeds", str(options.seeds)] if repeated else []
+    devices = parallel.choose(options.devices)
+    run(
+        made,
+        workdir,
+        devices=devices,
+        name=name,
+        command=shlex.join(command).replace("'", ""),
+        profile=options.profile,
+    )
+    return 0
+
+
+def _predict(made: Experiment, options: Any, workdir: Path) -> int:
+    if made.predict is None:
+        raise RunError("this experiment has no predict")
+    state = restore(made, workdir).state
+    failed = 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images or (None,):
+        try:
+            image = None if path is None else read_image(path)
+        except data.DataError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        record, figure = made.predict(jax.random.key(options.sample_seed), state, image)
+        stem = "samples" if path is None else path.stem
+        target = options.out / f"{stem}.png"
+        figure.savefig(target)
+        about = {"image": str(path) if path else None, **record}
+        (options.out / f"{stem}.json").write_text(json.dumps(about, indent=2) + "\n")
+        print(target)
+    return 1 if failed else 0
+
+
+def _config_type(make: Callable) -> type:
+    hints = typing.get_type_hints(make)
+    hints.pop("return", None)
+    kind = next(iter(hints.values()), None)
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"{make.__name__}(config: Config) must name its dataclass, found {kind}")
+    return typing.cast(type, kind)
+
+
+def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[Any, str]:
+    chosen = [v for v in variants if f"--{v}" in arguments]
+    if len(chosen) > 1:
+        raise UsageError("--smoke and --paper are two configurations; choose one")
+    if not chosen:
+        return kind(), ""
+    if variants[chosen[0]] is None:
+        raise UsageError(f"this experiment has no configuration --{chosen[0]}")
+    return variants[chosen[0]], chosen[0]
+
+
+def _with_options(arguments: type) -> type:
+    import tyro
+
+    unnamed: Any = Annotated[arguments, tyro.conf.arg(name="")]
+    return dataclasses.make_dataclass(
+        "Command",
+        [("arguments", unnamed, arguments()), ("member", str | None, None)],
+        bases=(Options,),
+        frozen=True,
+    )
+
+
+def _parse(
+    kind: type, options: type, base: Any, variant: str, arguments: list[str]
+) -> tuple[Any, Any]:
+    import tyro
+
+    unnamed = tyro.conf.arg(name="")
+    both = dataclasses.make_dataclass(
+        "both",
+        [("config", Annotated[kind, unnamed]), ("options", Annotated[options, unnamed])],
+        frozen=True,
+    )
+    default = both(base, options(**({variant: True} if variant else {})))
+    arguments = [a for a in arguments if a not in ("--smoke", "--paper")] + (
+        ["--help"] if {"-h", "--help"} & set(arguments) else []
+    )
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed = tyro.cli(
+                both,
+                args=arguments,
+                default=default,
+                prog=_invocation(),
+                description=sys.modules["__main__"].__doc__ or "",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            names = [f.name for part in (kind, options) for f in dataclasses.fields(part)]
+            raise UsageError(_one_line(errors.getvalue(), arguments, names)) from None
+        raise
+    return parsed.config, parsed.options
+
+
+def _one_line(box: str, arguments: list[str], names: list[str]) -> str:
+    """What tyro's box says before its first rule, in one line, with the nearest real name."""
+    flags = [f"--{name.replace('_', '-')}" for name in names]
+    flags += [f"--no-{name.replace('_', '-')}" for name in names]
+    for argument in arguments:
+        flag = argument.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in (*flags, "--help"):
+            return f"unknown option {argument.split('=')[0]}{_nearest(flag, flags)}"
+    lines = [line.strip("│ ").strip() for line in box.splitlines()]
+    body: list[str] = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        if line and not line.startswith(("╭", "╰")):
+            body.append(line)
+    return " ".join(body) or "the arguments cannot be understood"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; expected one of {', '.join(names)}"
+
+
+def _invocation() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else f"python {Path(sys.argv[0]).name}"
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _differing(config: Any, base: Any) -> dict[str, Any]:
+    now, before = dataclasses.asdict(config), dataclasses.asdict(base)
+    return {key: value for key, value in now.items() if value != before[key]}
+
+
+def _default_workdir(name: str, config: Any, base: Any, variant: str, options: Any) -> Path:
+    parts = [name, *([variant] if variant else [])]
+    for key, value in _differing(config, base).items():
+        parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
+    parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
+    return Path("runs") / "-".join(parts).replace("/", "_")
+
+
+def _stored_config(workdir: Path, config: Any) -> Any:
+    """The configuration that a workdir was trained with; `config` where nothing was."""
+    stored = read_json(workdir / "config.json")
+    if stored is None:
+        return config
+    kept = stored["config"]
+    unknown = set(kept) ^ set(plain(config))
+    if unknown:
+        raise RunError(f"{workdir} is a run of another version: fields {sorted(unknown)} differ")
+    as_tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
+    return dataclasses.replace(config, **as_tuples)
+
+
+def _member(study: Study, member: str | None, workdir: Path) -> Experiment:
+    name = (member or "").split(f"/{SEED}")[0]
+    if name not in study.experiments:
+        names = ", ".join(study.experiments)
+        raise UsageError(f"{workdir} holds a study: choose one of it with --member ({names})")
+    return study.experiments[name]
+
+
+def _prepare_jax(options: Any) -> None:
+    import logging
+
+    # Orbax warns of each of its defaults; what a user must know is said by the checkpoints.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if options.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    if options.distributed or "JAX_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize()

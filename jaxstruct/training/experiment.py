@@ -1,0 +1,119 @@
+"""The values that describe an experiment; what runs them is in `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from jaxstruct.training.batches import Batches
+from jaxstruct.training.state import State
+
+
+class Reference(NamedTuple):
+    """A number to compare with: the key of `metrics`, its value and where it stands."""
+
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One phase of training: `steps` updates from one initial state.
+
+    - `init(key, previous) -> State`: `previous` is the last state of the stage before, or None.
+    - `update(state, batch) -> (State, {term: Mean})`: made by `make_step` or `make_game_step`, or
+      written by hand with their parts; runs on every device with its share of the batch.
+    - `batches`: see `Batches`.
+    - `evaluate(state) -> {metric: float}`: made by `make_evaluation`; every `evaluate_every`
+      steps and after the last.
+    - `save_every`: steps between checkpoints (by default after each evaluation); the last state of
+      a stage is always saved.
+    - `steps_per_call`: steps in one compiled call. More than 1 only without convolutions, or on an
+      accelerator: a CPU runs a convolution inside a loop 10 to 20 times slower.
+    - `log_every`: steps whose terms are averaged into one record (about 200 a stage by default).
+    - `compilations`: how many sets of batch keys there are; one more is an error.
+
+    Raises ValueError where `steps_per_call` does not divide the steps and the intervals.
+    """
+
+    name: str
+    steps: int
+    init: Callable[[Any, State | None], State]
+    update: Callable[[State, Any], tuple[State, dict]]
+    batches: Batches
+    evaluate: Callable[[State], dict[str, float]] | None = None
+    compilations: int = 1
+    evaluate_every: int | None = None
+    save_every: int | None = None
+    log_every: int | None = None
+    steps_per_call: int = 1
+
+    def __post_init__(self) -> None:
+        """Fills in the intervals and checks that they fit together."""
+        evaluate = self.evaluate_every or self.steps
+        save = self.save_every or evaluate
+        call = self.steps_per_call
+        log = self.log_every or call * max(1, round(self.steps / 200 / call))
+        for name, value in (
+            ("steps", self.steps),
+            ("steps_per_call", call),
+            ("evaluate_every", evaluate),
+            ("save_every", save),
+            ("log_every", log),
+        ):
+            if value < 1:
+                raise ValueError(f"stage {self.name!r}: {name} is {value}, expected at least 1")
+            if value % call:
+                raise ValueError(
+                    f"stage {self.name!r}: {name} is {value}, which steps_per_call {call} does not "
+                    "divide; choose a divisor"
+                )
+        for name, value in (("evaluate_every", evaluate), ("save_every", save), ("log_every", log)):
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration and what it means: the stages to train, then what to score and draw.
+
+    - `score(states) -> {metric: float}`: metrics too dear to compute during training, once at the
+      end, from the last state of each stage by its name.
+    - `figures(run) -> {name: Figure}` sees `run.states`, `run.history` and `run.metrics`.
+    - `predict(key, state, image) -> (record, Figure)` for one user's image (uint8 [H, W, 3]), or
+      samples where `image` is None; `state` is the last stage's.
+    - `best`: the metric and direction ("max" or "min") whose best checkpoint is kept.
+    - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
+      the function gets the arguments and the restored `Run`.
+    """
+
+    config: Any
+    stages: Sequence[Stage] = ()
+    score: Callable[[Mapping[str, State]], dict[str, float]] | None = None
+    figures: Callable[[Any], dict[str, Any]] | None = None
+    predict: Callable[[Any, State | None, Any], tuple[dict, Any]] | None = None
+    best: tuple[str, Literal["max", "min"]] | None = None
+    references: Sequence[Reference] = ()
+    commands: Mapping[str, tuple[type, Callable[[Any, Any], None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks what would otherwise fail after hours of training."""
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages must have different names, got {names}")
+        if self.best and self.best[1] not in ("max", "min"):
+            raise ValueError(f'best is {self.best}, expected (metric, "max") or (metric, "min")')
+
+
+@dataclass(frozen=True)
+class Study:
+    """A flat grid of experiments that runs, resumes and is drawn as a whole.
+
+    `figures(runs) -> {name: Figure}` sees the finished runs by the names of their experiments.
+    """
+
+    config: Any
+    experiments: Mapping[str, Experiment]
+    figures: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    references: Sequence[Reference] = ()

@@ -1,0 +1,84 @@
+"""What a device can do and what machine this is; a new accelerator is one more line here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+# Dense FLOP/s at the precision that JAX multiplies float32 in by default on that device: one
+# bfloat16 pass on TPUs, TF32 on NVIDIA since Ampere. Sources: the makers' data sheets.
+PEAK_FLOPS = {
+    "TPU v3": 123e12 / 2,  # a chip has two cores, each a device
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA V100": 15.7e12,  # float32; it has no TF32
+    "NVIDIA A100": 156e12,
+    "NVIDIA H100": 494e12,
+    "NVIDIA H200": 494e12,
+}
+
+
+def peak_flops(device: jax.Device) -> float | None:
+    """FLOP/s of one device at its best, None where it is not known (a CPU)."""
+    kind = device.device_kind.replace("Tesla ", "NVIDIA ")
+    return next((peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
+
+
+def processor() -> str:
+    """The name of the machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hardware(devices: Any) -> dict[str, Any]:
+    """What a run's numbers were made on."""
+    first = devices[0]
+    kind = processor() if first.platform == "cpu" else first.device_kind
+    return {
+        "devices": f"{len(devices)} x {kind}",
+        "platform": first.platform,
+        "cores": cores(),
+        "processes": jax.process_count(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    names = ("jaxstruct", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit(folder: Path) -> str | None:
+    """The git commit that a folder is at, with + where it was changed; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,198 @@
+"""The loop: calls a stage's step, notes what it says, and evaluates and saves when it is due."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxstruct.training import parallel
+from jaxstruct.training.batches import Batches, as_spec
+from jaxstruct.training.experiment import Stage
+from jaxstruct.training.state import State
+from jaxstruct.training.step import example_keys
+
+Sums = dict[str, list[float]]  # term: [total, count]
+
+
+class RunError(Exception):
+    """A run that cannot go on; the message says why, and what to do."""
+
+
+class Stopped(Exception):
+    """A run that was asked to stop, and has saved; `signum` is the signal that asked."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
+class Observer(Protocol):
+    """What the loop tells: the runtime writes it down, saves and draws the progress."""
+
+    def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
+        """Kind "train": means of the terms since the last record; "evaluation": its metrics."""
+
+    def save(
+        self, stage: Stage, state: State, metrics: dict[str, float] | None, pending: Sums
+    ) -> None:
+        """A checkpoint; `pending` are the sums that no record has yet."""
+
+    def progress(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
+        """After each call that has ended."""
+
+    def stop_requested(self, step: int) -> int | None:
+        """The signal that asks to stop, if any."""
+
+
+class Clock:
+    """Where the time of a stage went, in seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.data = self.device = self.compiling = self.aside = 0.0
+
+    def add(self, name: str, since: float) -> None:
+        """Adds the seconds since `since` to one of the parts."""
+        setattr(self, name, getattr(self, name) + time.perf_counter() - since)
+
+    @property
+    def total(self) -> float:
+        """Seconds since the stage began."""
+        return time.perf_counter() - self.started
+
+
+def train(
+    stage: Stage,
+    state: State,
+    devices: Sequence[jax.Device],
+    observer: Observer,
+    pending: Sums | None = None,
+) -> State:
+    """Runs a stage from `state` to its last step and returns its last state.
+
+    Raises RunError for a term that is not finite and Stopped after saving on request.
+    """
+    step, sums, clock = int(state.step), dict(pending or {}), Clock()
+    if step == stage.steps:
+        return state
+    call = parallel.Call(
+        _steps(stage.update, stage.batches, stage.steps_per_call),
+        devices,
+        compilations=stage.compilations,
+        name=f"the step of stage {stage.name!r}",
+    )
+    in_flight: list[tuple[int, Any]] = []
+
+    def finish(ahead: int) -> None:
+        while len(in_flight) > ahead:
+            last, terms = in_flight.pop(0)
+            since = time.perf_counter()
+            _add_finite(sums, terms, stage, last)
+            clock.add("device", since)
+            observer.progress(stage, last, clock, call.flops)
+
+    ahead = 0 if parallel.must_wait(devices) else 1
+    stacked = parallel.stack(state, devices)
+    with parallel.Feed(stage.batches, devices, step, stage.steps, stage.steps_per_call) as feed:
+        while step < stage.steps:
+            since = time.perf_counter()
+            fed = feed.next()
+            clock.add("data", since)
+            since, compiled = time.perf_counter(), call.compilations
+            stacked, terms = call(stacked, feed.constant, fed)
+            clock.add("compiling" if call.compilations > compiled else "device", since)
+            step += stage.steps_per_call
+            in_flight.append((step, terms))
+            finish(ahead)
+            log, evaluate, save = _due(step, stage)
+            stop = observer.stop_requested(step)
+            if not (log or evaluate or save or stop):
+                continue
+            finish(0)
+            since = time.perf_counter()
+            if log:
+                means = {name: total / max(count, 1e-9) for name, (total, count) in sums.items()}
+                observer.record(stage, step, means, "train")
+                sums.clear()
+            if evaluate or save or stop:
+                state = parallel.unstack(stacked)
+            metrics = stage.evaluate(state) if evaluate and stage.evaluate else None
+            if metrics is not None:
+                _check_metrics(metrics, stage, step)
+                observer.record(stage, step, metrics, "evaluation")
+            if save or stop or metrics is not None:
+                _check_params(state, stage, step)
+            if save or stop:
+                observer.save(stage, state, metrics, sums)
+            clock.add("aside", since)
+            if stop:
+                raise Stopped(f"saved stage {stage.name!r} at step {step}", stop)
+    return state
+
+
+def _due(step: int, stage: Stage) -> tuple[bool, bool, bool]:
+    last = step == stage.steps
+    every = (stage.log_every, stage.evaluate_every, stage.save_every)
+    log, evaluate, save = (last or step % n == 0 for n in every if n)
+    return log, evaluate, save
+
+
+def _steps(update: Callable, batches: Batches, per_call: int) -> Callable:
+    """`per_call` updates as one function of (state, arrays on the device, what `Feed` gives)."""
+
+    def one(state: State, arrays: Any, fed: Any) -> Any:
+        if not batches.on_device:
+            return update(state, fed)
+        batch = as_spec({key: x[fed] for key, x in arrays.items()}, batches.spec)
+        if batches.augment:
+            batch = batches.augment(example_keys(state, batch, purpose=AUGMENT), batch)
+        return update(state, batch)
+
+    def steps(state: State, arrays: Any, fed: Any) -> Any:
+        if per_call == 1:
+            return one(state, arrays, jax.tree.map(lambda x: x[0], fed))
+        state, terms = jax.lax.scan(lambda s, x: one(s, arrays, x), state, fed)
+        return state, jax.tree.map(lambda x: jnp.sum(x, 0), terms)
+
+    return steps
+
+
+AUGMENT = 1 << 16  # a purpose that no update's own draws have
+
+
+def _add_finite(sums: Sums, terms: Any, stage: Stage, step: int) -> None:
+    for name, m in terms.items():
+        total, count = (float(np.asarray(x.addressable_data(0))[0]) for x in m)
+        if not (math.isfinite(total) and math.isfinite(count)):
+            first = step - stage.steps_per_call + 1
+            steps = f"step {step}" if first == step else f"steps {first} to {step}"
+            raise RunError(f"term {name!r} is {total} at {steps} of stage {stage.name!r}")
+        before = sums.get(name, [0.0, 0.0])
+        sums[name] = [before[0] + total, before[1] + count]
+
+
+def _check_metrics(metrics: dict[str, float], stage: Stage, step: int) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise RunError(f"metric {name!r} is {value} at step {step} of stage {stage.name!r}")
+
+
+@jax.jit
+def _finite(tree: Any) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+
+
+def _check_params(state: State, stage: Stage, step: int) -> None:
+    """The last update can spoil parameters that no loss has seen yet; such are not saved."""
+    if not bool(_finite(state.params)):
+        raise RunError(
+            f"a parameter is not finite after step {step} of stage {stage.name!r}, although the "
+            "loss was: its gradient is not"
+        )

@@ -1,0 +1,261 @@
+"""Devices: the only file that names pmap, and the only place where a device axis exists.
+
+Outside, a State has no device axis; `stack` puts a copy on each device, `unstack` takes it off.
+JAX itself moves from pmap to shard_map: this file is where that happens.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxstruct.training.batches import Batches, as_spec
+
+# Bound for one device too, so that batch norm and the steps have one code path.
+AXIS = "devices"
+
+
+class TraceError(Exception):
+    """A step was compiled for more shapes or sets of keys than its stage declares."""
+
+
+def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Those of the devices that this process feeds."""
+    return [d for d in devices if d.process_index == jax.process_index()]
+
+
+def choose(count: int | None = None) -> list[jax.Device]:
+    """The first `count` devices, all without it; raises ValueError where there are fewer."""
+    devices = jax.devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        raise ValueError(f"devices is {count}, expected 1 to {len(devices)}: {devices}")
+    if jax.process_count() > 1 and count < len(devices):
+        raise ValueError(f"devices is {count}, but {jax.process_count()} processes use all")
+    return devices[:count]
+
+
+def check_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
+    """Raises ValueError where the devices cannot share a global batch evenly."""
+    n = len(devices)
+    if batch_size % n:
+        fits = -(-batch_size // n) * n
+        raise ValueError(
+            f"batch_size {batch_size} cannot be shared evenly by {n} devices; choose a multiple of "
+            f"{n} ({fits}, say) or fewer devices (--devices)"
+        )
+
+
+def stack(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A copy of every leaf on each of this process's devices: [...] -> [D, ...].
+
+    Placed exactly as pmap returns it; placed otherwise, the second step would compile again.
+    """
+    mine = local(devices)
+    mesh = Mesh(np.array(mine), AXIS)
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def place(x: Any) -> jax.Array:
+        shards = [jax.device_put(x[None], d) for d in mine]
+        return jax.make_array_from_single_device_arrays((len(mine), *x.shape), sharding, shards)
+
+    return jax.tree.map(place, tree)
+
+
+def unstack(tree: Any) -> Any:
+    """The inverse of `stack`: one logical copy of every leaf, [D, ...] -> [...].
+
+    It stays on all of the devices (replicated), so that `devices_of` can tell where a state is,
+    and shares no memory with `tree`, which the next step donates.
+    """
+
+    def take(x: jax.Array) -> jax.Array:
+        sharding = NamedSharding(x.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
+        shards = [s.data[0] for s in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape[1:], sharding, shards)
+
+    return jax.tree.map(take, tree)
+
+
+def devices_of(tree: Any) -> list[jax.Device]:
+    """Where the arrays of a tree are; all devices for host arrays and in several processes."""
+    leaves = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
+    if jax.process_count() > 1 or not leaves:
+        return jax.devices()
+    return sorted(leaves[0].devices(), key=lambda d: d.id)
+
+
+def share(batch: Any, devices: Sequence[jax.Device], axis: int = 0) -> Any:
+    """This process's part of a global batch on the host: axis [B] -> leading axes [D, ..., B/D]."""
+    processes = len(devices) // len(local(devices))
+    first = len(local(devices)) * (jax.process_index() if processes > 1 else 0)
+
+    def split(x: Any) -> np.ndarray:
+        parts = np.split(np.asarray(x), len(devices), axis)
+        return np.stack(parts[first : first + len(local(devices))])
+
+    return jax.tree.map(split, batch)
+
+
+def must_wait(devices: Sequence[jax.Device]) -> bool:
+    """Whether each call must be waited for before the next one is made.
+
+    On several CPU devices, collectives of calls made ahead dead-lock in jax 0.9 to 0.11.
+    """
+    return devices[0].platform == "cpu" and len(devices) > 1
+
+
+class Call:
+    """`f` on every device, compiled once per set of shapes, with the first argument donated.
+
+    `f` runs with AXIS bound. Arguments have a leading device axis. Raises TraceError where more
+    than `compilations` would be needed. `flops`: of the last compilation on one device, the body
+    of a loop counted once; None where the backend does not say.
+    """
+
+    def __init__(
+        self,
+        f: Callable,
+        devices: Sequence[jax.Device],
+        *,
+        compilations: int | None = 1,
+        donate: bool = True,
+        name: str = "step",
+    ):
+        self._pmapped = jax.pmap(
+            f, AXIS, devices=list(devices), donate_argnums=(0,) if donate else ()
+        )
+        self._compiled: dict[Any, Any] = {}
+        self._compilations, self._name = compilations, name
+        self.flops: float | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls `f`, compiling it first where shapes are new."""
+        # The state never changes shape within a stage: the rest of the arguments is the key.
+        rest = jax.tree.flatten(args[1:])
+        shapes = (rest[1], *((x.shape, x.dtype) for x in rest[0]))
+        if shapes not in self._compiled:
+            self._compile(shapes, args)
+        return self._compiled[shapes](*args)
+
+    @property
+    def compilations(self) -> int:
+        """How often the function was compiled so far."""
+        return len(self._compiled)
+
+    def _compile(self, shapes: Any, args: Any) -> None:
+        if self._compilations is not None and len(self._compiled) >= self._compilations:
+            raise TraceError(
+                f"{self._name} was compiled {len(self._compiled)} times, as declared, and now "
+                f"another batch came: {jax.tree.map(lambda x: x.shape, args[1:])}; give batches "
+                "one shape, or declare more with Stage(compilations=...)"
+            )
+        compiled = self._pmapped.lower(*args).compile()
+        costs = compiled.cost_analysis() or {}
+        costs = costs[0] if isinstance(costs, list) else costs
+        self.flops = costs.get("flops")
+        self._compiled[shapes] = compiled
+
+
+def global_index(per_device: int) -> Any:
+    """Inside a step: the position in the global batch of this device's first example."""
+    return jax.lax.axis_index(AXIS) * per_device
+
+
+def device_count() -> Any:
+    """Inside a step: over how many devices the batch is shared."""
+    return jax.lax.axis_size(AXIS)
+
+
+class Feed:
+    """What the calls of a stage are given, step after step: a context manager.
+
+    `constant` is the first argument after the state (the arrays that live on the devices, if any);
+    `next()` the second: indices [D, K, b], or batches read ahead by threads.
+    """
+
+    def __init__(
+        self, batches: Batches, devices: Sequence[jax.Device], first: int, last: int, per_call: int
+    ):
+        check_divisible(batches.size, devices)
+        self._batches, self._devices, self._per_call = batches, devices, per_call
+        self._calls: Any
+        if batches.on_device:
+            kept = {k: np.asarray(batches.read[k]) for k in batches.spec}  # type: ignore[index]
+            self.constant = stack(kept, devices)
+            self._calls = (
+                self._indices(call) for call in range(first // per_call, last // per_call)
+            )
+        else:
+            self.constant = {}
+            self._calls = self._read_ahead(first // per_call, last // per_call)
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if not self._batches.on_device:
+            self._calls.close()
+
+    def next(self) -> Any:
+        """The argument of the next call; raises what reading raised."""
+        return next(self._calls)
+
+    def _steps(self, call: int) -> range:
+        return range(call * self._per_call, (call + 1) * self._per_call)
+
+    def _indices(self, call: int) -> np.ndarray:
+        indices = np.stack([self._batches.indices(step) for step in self._steps(call)])
+        return share(indices, self._devices, axis=1)
+
+    def _read_ahead(self, first: int, last: int) -> Any:
+        import grain  # an import of 0.5 s that arrays on the device do not need
+
+        def read(call: int) -> dict[str, np.ndarray]:
+            steps = [self._read(step) for step in self._steps(call)]
+            return {key: np.stack([s[key] for s in steps], 1) for key in steps[0]}
+
+        options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+        calls = grain.MapDataset.range(first, last).map(read).to_iter_dataset(options)
+        return iter(calls)
+
+    def _read(self, step: int) -> dict[str, np.ndarray]:
+        """This process's part of one step's batch, [D, b, ...]."""
+        batches, size = self._batches, self._batches.size
+        positions = share(np.arange(size), self._devices)
+        mine = positions.reshape(-1)
+        batch = batches.read(batches.indices(step)[mine])  # type: ignore[operator]
+        batch = as_spec(batch, batches.spec)
+        if batches.augment:
+            draws = [np.random.default_rng((batches.seed, step, int(i))) for i in mine]
+            batch = batches.augment(draws, batch)
+        return {k: np.asarray(x).reshape(*positions.shape, *x.shape[1:]) for k, x in batch.items()}
+
+
+def sweep(batches: Batches, devices: Sequence[jax.Device]) -> Any:
+    """One pass in order: yields (arguments [D, b, ...], valid [D, b], positions [D, b]).
+
+    The last batch is padded to the size of the others with repeated examples that are not valid.
+    """
+    size = -(-batches.size // len(devices)) * len(devices)
+    position = 0
+    for step in itertools.count():
+        indices = batches.indices(step)
+        if len(indices) == 0:
+            return
+        padded = np.resize(indices, size)
+        valid = np.arange(size) < len(indices)
+        positions = position + np.arange(size)
+        position += len(indices)
+        fed: Any = share(padded, devices)
+        if not batches.on_device:
+            read = batches.read(fed.reshape(-1))  # type: ignore[operator]
+            converted: Mapping[str, Any] = as_spec(read, batches.spec)
+            fed = {k: x.reshape(*fed.shape, *x.shape[1:]) for k, x in converted.items()}
+        yield fed, share(valid, devices), share(positions.astype(np.int32), devices)

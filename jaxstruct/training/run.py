@@ -1,0 +1,453 @@
+"""Runs an experiment, or a study of them, in a folder: trains, scores, draws, and can go on.
+
+What a workdir holds: config.json (configuration, versions, devices, data, commit), checkpoints/,
+metrics.jsonl (records while training), tensorboard/, metrics.json (the results), figures/. A study
+has a folder of this kind for each of its experiments, and metrics.json and figures/ of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxstruct.data import Examples
+from jaxstruct.training import hardware
+from jaxstruct.training import workdir as files
+from jaxstruct.training.checkpoints import Checkpoints, Restored, stage_key
+from jaxstruct.training.experiment import Experiment, Stage, Study
+from jaxstruct.training.loop import Clock, RunError, Sums, train
+from jaxstruct.training.progress import Progress, announce_devices
+from jaxstruct.training.signals import stop_requests
+from jaxstruct.training.state import State
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `figures` sees and `run` returns: the last state of each stage, and all that was noted.
+
+    `history`: the records of metrics.jsonl; `metrics`: those of metrics.json.
+    """
+
+    workdir: Path
+    config: Any
+    states: Mapping[str, State]
+    history: Sequence[dict[str, Any]]
+    metrics: dict[str, float]
+    data: Sequence[dict[str, Any]] = ()
+    cost: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State | None:
+        """The last state of the last stage; None without stages."""
+        return list(self.states.values())[-1] if self.states else None
+
+    def curve(self, name: str, *, of: str = "evaluation", stage: str | None = None) -> Any:
+        """The steps [n] and the values [n] of a metric, or of a term with of="train"."""
+        records = [r for r in self.history if stage in (None, r["stage"]) and name in r.get(of, {})]
+        return np.array([r["step"] for r in records]), np.array([r[of][name] for r in records])
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """The finished runs of a study by name, and the study's own metrics."""
+
+    workdir: Path
+    config: Any
+    runs: Mapping[str, Run]
+    metrics: dict[str, float]
+
+
+def run(
+    experiment: Experiment | Study,
+    workdir: str | Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    name: str | None = None,
+    command: str | None = None,
+    profile: bool = False,
+) -> Any:
+    """Trains, scores and draws; a `Run`, or a `StudyRun` for a study.
+
+    A workdir that holds a part of the same run is gone on with, to the same bits; one that is
+    finished only has its figures drawn again. `name` and `command` are written into the results;
+    `profile` writes a trace of some steps. Raises RunError (with the remedy) and Stopped.
+    """
+    folder = Path(workdir)
+    devices = list(devices or jax.devices())
+    if isinstance(experiment, Study):
+        return _run_study(experiment, folder, devices, name, command, profile)
+    with files.locked(folder) if _primary() else contextlib.nullcontext():
+        return _run_one(experiment, folder, devices, name, command, profile)
+
+
+def restore(experiment: Experiment, workdir: str | Path) -> Run:
+    """A run as its workdir has it, without training; raises RunError where there is nothing."""
+    folder = Path(workdir)
+    if not (folder / "config.json").exists():
+        raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
+    config = files.plain(experiment.config)
+    files.check_config(folder, None, config)
+    results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
+    states: dict[str, State] = {}
+    if experiment.stages:
+        with Checkpoints(folder / "checkpoints", experiment.stages, config) as checkpoints:
+            restored = checkpoints.restore(_root(experiment))
+        if restored is None:
+            raise RunError(f"no checkpoint in {folder} yet: train first")
+        states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
+    number = sum(stage.steps for stage in experiment.stages)
+    with files.Journal(folder, number, write=False) as journal:
+        return Run(
+            folder, experiment.config, states, journal.history, results["metrics"], results["data"]
+        )
+
+
+def _run_one(
+    experiment: Experiment,
+    folder: Path,
+    devices: list[jax.Device],
+    name: str | None,
+    command: str | None,
+    profile: bool,
+) -> Run:
+    config, data = files.plain(experiment.config), _data(experiment)
+    files.check_config(folder, name, config)
+    about = {
+        "hardware": hardware.hardware(devices),
+        "versions": hardware.versions(),
+        "commit": hardware.commit(Path.cwd()),
+    }
+    if _primary():
+        _write(folder, "config.json", {"experiment": name, "config": config, "data": data, **about})
+    results = files.read_json(folder / "metrics.json")
+    started = time.perf_counter()
+    with Progress(devices, quiet=not _primary()) as progress:
+        progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
+        states, history, cost = _train_all(experiment, folder, config, devices, progress, profile)
+        if results is None:
+            metrics = _evaluated(experiment, history)
+            if experiment.score:
+                progress.say("scoring")
+                metrics |= experiment.score(states)
+            cost["wall_seconds"] += time.perf_counter() - started
+            results = {
+                "experiment": name,
+                "config": config,
+                "metrics": metrics,
+                **({"best": best} if (best := _best(experiment, history)) else {}),
+                "references": [r._asdict() for r in experiment.references],
+                "data": data,
+                "cost": {**cost, "command": command},
+                **about,
+            }
+        finished = Run(
+            folder, experiment.config, states, history, results["metrics"], data, results["cost"]
+        )
+        if _primary():
+            _draw(experiment.figures, finished, folder, progress)
+            _write(folder, "metrics.json", results)
+            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+    return finished
+
+
+def _train_all(
+    experiment: Experiment,
+    folder: Path,
+    config: dict,
+    devices: list[jax.Device],
+    progress: Progress,
+    profile: bool,
+) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
+    root = _root(experiment)
+    cost: dict[str, Any] = {"wall_seconds": 0.0}
+    if not experiment.stages:
+        return {}, [], cost
+    with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.best) as kept:
+        at = kept.restore(root)
+        number = 0
+        if at:
+            ends = [stage.steps for stage in experiment.stages[: at.index]]
+            number = sum(ends) + int(at.state.step)
+            progress.say(
+                f"going on from step {int(at.state.step):,} of stage "
+                f"{experiment.stages[at.index].name!r}"
+            )
+        states: dict[str, State] = dict(at.finals) if at else {}
+        with files.Journal(folder, number, _primary()) as journal, stop_requests() as requested:
+            observer = _Observer(kept, journal, progress, requested, at, folder, profile)
+            try:
+                for i, stage in enumerate(experiment.stages):
+                    if stage.name in states:
+                        observer.offset += stage.steps
+                        continue
+                    previous = list(states.values())[-1] if states else None
+                    if at and at.index == i:
+                        state, pending = at.state, at.pending
+                    else:
+                        state, pending = stage.init(stage_key(root, i), previous), None
+                    progress.start(stage, int(state.step))
+                    states[stage.name] = train(stage, state, devices, observer, pending)
+                    progress.finish(stage, stage.steps)
+                    observer.offset += stage.steps
+                kept.wait()
+            except RunError as error:
+                last = kept.latest()
+                where = f"checkpoint {last} is the last good one" if last else "none was saved yet"
+                raise RunError(f"{error}; {where}") from error
+            cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
+            return states, journal.history, cost
+
+
+class _Observer:
+    """Writes down what the loop says; see `loop.Observer`."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        journal: files.Journal,
+        progress: Progress,
+        requested: Any,
+        restored: Restored | None,
+        folder: Path,
+        profile: bool,
+    ):
+        self._checkpoints, self._journal, self._progress = checkpoints, journal, progress
+        self.stop_requested = requested
+        self._started, self._saving, self._trained = time.perf_counter(), 0.0, 0
+        self._clocks: dict[str, Clock] = {}
+        self._first: dict[str, int] = {}
+        self.seconds_before = restored.seconds if restored else 0.0
+        self.offset = 0
+        self._profile = _Profile(folder / "profile") if profile else None
+
+    def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
+        number = self.offset + step
+        seconds = round(self._seconds(), 3)
+        head = {"stage": stage.name, "step": step, "number": number}
+        self._journal.add({**head, kind: values, "cost": {"seconds": seconds}})
+        if kind == "evaluation":
+            self._progress.metrics(stage, step, values)
+
+    def save(
+        self, stage: Stage, state: State, metrics: dict[str, float] | None, pending: Sums
+    ) -> None:
+        since = time.perf_counter()
+        self._checkpoints.save(
+            stage, state, metrics=metrics, pending=pending, seconds=self._seconds()
+        )
+        self._saving += time.perf_counter() - since
+
+    def progress(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
+        self._clocks[stage.name] = clock
+        self._first.setdefault(stage.name, step)
+        self._trained += stage.steps_per_call
+        self._progress.update(stage, step, clock, flops)
+        if self._profile:
+            self._profile.step()
+
+    def costs(self) -> dict[str, Any]:
+        """Seconds by what they were spent on, in this process."""
+        parts = {
+            part: round(sum(getattr(clock, part) for clock in self._clocks.values()), 3)
+            for part in ("total", "device", "data", "compiling", "aside")
+        }
+        busy = parts["total"] - parts["aside"] - parts["compiling"]
+        rate = round(self._trained / busy, 2) if busy > 0 else None
+        seconds = {**parts, "saving": round(self._saving, 3)}
+        return {"training_seconds": seconds, "steps_per_second": rate}
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self._started
+
+
+class _Profile:
+    """A trace of the calls 3 to 7, when everything is compiled."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._calls = folder, 0
+
+    def step(self) -> None:
+        self._calls += 1
+        if self._calls == 2:
+            jax.profiler.start_trace(str(self._folder))
+        if self._calls == 7:
+            jax.profiler.stop_trace()
+
+
+def _run_study(
+    study: Study,
+    folder: Path,
+    devices: list[jax.Device],
+    name: str | None,
+    command: str | None,
+    profile: bool,
+) -> StudyRun:
+    with files.locked(folder) if _primary() else contextlib.nullcontext():
+        config = files.plain(study.config)
+        files.check_config(folder, name, config)
+        if _primary():
+            _write(folder, "config.json", {"experiment": name, "config": config})
+        runs = {
+            member: run(experiment, folder / member, devices=devices, name=name, profile=profile)
+            for member, experiment in study.experiments.items()
+        }
+        metrics, spread = _over_seeds({m: r.metrics for m, r in runs.items()})
+        finished = StudyRun(folder, study.config, runs, metrics)
+        if not _primary():
+            return finished
+        data: list[dict] = []
+        for member in runs.values():
+            data += [d for d in member.data if d not in data]
+        results = {
+            "experiment": name,
+            "config": config,
+            "metrics": metrics,
+            **({"spread": spread} if spread else {}),
+            "members": {m: {"metrics": r.metrics} for m, r in runs.items()},
+            "references": [r._asdict() for r in study.references],
+            "data": data,
+            "cost": {
+                "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
+                "members": {m: r.cost for m, r in runs.items()},
+                "command": command,
+            },
+            "hardware": hardware.hardware(devices),
+            "versions": hardware.versions(),
+            "commit": hardware.commit(Path.cwd()),
+        }
+        with Progress(devices) as progress:
+            _draw(study.figures, runs, folder, progress)
+            _write(folder, "metrics.json", results)
+            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+        return finished
+
+
+SEED = "seed="  # how the members of `seeds` are named
+
+
+def seeds(make: Any, config: Any, count: int) -> Study:
+    """A study of the same experiment under `count` seeds, from config.seed on: `name/seed=n`.
+
+    Its metrics are means over the seeds and their standard deviations; its figures are those of
+    the first seed.
+    """
+    experiments: dict[str, Experiment] = {}
+    first: Experiment | Study | None = None
+    for seed in range(config.seed, config.seed + count):
+        made = make(dataclasses.replace(config, seed=seed))
+        first = first or made
+        members = made.experiments if isinstance(made, Study) else {"": made}
+        for member, experiment in members.items():
+            experiments["/".join(filter(None, (member, f"{SEED}{seed}")))] = experiment
+
+    def figures(runs: Mapping[str, Run]) -> dict[str, Any]:
+        of_first = {
+            key.removesuffix(f"{SEED}{config.seed}").removesuffix("/"): r
+            for key, r in runs.items()
+            if key.split("/")[-1] == f"{SEED}{config.seed}"
+        }
+        assert first is not None
+        if first.figures is None:
+            return {}
+        seen: Any = of_first if isinstance(first, Study) else of_first[""]
+        return first.figures(seen)
+
+    assert first is not None
+    return Study(config, experiments, figures, first.references)
+
+
+def _over_seeds(
+    metrics: Mapping[str, Mapping[str, float]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and standard deviations over members that differ in their seed alone."""
+    groups: dict[str, list[float]] = {}
+    repeated = False
+    for member, values in metrics.items():
+        parts = member.split("/")
+        seeded = parts[-1].startswith(SEED)
+        repeated |= seeded
+        group = "/".join(parts[:-1] if seeded else parts)
+        for name, value in values.items():
+            groups.setdefault("/".join(filter(None, (group, name))), []).append(value)
+    means = {name: statistics.fmean(values) for name, values in groups.items()}
+    if not repeated:
+        return means, {}
+    return means, {n: statistics.stdev(v) if len(v) > 1 else 0.0 for n, v in groups.items()}
+
+
+def _data(experiment: Experiment) -> list[dict[str, Any]]:
+    """Which sets the stages read."""
+    found: list[dict[str, Any]] = []
+    for stage in experiment.stages:
+        read = stage.batches.read
+        source = getattr(read, "source", None)
+        if isinstance(read, Examples) and source is None:
+            about: dict[str, Any] = {"name": "given arrays", "origin": "user", "size": read.size}
+        elif source is None:
+            about = {"name": "given arrays", "origin": "user"}
+        else:
+            about = dataclasses.asdict(source)
+        if about not in found:
+            found.append(about)
+    return found
+
+
+def _evaluated(experiment: Experiment, history: Sequence[dict]) -> dict[str, float]:
+    """The last evaluation of every stage; with more than one stage, as stage/metric."""
+    metrics: dict[str, float] = {}
+    for stage in experiment.stages:
+        last = [r for r in history if r["stage"] == stage.name and "evaluation" in r][-1:]
+        prefix = f"{stage.name}/" if len(experiment.stages) > 1 else ""
+        metrics |= {prefix + k: v for r in last for k, v in r["evaluation"].items()}
+    return metrics
+
+
+def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | None:
+    if not experiment.best:
+        return None
+    name, mode = experiment.best
+    records = [r for r in history if name in r.get("evaluation", {})]
+    if not records:
+        return None
+    chosen = (max if mode == "max" else min)(records, key=lambda r: r["evaluation"][name])
+    return {"metric": name, "value": chosen["evaluation"][name], "number": chosen["number"]}
+
+
+def _draw(figures: Any, seen: Any, folder: Path, progress: Progress) -> None:
+    for name, figure in (figures(seen) if figures else {}).items():
+        path = folder / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path)
+        progress.say(f"drew {path}")
+
+
+def _summary(results: dict[str, Any]) -> str:
+    spread = results.get("spread", {})
+    return ", ".join(
+        f"{name} {value:.5g}" + (f" ± {spread[name]:.2g}" if name in spread else "")
+        for name, value in results["metrics"].items()
+    )
+
+
+def _write(folder: Path, name: str, value: Any) -> None:
+    try:
+        files.write_json(folder / name, value)
+    except OSError as error:
+        raise RunError(f"cannot write {folder / name} ({error.strerror})") from error
+
+
+def _root(experiment: Experiment) -> jax.Array:
+    return jax.random.key(getattr(experiment.config, "seed", 0))
+
+
+def _primary() -> bool:
+    return jax.process_index() == 0

@@ -1,0 +1,46 @@
+"""Asking a run to stop: SIGTERM and Ctrl-C let it save first; a second Ctrl-C does not wait."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[int], int | None]]:
+    """Yields `requested(step)`: the signal that asked this run to stop, or None.
+
+    In several processes all of them see the request at the same step. Outside the main thread,
+    where Python has no signals, it is always None.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        # jax.distributed catches SIGTERM itself and lets the processes agree on a step.
+        yield (
+            lambda step: (
+                signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
+            )
+        )
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda step: None
+        return
+    received: list[int] = []
+
+    def handle(signum: int, frame: Any) -> None:
+        if received and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signum)
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda step: received[0] if received else None
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
