@@ -1,0 +1,5 @@
+"""One file per experiment: its configuration, model, loss, data and figures; no mechanism.
+
+What may be added: an experiment, which is one file; what a family of them shares stands in a module
+with a leading underscore. Experiments do not import each other.
+"""
