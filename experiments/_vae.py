@@ -49,7 +49,7 @@ class Method:
     learning_rate: float = 1e-3  # of the optimizer
     initialization: Literal["lecun", "paper"] = "lecun"  # paper: N(0, 0.01), biases too
     weight_prior: bool = False  # the prior N(0, I) of the parameters, as in the paper
-    evaluations: int = 100  # how often the bound is measured during training
+    evaluations: int = 50  # how often the bound is measured during training
     importance_samples: int = 5000  # k of the estimate of log p(x)
     importance_images: int = 10_000  # at most so many test images are in that estimate
     seed: int = 0  # of initialization, order and noise
@@ -60,7 +60,7 @@ class Config(Method):
     """One variational autoencoder."""
 
     latent: int = 20  # dimensions of z
-    epochs: float = 100  # passes through the training images
+    epochs: float = 60  # passes through the training images
 
 
 class Likelihood(NamedTuple):

@@ -18,7 +18,7 @@ class Config(_vae.Config):
 
     latent: int = 20  # dimensions of z
     hidden: int = 500  # units of the hidden layers of encoder and decoder
-    epochs: float = 100  # passes through the 60,000 training images
+    epochs: float = 60  # passes through the 60,000 training images
 
 
 SMOKE = Config(latent=2, hidden=16, epochs=3, importance_samples=20, importance_images=100)
