@@ -1,0 +1,35 @@
+"""Every test: eight devices on one CPU, prepared sets in a folder of the session, strict ranks."""
+
+import os
+from pathlib import Path
+
+# Before the first import of jax, which reads them once.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared_sets(tmp_path_factory):
+    """A folder for prepared sets, shared by the session, so that nothing of the user's is used."""
+    before = {name: os.environ.get(name) for name in ("JAXSTRUCT_PREPARED", "TFDS_DATA_DIR")}
+    root = tmp_path_factory.mktemp("prepared")
+    os.environ |= {"JAXSTRUCT_PREPARED": str(root), "TFDS_DATA_DIR": str(root / "tfds")}
+    yield root
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture()
+def devices():
+    """`devices(n)`: the first n of the CPU's devices."""
+    return lambda n=1: jax.devices()[:n]
