@@ -29,7 +29,7 @@ def prepared_sets(tmp_path_factory):
             os.environ[name] = value
 
 
-@pytest.fixture()
+@pytest.fixture
 def devices():
     """`devices(n)`: the first n of the CPU's devices."""
     return lambda n=1: jax.devices()[:n]

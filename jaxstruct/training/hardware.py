@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from jaxstruct import __version__
+
 # Dense FLOP/s at the precision that JAX multiplies float32 in by default on that device: one
 # bfloat16 pass on TPUs, TF32 on NVIDIA since Ampere. Sources: the makers' data sheets.
 PEAK_FLOPS = {
@@ -61,8 +63,8 @@ def hardware(devices: Any) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    names = ("jaxstruct", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {"python": platform.python_version()}
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {"python": platform.python_version(), "jaxstruct": __version__}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)

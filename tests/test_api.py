@@ -1,0 +1,70 @@
+"""The public interface: what each package exports, so that a change of it is a decision."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+API = {
+    "jaxstruct.ops": "",
+    "jaxstruct.losses": """
+        bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
+        kl_to_standard_normal reparameterize standard_normal_log_density
+    """,
+    "jaxstruct.models": """
+        BernoulliDecoder GaussianDecoder GaussianEncoder VAE vae_initializer
+    """,
+    "jaxstruct.metrics": "Mean",
+    "jaxstruct.figures": """
+        curve_panels curves image_grid manifold_coordinates side_by_side
+    """,
+    "jaxstruct.data": """
+        CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare where
+    """,
+    "jaxstruct.training": """
+        AXIS Batches Experiment Reference Run RunError Stage State Stopped Study StudyRun
+        TraceError add_up average_parameters averaged batches_in_order example_keys main
+        make_evaluation make_game_step make_step objective reduce_gradients restore run seeds
+        shuffled_batches
+    """,
+}
+
+
+@pytest.mark.parametrize("package", API)
+def test_exports(package):
+    module = importlib.import_module(package)
+    assert sorted(getattr(module, "__all__", [])) == sorted(API[package].split())
+
+
+@pytest.mark.parametrize("package", API)
+def test_everything_public_is_documented(package):
+    module = importlib.import_module(package)
+    for name in API[package].split():
+        value = getattr(module, name)
+        if callable(value):
+            assert value.__doc__, f"{package}.{name}"
+            # A NamedTuple's and a dataclass's default docstring is its signature.
+            assert not value.__doc__.startswith(f"{name}("), f"{package}.{name}"
+
+
+def loaded(statement):
+    """The top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(answer.stdout.split())
+
+
+def test_importing_the_ops_loads_jax_and_numpy_alone():
+    alone = loaded("import jax, numpy, jax.numpy")
+    assert loaded("import jaxstruct.ops") - alone <= {"jaxstruct"}
+
+
+def test_importing_the_library_needs_no_extra():
+    extras = {"tensorflow", "tensorflow_datasets", "grain", "tyro", "rich", "PIL", "cv2", "sklearn"}
+    extras |= {"skimage", "tensorboardX", "torch", "scipy.io"}
+    packages = ", ".join(set(API) - {"jaxstruct.figures"})
+    required = loaded("import jax, flax.linen, optax, chex, orbax.checkpoint")
+    assert not (loaded(f"import {packages}") - required) & extras
