@@ -23,7 +23,7 @@ class Config(_vae.Config):
     split: Literal["random", "temporal"] = "random"  # which 200 of the 1,965 frames are held out
 
 
-SMOKE = Config(latent=2, hidden=16, epochs=10, importance_samples=20, importance_images=100)
+SMOKE = Config(latent=2, hidden=16, epochs=50, importance_samples=20, importance_images=100)
 PAPER = Config(
     optimizer="adagrad",
     learning_rate=0.02,  # of the three that the paper chose from, 0.01, 0.02 and 0.1

@@ -1,0 +1,189 @@
+"""Every experiment: its smoke configuration runs, compiles once, goes on to the bit, predicts.
+
+Parametrised over the files of experiments/, so that a new one is tested the moment it exists.
+"""
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.__main__ import names
+from jaxstruct import data
+from jaxstruct.training import Study, restore, run
+
+ROOT = Path(__file__).parents[2]
+NAMES = names()
+OWN = ("cost", "hardware", "versions", "commit")
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would: nothing handles it."""
+
+
+@pytest.fixture(autouse=True)
+def no_real_data(monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+
+
+def smoke(name, change=lambda member, stage: stage):
+    """The experiment of SMOKE with its stages changed, on imitations where there are no data."""
+    module = importlib.import_module(f"experiments.{name}")
+    made = module.experiment(module.SMOKE)
+
+    def changed(member, one):
+        stages = [change(member, stage) for stage in one.stages]
+        return dataclasses.replace(one, stages=stages)
+
+    if not isinstance(made, Study):
+        return changed("", made)
+    members = {member: changed(member, one) for member, one in made.experiments.items()}
+    return dataclasses.replace(made, experiments=members)
+
+
+def half(stage):
+    """The step in the middle of a stage at which a call ends."""
+    return max(1, stage.steps // stage.steps_per_call // 2) * stage.steps_per_call
+
+
+def saves_in_the_middle(member, stage):
+    return dataclasses.replace(stage, save_every=half(stage))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def finished(request, tmp_path_factory):
+    """(name, workdir, traces of each stage's update) of a whole run."""
+    traces = Counter()
+
+    def counted(member, stage):
+        def update(state, batch):
+            traces[member, stage.name, stage.compilations] += 1
+            return stage.update(state, batch)
+
+        return dataclasses.replace(saves_in_the_middle(member, stage), update=update)
+
+    patch = pytest.MonkeyPatch()
+    patch.delenv("JAXSTRUCT_DATA", raising=False)
+    workdir = tmp_path_factory.mktemp(request.param) / "run"
+    with data.looking(imitations=True):
+        run(smoke(request.param, counted), workdir, devices=jax.devices()[:1], name=request.param)
+    patch.undo()
+    return request.param, workdir, traces
+
+
+@pytest.mark.slow
+def test_smoke_gives_finite_metrics_and_pictures(finished):
+    name, workdir, _ = finished
+    results = json.loads((workdir / "metrics.json").read_text())
+    assert results["experiment"] == name
+    assert results["metrics"]
+    assert all(np.isfinite(value) for value in results["metrics"].values())
+    assert {source["origin"] for source in results["data"]} <= {"imitation", "package"}
+    pictures = list((workdir / "figures").glob("*.png"))
+    assert pictures
+    for path in pictures:
+        assert np.ptp(np.asarray(Image.open(path).convert("L"))) > 50, f"{path.name} is blank"
+
+
+@pytest.mark.slow
+def test_a_step_is_compiled_once(finished):
+    *_, traces = finished
+    assert traces
+    for (member, stage, compilations), count in traces.items():
+        assert count == compilations, f"{member} {stage} was traced {count} times"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_short_ends_with_the_same_bits(finished, tmp_path):
+    name, whole, _ = finished
+    cut = []
+
+    def dies(member, stage):
+        stage = saves_in_the_middle(member, stage)
+
+        def indices(step):
+            if step >= half(stage) and not cut:
+                cut.append((member, stage.name))
+                raise Killed
+            return stage.batches.indices(step)
+
+        return dataclasses.replace(
+            stage, batches=dataclasses.replace(stage.batches, indices=indices)
+        )
+
+    with data.looking(imitations=True):
+        with pytest.raises(Killed):
+            run(smoke(name, dies), tmp_path / "run", devices=jax.devices()[:1], name=name)
+        (folder,) = {tmp_path / "run" / member for member, _ in cut}
+        begun = sorted(int(p.name) for p in (folder / "checkpoints").glob("[0-9]*"))
+        assert begun, "it was cut short before anything was saved"
+        assert begun[0] > 0
+        made = smoke(name, saves_in_the_middle)
+        run(made, tmp_path / "run", devices=jax.devices()[:1], name=name)
+        members = made.experiments if isinstance(made, Study) else {"": made}
+        for member, one in members.items():
+            ours, theirs = (restore(one, root / member) for root in (tmp_path / "run", whole))
+            assert_equal_bits(ours.states, theirs.states)
+            for records in (ours.history, theirs.history):
+                for record in records:
+                    record.pop("cost")
+            assert ours.history == theirs.history
+    results = [json.loads((r / "metrics.json").read_text()) for r in (tmp_path / "run", whole)]
+    for result in results:
+        for key in OWN:
+            result.pop(key)
+    assert results[0] == results[1]
+
+
+def assert_equal_bits(a, b):
+    def check(x, y):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True)
+
+    jax.tree.map(check, a, b)
+
+
+@pytest.mark.slow
+def test_predict_writes_a_picture_and_a_record(finished):
+    name, workdir, _ = finished
+    with data.looking(imitations=True):
+        made = smoke(name, saves_in_the_middle)
+        members = made.experiments if isinstance(made, Study) else {"": made}
+        member, one = list(members.items())[-1]
+        state = restore(one, workdir / member).state
+        image = np.asarray(Image.linear_gradient("L").resize((50, 70)).convert("RGB"))
+        assert one.predict
+        record, figure = one.predict(jax.random.key(0), state, image)
+        json.dumps(record, allow_nan=False)
+        assert figure.get_size_inches().min() > 0
+        again, _ = one.predict(jax.random.key(0), state, image)
+        assert again == record
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_lists_every_field(name):
+    module = importlib.import_module(f"experiments.{name}")
+    command = [sys.executable, "-m", f"experiments.{name}", "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    for field in dataclasses.fields(module.SMOKE):
+        assert f"--{field.name.replace('_', '-')}" in answer.stdout
+    for option in ("--smoke", "--paper", "--workdir", "--seeds"):
+        assert option in answer.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_makes_an_experiment(name):
+    module = importlib.import_module(f"experiments.{name}")
+    with data.looking(imitations=True):
+        for config in (module.Config(), getattr(module, "PAPER", None)):
+            if config is not None:
+                assert module.experiment(config).config == config

@@ -1,0 +1,219 @@
+"""The variational autoencoder's step against NumPy, its estimates against integrals, eight images.
+
+The gradients of the model and of each loss term have their tests beside the models and the losses.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+import vae_reference
+
+from experiments import _vae
+from jaxstruct import losses
+from jaxstruct.data import Examples, load
+from jaxstruct.models import VAE, BernoulliDecoder, GaussianDecoder, GaussianEncoder
+from jaxstruct.training import parallel, run
+
+HIDDEN, LATENT, SHAPE = 6, 3, (4, 3, 1)
+SIZE = math.prod(SHAPE)
+CASES = {
+    "bernoulli": (BernoulliDecoder, _vae.BERNOULLI, ["logits"], vae_reference.bernoulli),
+    "gaussian": (
+        GaussianDecoder,
+        _vae.GAUSSIAN,
+        ["mean", "log_variance"],
+        vae_reference.gaussian,
+    ),
+}
+
+
+def made(case="bernoulli", images=None, **options):
+    decoder, likelihood, *_ = CASES[case]
+    images = random_images(32) if images is None else images
+    hidden = options.pop("hidden", HIDDEN)
+    latent = options.pop("latent", LATENT)
+    config = _vae.Config(hidden=hidden, latent=latent, **{"batch_size": 8, "epochs": 5, **options})
+    model = VAE(GaussianEncoder(hidden, latent), decoder(hidden, images[0].size))
+    examples = Examples({"image": images})
+    return model, likelihood, _vae.experiment(config, model, likelihood, examples, examples)
+
+
+def random_images(n):
+    return np.random.default_rng(0).integers(0, 256, (n, *SHAPE), np.uint8)
+
+
+def one_step(stage, params, opt_state_of):
+    """The state after the first step from given parameters, its terms, its noise and its images."""
+    devices = jax.devices()[:2]
+    state = stage.init(jax.random.key(5), None)
+    state = state.replace(params=params, opt_state=opt_state_of(params))
+    images = stage.batches.read["image"][stage.batches.indices(0)]
+    x = images.astype(np.float32) / 255
+    batch = jax.device_put(parallel.share({"image": x}, devices))
+    # What design demands of the draws: one key per example, from (stage, purpose, step).
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), 0)
+    noise = jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(jax.random.split(key, len(x)))
+    after, terms = parallel.Call(stage.update, devices)(parallel.stack(state, devices), batch)
+    return (
+        parallel.unstack(after),
+        parallel.unstack(terms),
+        np.asarray(noise),
+        x.reshape(len(x), -1),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad"])
+@pytest.mark.parametrize("weight_prior", [False, True])
+def test_a_step_is_the_paper_s(case, optimizer, weight_prior):
+    import optax
+
+    rate = 0.01
+    _, _, experiment = made(
+        case, optimizer=optimizer, learning_rate=rate, weight_prior=weight_prior
+    )
+    reference = vae_reference.parameters(SIZE, HIDDEN, LATENT, CASES[case][2])
+    params = unflatten_dict({k: jnp.asarray(v, jnp.float32) for k, v in reference.items()}, sep="/")
+    after, terms, noise, x = one_step(
+        experiment.stages[0], params, getattr(optax, optimizer)(rate).init
+    )
+    value, gradient = vae_reference.negative_bound(reference, x, noise, CASES[case][3])
+    np.testing.assert_allclose(terms["reconstruction"].value + terms["kl"].value, value, rtol=1e-5)
+    if weight_prior:
+        # -log N(theta; 0, I) is half the squared norm, once for all of the 32 images.
+        gradient = {name: g + reference[name] / 32 for name, g in gradient.items()}
+        squares = sum(np.sum(v**2) for v in reference.values())
+        np.testing.assert_allclose(terms["prior"].value, squares / 2 / 32, rtol=1e-5)
+    for name, moved in flatten_dict(after.params, sep="/").items():
+        g = gradient[name]
+        if optimizer == "adam":
+            # The first step: both bias-corrected moments are those of this gradient alone.
+            step = rate * g / (np.abs(g) + 1e-8)
+        else:
+            # Optax begins the sum of squares at 0.1.
+            step = rate * g / np.sqrt(0.1 + g**2 + 1e-7)
+        np.testing.assert_allclose(moved, reference[name] - step, atol=2e-5, err_msg=name)
+
+
+def test_terms_are_those_of_the_losses():
+    model, _, experiment = made()
+    stage = experiment.stages[0]
+    state = stage.init(jax.random.key(5), None)
+    opt_state = jax.tree.map(jnp.copy, state.opt_state)
+    _, terms, noise, x = one_step(stage, state.params, lambda _: opt_state)
+    mean, log_variance, _, logits = model.apply({"params": state.params}, x, noise)
+    np.testing.assert_allclose(
+        terms["kl"].value, np.mean(losses.kl_to_standard_normal(mean, log_variance)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        terms["reconstruction"].value,
+        -np.mean(losses.bernoulli_log_likelihood(logits, x)),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_of_the_likelihood_is_the_integral(case):
+    decoder, likelihood, *_ = CASES[case]
+    model = VAE(GaussianEncoder(HIDDEN, 1), decoder(HIDDEN, SIZE))
+    x = random_images(5).reshape(5, -1).astype(np.float32) / 255
+    params = model.init(jax.random.key(0), x, jnp.zeros((5, 1)))["params"]
+    # A posterior near the prior covers the integrand: the weights vary little.
+    params = {**params, "encoder": jax.tree.map(lambda w: w / 4, params["encoder"])}
+    z = np.linspace(-8, 8, 4001)[:, None].astype(np.float32)
+    prediction = model.apply({"params": params}, z, method="decode")
+    expected = []
+    for one in x:
+        log_joint = likelihood.log(prediction, np.broadcast_to(one, (len(z), SIZE)))
+        log_joint = np.asarray(log_joint + losses.standard_normal_log_density(z), np.float64)
+        expected.append(np.log(np.sum(np.exp(log_joint - log_joint.max())) * 16 / 4000))
+        expected[-1] += log_joint.max()
+    keys = jax.random.split(jax.random.key(1), 5)
+    many = _vae.importance_estimate(model, likelihood, 3000, chunk=700)(params, x, keys)
+    np.testing.assert_allclose(many, expected, atol=0.05)
+    # k = 1 is the bound, which is lower.
+    ones = [
+        _vae.importance_estimate(model, likelihood, 1)(params, x, jax.random.split(k, 5))
+        for k in jax.random.split(jax.random.key(2), 200)
+    ]
+    assert np.all(np.mean(ones, 0) < np.asarray(expected) + 0.05)
+    assert np.mean(ones) < np.mean(expected)
+
+
+def test_bound_and_likelihood_of_an_experiment_are_the_model_s():
+    model, likelihood, experiment = made(importance_samples=2000, importance_images=6)
+    state = experiment.stages[0].init(jax.random.key(0), None)
+    metrics = experiment.stages[0].evaluate(state) | experiment.score({"train": state})
+    x = random_images(32).reshape(32, -1).astype(np.float32) / 255
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(32))
+    noise = jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(keys)
+    mean, log_variance, _, logits = model.apply({"params": state.params}, x, noise)
+    bound = losses.bernoulli_log_likelihood(logits, x)
+    bound -= losses.kl_to_standard_normal(mean, log_variance)
+    assert metrics["bound"] == pytest.approx(float(np.mean(bound)), rel=1e-5)
+    assert metrics["train_bound"] == metrics["bound"]
+    estimate = _vae.importance_estimate(model, likelihood, 2000)(state.params, x[:6], keys[:6])
+    assert metrics["log_likelihood"] == pytest.approx(float(np.mean(estimate)), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_it_overfits_eight_images(tmp_path):
+    digits = load("digits", "train")["image"][:8]
+    images = np.where(digits > 127, 255, 0).astype(np.uint8)
+    model, likelihood, experiment = made(
+        images=images,
+        hidden=64,
+        latent=2,
+        batch_size=64,
+        epochs=12_000,
+        evaluations=2,
+        importance_samples=500,
+        learning_rate=0.01,
+    )
+    finished = run(experiment, tmp_path, devices=jax.devices()[:1])
+    # Eight images that are equally likely have log 1/8 each at best; all of 64 binary pixels that
+    # were drawn at random would have -44.
+    assert -3.5 < finished.metrics["log_likelihood"] < -math.log(8) + 0.02
+    assert -7 < finished.metrics["bound"] < -math.log(8)
+    x = images.reshape(8, -1) / np.float32(255)
+    params = finished.state.params
+    mean, _ = model.apply({"params": params}, x, method="encode")
+    z_images = _vae.decoded(model, likelihood, params, mean, images.shape[1:])
+    np.testing.assert_array_equal(z_images > 0.5, images > 127)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_user_s_image_is_fitted_into_the_frame(dark):
+    paper = np.full((40, 20, 3), 255, np.uint8)
+    paper[10:30, 5:15] = 0  # a black bar on white, twice as high as wide
+    x = _vae.fit(paper, (28, 28, 1), dark)
+    assert x.shape == (28, 28, 1)
+    assert x.dtype == np.float32
+    background, ink = (0, 1) if dark else (1, 0)
+    assert x[0, 0, 0] == x[14, 0, 0] == background
+    assert x[14, 14, 0] == ink
+    # 40 x 20 becomes 28 x 14: the bar is 14 high and 7 wide, in the middle.
+    inside = np.abs(x[..., 0] - ink) < 0.5
+    assert abs(inside.sum() - 14 * 7) <= 14
+    assert _vae.fit(paper[:, :1], (28, 20, 1), False).shape == (28, 20, 1)
+
+
+def test_frey_face_holds_out_200_frames(monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+    from jaxstruct.data import looking
+
+    with looking(imitations=True):
+        for split in ("random", "temporal"):
+            train, test = _vae.frey_face(split)
+            frames = np.concatenate([train["frame"], test["frame"]])
+            assert sorted(frames) == list(range(len(frames)))
+            assert test.size == 200
+            assert (test["frame"].min() > train["frame"].max()) == (split == "temporal")
