@@ -172,3 +172,12 @@ def _dress(axes: Axes, title: str, log_x: bool, narrow: bool) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(3 if narrow else 7))
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+
+
+def _short(value: float) -> str:
+    """1500 as 1.5k and 2e6 as 2M, in place of a power of ten at the end of the axis."""
+    for unit, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{sign}"
+    return f"{value:g}"

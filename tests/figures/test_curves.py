@@ -116,3 +116,11 @@ def test_errors_name_what_was_given():
         curves({"a": ([1, 2], [1, 2, 3])}, **LABELS)
     with pytest.raises(ValueError, match=r"\['train'\], expected some of \['test'\]"):
         curves({"test": (X, X)}, dashed={"train": "test"}, **LABELS)
+
+
+def test_large_numbers_of_a_linear_axis_are_short():
+    figure = curves({"a": ([0, 2.5e6], [0, 1])}, x_label="images", y_label="y")
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert {"0", "400k", "1.2M", "2M"} <= set(labels)
+    assert not figure.axes[0].xaxis.get_offset_text().get_text()
