@@ -181,7 +181,9 @@ def experiment(
         }
         if config.latent == 2:
             grid = decode(params, figures.manifold_coordinates(20))
-            drawn["manifold"] = figures.image_grid(grid, title="the learned manifold")
+            # Images without a margin of their own need one to be told apart.
+            gap = 1 if min(shape[:2]) < 16 else 0
+            drawn["manifold"] = figures.image_grid(grid, title="the learned manifold", gap=gap)
         return drawn
 
     def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:

@@ -1,0 +1,67 @@
+"""Timing of ours and a peer in one process: interleaved, medians; and the table they end in.
+
+What may be added: another quantity that every comparison reports.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxstruct.training import hardware
+
+
+def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """The median seconds of each call over `repeats` rounds that make all of them in turn.
+
+    A call has to wait for its own result; one round that is not counted comes first.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(repeats + 1):
+        for name, call in calls.items():
+            since = time.perf_counter()
+            call()
+            if i:
+                seconds[name].append(time.perf_counter() - since)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def first_call(call: Callable[[], Any]) -> float:
+    """Seconds of the first call, compilation included."""
+    since = time.perf_counter()
+    call()
+    return time.perf_counter() - since
+
+
+def about(devices: Sequence[jax.Device]) -> str:
+    """One line on what was measured where."""
+    found = hardware.hardware(devices)
+    versions = hardware.versions()
+    return f"{found['devices']}, {found['cores']} cores, jax {versions['jax']}"
+
+
+def share_of_peak(flops: float | None, seconds: float, devices: Sequence[jax.Device]) -> str:
+    """FLOP/s of one device, and their share of its peak where that is known."""
+    if not flops:
+        return "not known"
+    peak = hardware.peak_flops(devices[0])
+    rate = flops / seconds
+    return f"{rate / 1e9:,.0f} GFLOP/s" + (f" ({rate / peak:.0%} of peak)" if peak else "")
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows of equal keys as a Markdown table, then as one line of JSON."""
+    header = list(rows[0])
+    print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}")
+    for row in rows:
+        print(f"| {' | '.join(_cell(row[key]) for key in header)} |")
+    print(json.dumps(rows))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
