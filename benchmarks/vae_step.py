@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import tempfile
@@ -235,9 +236,10 @@ class Peer:
     def trainings(self, name: str) -> dict[str, Callable[[], float]]:
         """Whole trainings by name: of the best peer with and without workers of the DataLoader."""
         if not self._best:
-            return {name: lambda: self._train(0)}
+            return {name: functools.partial(self._train, 0)}
         return {
-            f"{name}, {workers} workers": lambda w=workers: self._train(w) for workers in (0, 2)
+            f"{name}, {workers} workers": functools.partial(self._train, workers)
+            for workers in (0, 2)
         }
 
     def _train(self, workers: int) -> float:
@@ -250,11 +252,15 @@ class Peer:
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # A fork of a process with JAX's threads may dead-lock.
+            multiprocessing_context="spawn" if workers else None,
             pin_memory=self._device == "cuda",
         )
         step, since = 0, time.perf_counter()
         while step < self._options.steps:
             for (x,) in loader:
+                if step == 0:  # the start of the workers does not count
+                    since = time.perf_counter()
                 loss = self._step(x.to(self._device, non_blocking=True))
                 step += 1
                 if step % 100 == 0:

@@ -148,6 +148,8 @@ def _grouped(result: dict[str, Any]) -> dict[str, str]:
     cells: dict[str, list[str]] = {}
     for name, value in result["metrics"].items():
         *member, metric = name.split("/")
+        if metric.startswith("train_"):
+            continue  # measured to be compared with the test's, in the figures
         text = _number(value)
         if name in spread:
             text += f" ± {_number(spread[name])} ({len(seeds)} seeds)"
