@@ -25,6 +25,8 @@ class Mean(NamedTuple):
         An invalid value is ignored whatever it is, NaN included. Raises ValueError when the
         shapes differ.
         """
+        # In float32 at least: bool, integers and bfloat16 hold no total of many values.
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         if valid is None:
             return cls(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
         if values.shape != valid.shape:
@@ -38,4 +40,5 @@ class Mean(NamedTuple):
     @property
     def value(self) -> Any:
         """total / count; 0 where the count is 0."""
-        return self.total / jnp.maximum(self.count, 1e-9)
+        some = self.count > 0
+        return jnp.where(some, self.total / jnp.where(some, self.count, 1), 0)

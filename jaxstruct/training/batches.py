@@ -112,7 +112,7 @@ def _size(examples: Mapping[str, np.ndarray], batch_size: int) -> int:
 def _spec(examples: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     def dtype(x: np.ndarray) -> Any:
         if x.dtype != np.uint8:
-            return x.dtype
+            return jax.dtypes.canonicalize_dtype(x.dtype)
         return np.dtype(np.float32 if x.ndim == 4 else np.int32)
 
     return {

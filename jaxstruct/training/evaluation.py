@@ -22,9 +22,11 @@ def make_evaluation(count: Count, batches: Batches) -> Callable[[State], dict[st
     `count(state, batch, keys) -> {metric: Mean}`: `batch` has the key `valid` (bool [b]), False
     for the examples that pad the last batch; `keys` [b] are one per example and depend on its
     position alone, so that the same numbers are drawn at every evaluation, for any batch size and
-    on any number of devices. Runs on the devices that the state is on.
+    on any number of devices. Runs on the devices that the state is on; compiled once for each shape
+    of state, so that stages may share it.
     """
-    calls: dict[Any, tuple[parallel.Call, Any]] = {}
+    kept: dict[Any, Any] = {}
+    calls: dict[Any, parallel.Call] = {}
 
     def counted(state: State, arrays: Any, fed: Any, valid: Any, positions: Any) -> Any:
         batch = as_spec(_gather(arrays, fed), batches.spec) if batches.on_device else dict(fed)
@@ -34,19 +36,21 @@ def make_evaluation(count: Count, batches: Batches) -> Callable[[State], dict[st
 
     def evaluate(state: State) -> dict[str, float]:
         devices = parallel.devices_of(state)
-        if tuple(devices) not in calls:
-            kept = {k: batches.read[k] for k in batches.spec} if batches.on_device else {}  # type: ignore[index]
-            call = parallel.Call(counted, devices, donate=False, name="evaluation")
-            calls[tuple(devices)] = call, parallel.stack(kept, devices)
-        call, arrays = calls[tuple(devices)]
+        place = tuple(devices)
+        if place not in kept:
+            arrays = {k: batches.read[k] for k in batches.spec} if batches.on_device else {}  # type: ignore[index]
+            kept[place] = parallel.stack(arrays, devices)
+        shapes = place, parallel.shapes_of(state)
+        if shapes not in calls:
+            calls[shapes] = parallel.Call(counted, devices, donate=False, name="evaluation")
         stacked = parallel.stack(state, devices)
         sums: dict[str, np.ndarray] = {}
         for arguments in parallel.sweep(batches, devices):
-            for name, m in call(stacked, arrays, *arguments).items():
+            for name, m in calls[shapes](stacked, kept[place], *arguments).items():
                 # Float64 on the host: 60,000 bounds of -100 do not add up in float32.
                 values = np.array([np.asarray(x.addressable_data(0))[0] for x in m], np.float64)
                 sums[name] = sums.get(name, 0) + values
-        return {name: float(Mean(*m).value) for name, m in sums.items()}
+        return {name: float(m[0] / m[1]) if m[1] else 0.0 for name, m in sums.items()}
 
     return evaluate
 

@@ -52,25 +52,24 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Fills in the intervals and checks that they fit together."""
-        evaluate = self.evaluate_every or self.steps
-        save = self.save_every or evaluate
         call = self.steps_per_call
-        log = self.log_every or call * max(1, round(self.steps / 200 / call))
-        for name, value in (
-            ("steps", self.steps),
-            ("steps_per_call", call),
-            ("evaluate_every", evaluate),
-            ("save_every", save),
-            ("log_every", log),
-        ):
+        evaluate = self.steps if self.evaluate_every is None else self.evaluate_every
+        save = evaluate if self.save_every is None else self.save_every
+        log = self.log_every
+        if log is None:
+            log = call * max(1, round(self.steps / 200 / max(call, 1)))
+        intervals = {"evaluate_every": evaluate, "save_every": save, "log_every": log}
+        counts = {"steps_per_call": call, "steps": self.steps, **intervals}
+        for name, value in {"compilations": self.compilations, **counts}.items():
             if value < 1:
                 raise ValueError(f"stage {self.name!r}: {name} is {value}, expected at least 1")
+        for name, value in counts.items():
             if value % call:
                 raise ValueError(
                     f"stage {self.name!r}: {name} is {value}, which steps_per_call {call} does not "
                     "divide; choose a divisor"
                 )
-        for name, value in (("evaluate_every", evaluate), ("save_every", save), ("log_every", log)):
+        for name, value in intervals.items():
             object.__setattr__(self, name, value)
 
 

@@ -80,7 +80,13 @@ def train(
     """
     step, sums, clock = int(state.step), dict(pending or {}), Clock()
     if step == stage.steps:
-        return state
+        # Placed as the last step would have left it: what is scored from it has the same bits.
+        return parallel.unstack(parallel.stack(state, devices))
+    if step % stage.steps_per_call:
+        raise RunError(
+            f"step {step} of stage {stage.name!r} lies between two calls: steps_per_call "
+            f"{stage.steps_per_call} does not divide it; choose the value it was saved with"
+        )
     call = parallel.Call(
         _steps(stage.update, stage.batches, stage.steps_per_call),
         devices,
@@ -89,7 +95,7 @@ def train(
     )
     in_flight: list[tuple[int, Any]] = []
 
-    def finish(ahead: int) -> None:
+    def finish(ahead: int = 0) -> None:
         while len(in_flight) > ahead:
             last, terms = in_flight.pop(0)
             since = time.perf_counter()
@@ -97,7 +103,6 @@ def train(
             clock.add("device", since)
             observer.progress(stage, last, clock, call.flops)
 
-    ahead = 0 if parallel.must_wait(devices) else 1
     stacked = parallel.stack(state, devices)
     with parallel.Feed(stage.batches, devices, step, stage.steps, stage.steps_per_call) as feed:
         while step < stage.steps:
@@ -109,15 +114,15 @@ def train(
             clock.add("compiling" if call.compilations > compiled else "device", since)
             step += stage.steps_per_call
             in_flight.append((step, terms))
-            finish(ahead)
+            finish(ahead=1)
             log, evaluate, save = _due(step, stage)
             stop = observer.stop_requested(step)
             if not (log or evaluate or save or stop):
                 continue
-            finish(0)
+            finish()
             since = time.perf_counter()
             if log:
-                means = {name: total / max(count, 1e-9) for name, (total, count) in sums.items()}
+                means = {name: total / n if n else 0.0 for name, (total, n) in sums.items()}
                 observer.record(stage, step, means, "train")
                 sums.clear()
             if evaluate or save or stop:
@@ -129,7 +134,8 @@ def train(
             if save or stop or metrics is not None:
                 _check_params(state, stage, step)
             if save or stop:
-                observer.save(stage, state, metrics, sums)
+                # A copy, since it is written in the background while the sums go on.
+                observer.save(stage, state, metrics, dict(sums))
             clock.add("aside", since)
             if stop:
                 raise Stopped(f"saved stage {stage.name!r} at step {step}", stop)
@@ -186,7 +192,7 @@ def _check_metrics(metrics: dict[str, float], stage: Stage, step: int) -> None:
 @jax.jit
 def _finite(tree: Any) -> jax.Array:
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats]))
 
 
 def _check_params(state: State, stage: Stage, step: int) -> None:

@@ -103,6 +103,12 @@ def share(batch: Any, devices: Sequence[jax.Device], axis: int = 0) -> Any:
     return jax.tree.map(split, batch)
 
 
+def shapes_of(tree: Any) -> Any:
+    """The structure, shapes and dtypes of a tree of arrays, as a key of a dict."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, *((x.shape, x.dtype) for x in leaves)
+
+
 def must_wait(devices: Sequence[jax.Device]) -> bool:
     """Whether each call must be waited for before the next one is made.
 
@@ -131,6 +137,7 @@ class Call:
         self._pmapped = jax.pmap(
             f, AXIS, devices=list(devices), donate_argnums=(0,) if donate else ()
         )
+        self._wait = must_wait(devices)
         self._compiled: dict[Any, Any] = {}
         self._compilations, self._name = compilations, name
         self.flops: float | None = None
@@ -138,11 +145,11 @@ class Call:
     def __call__(self, *args: Any) -> Any:
         """Calls `f`, compiling it first where shapes are new."""
         # The state never changes shape within a stage: the rest of the arguments is the key.
-        rest = jax.tree.flatten(args[1:])
-        shapes = (rest[1], *((x.shape, x.dtype) for x in rest[0]))
+        shapes = shapes_of(args[1:])
         if shapes not in self._compiled:
             self._compile(shapes, args)
-        return self._compiled[shapes](*args)
+        results = self._compiled[shapes](*args)
+        return jax.block_until_ready(results) if self._wait else results
 
     @property
     def compilations(self) -> int:
@@ -160,7 +167,8 @@ class Call:
         costs = compiled.cost_analysis() or {}
         costs = costs[0] if isinstance(costs, list) else costs
         self.flops = costs.get("flops")
-        self._compiled[shapes] = compiled
+        # What is compiled takes all processes' arrays; pmap itself makes them of this one's.
+        self._compiled[shapes] = compiled if jax.process_count() == 1 else self._pmapped
 
 
 def global_index(per_device: int) -> Any:
@@ -219,7 +227,7 @@ class Feed:
 
         def read(call: int) -> dict[str, np.ndarray]:
             steps = [self._read(step) for step in self._steps(call)]
-            return {key: np.stack([s[key] for s in steps], 1) for key in steps[0]}
+            return jax.tree.map(lambda *x: np.stack(x, 1), *steps)
 
         options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
         calls = grain.MapDataset.range(first, last).map(read).to_iter_dataset(options)
@@ -249,6 +257,10 @@ def sweep(batches: Batches, devices: Sequence[jax.Device]) -> Any:
         indices = batches.indices(step)
         if len(indices) == 0:
             return
+        if len(indices) > batches.size:
+            raise ValueError(
+                f"batch {step} has {len(indices)} examples, expected at most {batches.size}"
+            )
         padded = np.resize(indices, size)
         valid = np.arange(size) < len(indices)
         positions = position + np.arange(size)

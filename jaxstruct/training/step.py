@@ -44,8 +44,8 @@ def objective(terms: Terms, counts: Mapping[str, Any] | None = None) -> jax.Arra
     """
     if counts is None:
         counts = {name: jax.lax.psum(m.count, AXIS) for name, m in terms.items()}
-    safe = {name: jax.lax.stop_gradient(jnp.maximum(c, 1e-9)) for name, c in counts.items()}
-    return sum((m.total / safe[name] for name, m in terms.items()), jnp.zeros(()))
+    fixed = jax.lax.stop_gradient(counts)
+    return sum((Mean(m.total, fixed[name]).value for name, m in terms.items()), jnp.zeros(()))
 
 
 def add_up(terms: Terms) -> Terms:
@@ -78,6 +78,7 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
+    _check_clip_norm(clip_norm)
 
     def update(state: State, batch: Any) -> tuple[State, Terms]:
         keys = example_keys(state, batch)
@@ -118,15 +119,17 @@ def make_game_step(
     Every player's loss has the signature of `make_step` and sees all `params`, of which its own
     entry is differentiated. The batch holds `rounds` parts, one for each move of the first player;
     the others see the first part with keys of their own. `model_state` passes through all moves.
-    The moves are unrolled: a CPU runs convolutions inside a loop 10 to 20 times slower.
+    The moves are unrolled: a CPU runs convolutions inside a loop 10 to 20 times slower. No two
+    players' terms may have the same name: their totals would be added.
     """
     if list(losses) != list(optimizers):
         raise ValueError(f"losses of {list(losses)}, but optimizers of {list(optimizers)}")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}, expected at least 1")
+    _check_clip_norm(clip_norm)
     first, *others = losses
 
-    def move(state: State, sums: Terms, player: str, part: Any, keys: Any) -> tuple[State, Terms]:
+    def move(state: State, player: str, part: Any, keys: Any) -> tuple[State, Terms]:
         def own(mine: Any, model_state: Any, part: Any, keys: Any) -> tuple[Terms, Any]:
             return losses[player]({**state.params, player: mine}, model_state, part, keys)
 
@@ -139,16 +142,19 @@ def make_game_step(
             opt_state={**state.opt_state, player: opt_state},
             model_state=model_state,
         )
-        added = {name: sums[name].add(m) if name in sums else m for name, m in terms.items()}
-        return after, {**sums, **added}
+        return after, terms
 
     def update(state: State, batch: Any) -> tuple[State, Terms]:
         keys = [example_keys(state, batch, turn) for turn in range(len(losses))]
-        moves = [(first, i, 0) for i in range(rounds)]
-        moves += [(player, 0, turn) for turn, player in enumerate(others, 1)]
-        sums: Terms = {}
-        for player, i, turn in moves:
-            state, sums = move(state, sums, player, *_part((batch, keys[turn]), i, rounds))
+        sums: Any = None
+        for i in range(rounds):
+            state, terms = move(state, first, *_part((batch, keys[0]), i, rounds))
+            sums = _add(sums, terms)
+        for turn, player in enumerate(others, 1):
+            state, terms = move(state, player, *_part((batch, keys[turn]), 0, rounds))
+            if twice := sorted(sums.keys() & terms.keys()):
+                raise ValueError(f"terms {twice} of player {player!r} are another player's too")
+            sums |= terms
         return state.replace(step=state.step + 1), add_up(sums)
 
     return update
@@ -194,6 +200,11 @@ def averaged(opt_state: Any) -> Any:
     if len(found) != 1:
         raise ValueError(f"expected one average of parameters in the state, found {len(found)}")
     return found[0].mean
+
+
+def _check_clip_norm(clip_norm: float | None) -> None:
+    if clip_norm is not None and clip_norm <= 0:
+        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
 
 
 def _gradient(

@@ -1,0 +1,155 @@
+"""Batches are a pure function of the step, and every example is seen equally often."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxstruct.data import DataError, Examples, Source
+from jaxstruct.training import Batches, batches_in_order, shuffled_batches
+from jaxstruct.training.batches import as_spec
+
+
+def numbers(size):
+    return {"x": np.arange(size, dtype=np.float32)}
+
+
+def test_out_of_order_is_the_same_as_in_order():
+    # Epochs of 10 with batches of 4, asked for far back and forth: nothing depends on the past.
+    in_order, mixed = (shuffled_batches(numbers(10), 4, seed=3) for _ in range(2))
+    steps = np.random.default_rng(0).permutation(40).tolist() * 2
+    expected = [in_order.indices(step) for step in range(40)]
+    for step in steps:
+        np.testing.assert_array_equal(mixed.indices(step), expected[step])
+
+
+def test_threads_that_ask_at_once_get_the_same():
+    batches = shuffled_batches(numbers(7), 3, seed=0)
+    expected = [batches.indices(step).tolist() for step in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda step: batches.indices(step).tolist(), list(range(50)) * 8))
+    assert found == expected * 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 12), batch=st.integers(1, 30), seed=st.integers(0, 9))
+def test_every_example_equally_often(size, batch, seed):
+    # After size batches exactly `batch` epochs are over, whatever straddles; within a straddling
+    # batch each epoch is a permutation of its own.
+    batches = shuffled_batches(numbers(size), batch, seed=seed)
+    drawn = np.concatenate([batches.indices(step) for step in range(size)])
+    assert all(len(batches.indices(step)) == batch for step in range(size))
+    for epoch in drawn.reshape(batch, size):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(size))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed, epoch):
+        return tuple(shuffled_batches(numbers(20), 20, seed=seed).indices(epoch))
+
+    orders = {order(seed, epoch) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+    assert tuple(range(20)) not in orders
+
+
+def test_in_order_ends_short_and_then_empty():
+    batches = batches_in_order(numbers(7), 3)
+    assert [batches.indices(i).tolist() for i in range(4)] == [[0, 1, 2], [3, 4, 5], [6], []]
+    # A batch larger than the set is the set.
+    small = batches_in_order(numbers(2), 100)
+    assert small.size == 2
+    assert [small.indices(i).tolist() for i in range(2)] == [[0, 1], []]
+
+
+def test_spec_is_the_global_batch():
+    examples = {
+        "image": np.zeros((5, 4, 3, 3), np.uint8),
+        "class_map": np.zeros((5, 4, 3), np.uint8),
+        "label": np.zeros(5, np.int32),
+        "boxes": np.zeros((5, 2, 4), np.float32),
+    }
+    batches = shuffled_batches(examples, 8, seed=0)
+    assert {key: (x.shape, x.dtype) for key, x in batches.spec.items()} == {
+        "image": ((8, 4, 3, 3), np.float32),
+        "class_map": ((8, 4, 3), np.int32),
+        "label": ((8,), np.int32),
+        "boxes": ((8, 2, 4), np.float32),
+    }
+    assert batches.size == 8
+    assert batches.on_device
+    assert not Batches(batches.spec, batches.indices, lambda i: {}).on_device
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_64_bits_become_what_jax_holds():
+    # NumPy's own default types, which JAX would answer with a warning at each compilation.
+    batches = shuffled_batches({"label": np.arange(6), "x": np.arange(6.0)}, 2, seed=0)
+    assert [s.dtype for s in batches.spec.values()] == [np.int32, np.float32]
+    stored = {key: jnp.asarray(x[:2]) for key, x in batches.read.items()}
+    batch = jax.jit(lambda stored: as_spec(stored, batches.spec))(stored)
+    assert [x.dtype for x in batch.values()] == [np.int32, np.float32]
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_uint8_becomes_float_between_0_and_1(xp):
+    spec = {
+        "image": jax.ShapeDtypeStruct((256,), np.float32),
+        "raw": jax.ShapeDtypeStruct((256,), np.uint8),
+        "classes": jax.ShapeDtypeStruct((256,), np.int32),
+        "weight": jax.ShapeDtypeStruct((256,), np.float32),
+    }
+    stored = xp.arange(256, dtype=np.uint8)
+    stored = {"image": stored, "raw": stored, "classes": stored, "weight": stored.astype(np.int32)}
+    batch = as_spec({**stored, "not in the spec": stored["raw"]}, spec)
+    assert list(batch) == list(spec)
+    assert all(batch[key].dtype == spec[key].dtype for key in spec)
+    exact = np.arange(256) / 255
+    np.testing.assert_allclose(batch["image"], exact, rtol=1e-7)
+    assert (float(batch["image"][0]), float(batch["image"][255])) == (0, 1)
+    # Only stored bytes that are images are scaled.
+    for key in ("raw", "classes", "weight"):
+        np.testing.assert_array_equal(batch[key], np.arange(256))
+
+
+def test_an_absent_key_stays_absent():
+    spec = {k: jax.ShapeDtypeStruct((2,), np.float32) for k in ("image", "depth", "normals")}
+    assert list(as_spec({"depth": np.zeros(2)}, spec)) == ["depth"]
+
+
+@pytest.mark.parametrize("make", [lambda x, n: shuffled_batches(x, n, seed=0), batches_in_order])
+def test_what_cannot_be_batched(make):
+    source = Source("mnist", "1.0.0", "test[:0]", "official", 0)
+    with pytest.raises(
+        DataError,
+        match=r"^split 'test\[:0\]' of mnist is empty: no batch can be made of it; choose a larger",
+    ):
+        make(Examples({"x": np.zeros((0, 3))}, source), 4)
+    with pytest.raises(DataError, match=r"^the set is empty: no batch"):
+        make({"x": np.zeros((0, 3))}, 4)
+    with pytest.raises(ValueError, match=r"one length, got \{'x': 3, 'y': 2\}"):
+        make({"x": np.zeros(3), "y": np.zeros(2)}, 4)
+    with pytest.raises(ValueError, match="one length, got none"):
+        make({}, 4)
+    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+        make(numbers(3), 0)
+
+
+def test_orders_are_kept_rather_than_drawn_for_each_step(monkeypatch):
+    # A permutation of a million examples at every step would cost more than the step.
+    made, real, lock = [], np.random.default_rng, threading.Lock()
+
+    def counted(seed):
+        with lock:
+            made.append(seed)
+        return real(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", counted)
+    batches = shuffled_batches(numbers(10), 4, seed=5)
+    for step in range(10):
+        batches.indices(step)
+    assert made == [(5, 0), (5, 1), (5, 2), (5, 3)]

@@ -1,0 +1,91 @@
+"""The values that describe an experiment, and what they refuse."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxstruct.training import Experiment, Reference, Stage, Study, shuffled_batches
+
+BATCHES = shuffled_batches({"x": np.zeros(4)}, 2, seed=0)
+
+
+def stage(**options):
+    given = {
+        "name": "train",
+        "steps": 1000,
+        "init": lambda key, previous: None,
+        "update": lambda state, batch: (state, {}),
+        "batches": BATCHES,
+    }
+    return Stage(**{**given, **options})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),  # evaluate_every, save_every, log_every
+    [
+        ({}, (1000, 1000, 5)),
+        ({"evaluate_every": 100}, (100, 100, 5)),
+        ({"evaluate_every": 100, "save_every": 50, "log_every": 7}, (100, 50, 7)),
+        ({"steps_per_call": 20}, (1000, 1000, 20)),
+        ({"steps_per_call": 2}, (1000, 1000, 4)),
+        ({"steps": 3}, (3, 3, 1)),
+        ({"steps": 60_000, "steps_per_call": 20}, (60_000, 60_000, 300)),
+    ],
+)
+def test_intervals_that_are_not_given(given, expected):
+    made = stage(**given)
+    assert (made.evaluate_every, made.save_every, made.log_every) == expected
+    assert made.log_every % made.steps_per_call == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "steps_per_call", "evaluate_every", "save_every", "log_every", "compilations"]
+)
+@pytest.mark.parametrize("value", [0, -5])
+def test_numbers_below_1(name, value):
+    message = f"^stage 'train': {name} is {value}, expected at least 1$"
+    with pytest.raises(ValueError, match=message):
+        stage(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["steps", "evaluate_every", "save_every", "log_every"])
+def test_steps_per_call_divides_everything(name):
+    message = f"stage 'train': {name} is 31, which steps_per_call 10 does not divide"
+    with pytest.raises(ValueError, match=message):
+        stage(**{"steps_per_call": 10, name: 31})
+    assert getattr(stage(**{"steps_per_call": 10, name: 30}), name) == 30
+
+
+def test_a_stage_takes_keywords_only_and_does_not_change():
+    with pytest.raises(TypeError):
+        Stage("train", 10)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stage().steps = 3
+    # `replace` computes nothing anew: what was filled in stays.
+    assert dataclasses.replace(stage(evaluate_every=10), name="b").save_every == 10
+
+
+def test_stages_have_names_of_their_own():
+    with pytest.raises(ValueError, match=r"different names, got \['a', 'b', 'a'\]"):
+        Experiment(None, [stage(name="a"), stage(name="b"), stage(name="a")])
+    assert len(Experiment(None, [stage(name="a"), stage(name="b")]).stages) == 2
+
+
+@pytest.mark.parametrize("direction", ["maximum", "", None])
+def test_the_best_has_a_direction(direction):
+    with pytest.raises(ValueError, match=r'expected \(metric, "max"\) or \(metric, "min"\)'):
+        Experiment(None, best=("loss", direction))
+    for right in ("max", "min"):
+        assert Experiment(None, best=("loss", right)).best == ("loss", right)
+
+
+def test_an_experiment_needs_no_stage():
+    made = Experiment(3)
+    assert (made.config, list(made.stages), made.commands) == (3, [], {})
+    assert Study(3, {"a": made}).experiments["a"] is made
+    assert Reference("bound", -104.0, "own")._asdict() == {
+        "metric": "bound",
+        "value": -104.0,
+        "source": "own",
+    }
