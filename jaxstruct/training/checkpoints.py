@@ -40,7 +40,8 @@ class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a context manager.
 
     Keeps the latest two, the best by the metric `best` = (name, "max" or "min"), and the last of
-    every stage. Raises RunError where the folder cannot be written.
+    every stage. Without `write` the folder is only read. Raises RunError where it cannot be
+    written.
     """
 
     def __init__(
@@ -49,8 +50,11 @@ class Checkpoints:
         stages: Sequence[Stage],
         config: dict,
         best: tuple[str, str] | None = None,
+        *,
+        write: bool = True,
     ):
         self._stages, self._config, self._best = list(stages), config, best
+        self._write = write
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
         self._folder = folder
         keep: list[Any] = [managers.LatestN(2), managers.CustomSteps(self._ends)]
@@ -68,7 +72,10 @@ class Checkpoints:
             # Without best_fn orbax writes no metrics, and the policy has nothing to rank by.
             ranking = {"best_fn": lambda m: m[name], "best_mode": mode}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keep), **ranking
+            preservation_policy=managers.AnyPreservationPolicy(keep),
+            create=write,
+            read_only=not write,
+            **ranking,
         )
         self._manager = self._writing(
             lambda: ocp.CheckpointManager(folder.resolve(), options=options)
@@ -98,9 +105,11 @@ class Checkpoints:
         tree = _to_host(state)
         meta = {
             "stage": stage.name,
+            "stages": self._plan(),
             "pending": pending or {},
             "seconds": seconds,
             "config": self._config,
+            "arrays": _layout(tree),
             "checksum": _checksum(tree),
         }
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
@@ -118,17 +127,14 @@ class Checkpoints:
         """The newest whole checkpoint, or None; each damaged one is named on stderr and removed.
 
         `key` is the run's; the stages' `init` tell the shapes, without computing anything.
-        Raises RunError where a checkpoint is of another model.
+        Raises RunError where a checkpoint is of another model or of other stages.
         """
         shapes = self._shapes(key)
         for number in sorted(self._manager.all_steps(), reverse=True):
-            index = next((i for i, end in enumerate(self._ends) if number <= end), None)
             try:
-                if index is None:
-                    raise ValueError(f"the stages end at step {self._ends[-1]}")
-                state, meta = self._read(number, shapes[index])
+                index, state, meta = self._read(number, shapes)
                 finals = {
-                    stage.name: self._read(self._ends[i], shapes[i])[0]
+                    stage.name: self._final(i, shapes)
                     for i, stage in enumerate(self._stages[:index])
                 }
             except RunError:
@@ -136,11 +142,13 @@ class Checkpoints:
             except Exception as error:  # orbax, tensorstore and json each raise their own
                 reason = str(error).strip().split("\n")[0][:200]
                 print(
-                    f"warning: checkpoint {number} in {self._folder} is damaged and was removed; "
+                    f"warning: checkpoint {number} in {self._folder} is damaged"
+                    f"{' and was removed' if self._write else ''}; "
                     f"going on from the one before ({reason})",
                     file=sys.stderr,
                 )
-                self._manager.delete(number)
+                if self._write:
+                    self._manager.delete(number)
                 continue
             return Restored(index, state, finals, meta["pending"], meta["seconds"])
         return None
@@ -159,30 +167,40 @@ class Checkpoints:
             shapes.append(jax.eval_shape(stage.init, stage_key(key, i), previous))
         return shapes
 
-    def _read(self, number: int, shape: State) -> tuple[State, dict]:
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(jax.tree.map(_host_shape, shape)),
-            meta=ocp.args.JsonRestore(),
-        )
-        restored = self._manager.restore(number, args=items)
-        tree, meta = restored["state"], restored["meta"]
+    def _plan(self) -> dict[str, str]:
+        stages = enumerate(self._stages, 1)
+        return {str(i): f"{stage.name} of {stage.steps} steps" for i, stage in stages}
+
+    def _final(self, index: int, shapes: list[State]) -> State:
+        end = self._ends[index]
+        try:
+            return self._read(end, shapes)[1]
+        except RunError:
+            raise
+        except Exception as error:
+            raise ValueError(f"it needs checkpoint {end}, which is damaged: {error}") from error
+
+    def _read(self, number: int, shapes: list[State]) -> tuple[int, State, dict]:
+        items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._manager.restore(number, args=items)["meta"]
+        # What another program wrote is not damaged: it must not be removed.
+        self._check(number, "stage", meta.get("stages", self._plan()), self._plan())
+        index = next(i for i, end in enumerate(self._ends) if number <= end)
+        expected = jax.tree.map(_host_shape, shapes[index])
+        self._check(number, "array", meta.get("arrays", _layout(expected)), _layout(expected))
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(expected))
+        tree = self._manager.restore(number, args=items)["state"]
         if _checksum(tree) != meta["checksum"]:
             raise ValueError("the checksum of its arrays is not the one that was saved")
-        different = [
-            f"{jax.tree_util.keystr(path)} is {x.shape} {x.dtype}, expected {y.shape} {y.dtype}"
-            for (path, x), y in zip(
-                jax.tree_util.tree_leaves_with_path(tree),
-                jax.tree.leaves(jax.tree.map(_host_shape, shape)),
-                strict=True,
-            )
-            if x.shape != y.shape or x.dtype != y.dtype
-        ]
-        if different:
-            raise RunError(
-                f"checkpoint {number} in {self._folder} is of another model: {different[0]}; "
-                "choose another --workdir"
-            )
-        return jax.tree.map(_from_host, shape, tree), meta
+        return index, jax.tree.map(_from_host, shapes[index], tree), meta
+
+    def _check(self, number: int, kind: str, saved: dict, expected: dict) -> None:
+        for name in {**saved, **expected}:
+            if saved.get(name) != expected.get(name):
+                raise RunError(
+                    f"checkpoint {number} in {self._folder} is of another model: {kind} {name} was "
+                    f"{saved.get(name)} and is now {expected.get(name)}; choose another --workdir"
+                )
 
     def _writing(self, write: Callable[[], Any]) -> Any:
         try:
@@ -216,8 +234,15 @@ def _host_shape(x: Any) -> np.ndarray:
 
 def _from_host(shape: Any, x: np.ndarray) -> jax.Array:
     if _is_key(shape):
-        return jax.random.wrap_key_data(jax.numpy.asarray(x), impl=jax.random.key_impl(shape))
+        # key_impl takes arrays alone, not their shapes.
+        impl = jax.random.key_impl(jax.numpy.empty(shape.shape, shape.dtype))
+        return jax.random.wrap_key_data(jax.numpy.asarray(x), impl=impl)
     return jax.numpy.asarray(x)
+
+
+def _layout(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
 
 
 def _checksum(tree: Any) -> int:

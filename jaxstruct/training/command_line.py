@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import json
 import os
 import shlex
+import signal
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -32,9 +34,7 @@ class Options:
     """What every verb takes beside the fields of Config."""
 
     workdir: Path | None = None  # folder of the run [runs/NAME and what differs from the defaults]
-    smoke: bool = (
-        False  # the configuration that runs every line in seconds, without data if need be
-    )
+    smoke: bool = False  # the configuration that runs every line in seconds, even without data
     paper: bool = False  # the paper's configuration
     data_dir: Path | None = None  # where raw files are looked for first, then $JAXSTRUCT_DATA
     devices: int | None = None  # how many devices share a batch [all]
@@ -86,6 +86,8 @@ def main(
         _exit(2, f"{error}; --help lists what there is")
     except Stopped as stopped:
         _exit(128 + stopped.signum, f"{stopped}; the same command goes on from there")
+    except KeyboardInterrupt:
+        _exit(128 + signal.SIGINT, "interrupted; the same command goes on from the last checkpoint")
     except (RunError, data.DataError, OSError, ValueError, parallel.TraceError) as error:
         if debug:
             raise
@@ -103,6 +105,7 @@ def _exit(status: int, text: str) -> NoReturn:
 
 
 def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int:
+    _prepare_jax(arguments)
     kind = _config_type(make)
     verb = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
     base, variant = _base(kind, variants, arguments)
@@ -115,22 +118,23 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
         known[verb] = _with_options(commands[verb][0])
     config, options = _parse(kind, known[verb], base, variant, arguments)
-    _prepare_jax(options)
     name = Path(sys.argv[0]).stem
     workdir = options.workdir or _default_workdir(name, config, base, variant, options)
-    with data.looking(options.data_dir, imitations=options.smoke):
-        if verb == "train":
+    if verb == "train":
+        with data.looking(options.data_dir, imitations=options.smoke):
             return _train(make, config, base, variant, options, workdir, name)
-        member = getattr(options, "member", None)
-        config = _stored_config(workdir / member if member else workdir, config)
+    folder = _folder(workdir, options.member)
+    config = _stored_config(workdir, config)
+    of_study, _, seed = (options.member or "").partition(SEED)
+    if seed:
+        config = dataclasses.replace(config, seed=int(seed))
+    with data.looking(options.data_dir, imitations=options.smoke or _imitated(folder)):
         made = make(config)
         if isinstance(made, Study):
-            made, workdir = _member(made, member, workdir), workdir / (member or "")
-        elif member:
-            workdir = workdir / member
+            made = made.experiments[of_study.removesuffix("/")]
         if verb == "predict":
-            return _predict(made, options, workdir)
-        made.commands[verb][1](options.arguments, restore(made, workdir))
+            return _predict(made, options, folder)
+        made.commands[verb][1](options.arguments, restore(made, folder))
         return 0
 
 
@@ -140,18 +144,27 @@ def _train(
     if options.seeds < 1:
         raise UsageError(f"--seeds is {options.seeds}, expected at least 1")
     repeated = options.seeds > 1
+    if repeated and not hasattr(config, "seed"):
+        raise UsageError("--seeds needs a field seed in the Config, and there is none")
+    try:
+        devices = parallel.choose(options.devices)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     made = seeds(make, config, options.seeds) if repeated else make(config)
-    command = [_invocation(), *([f"--{variant}"] if variant else [])]
+    command = [*_invocation().split(), *([f"--{variant}"] if variant else [])]
     for key, value in _differing(config, base).items():
-        command += [f"--{key.replace('_', '-')}", *map(str, value if _listed(value) else [value])]
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            command += [f"--{flag}" if value else f"--no-{flag}"]
+        else:
+            command += [f"--{flag}", *map(str, value if _listed(value) else [value])]
     command += ["--seeds", str(options.seeds)] if repeated else []
-    devices = parallel.choose(options.devices)
     run(
         made,
         workdir,
         devices=devices,
         name=name,
-        command=shlex.join(command).replace("'", ""),
+        command=shlex.join(command),
         profile=options.profile,
     )
     return 0
@@ -162,6 +175,8 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
         raise RunError("this experiment has no predict")
     state = restore(made, workdir).state
     failed = 0
+    # Neither another picture of this call nor one of the user's own images is written over.
+    taken = {path.resolve() for path in options.images}
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images or (None,):
         try:
@@ -172,10 +187,13 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
             continue
         record, figure = made.predict(jax.random.key(options.sample_seed), state, image)
         stem = "samples" if path is None else path.stem
-        target = options.out / f"{stem}.png"
+        names = (stem + (f"-{i}" if i > 1 else "") for i in itertools.count(1))
+        targets = (options.out / f"{name}.png" for name in names)
+        target = next(t for t in targets if t.resolve() not in taken)
+        taken.add(target.resolve())
         figure.savefig(target)
         about = {"image": str(path) if path else None, **record}
-        (options.out / f"{stem}.json").write_text(json.dumps(about, indent=2) + "\n")
+        target.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
         print(target)
     return 1 if failed else 0
 
@@ -240,28 +258,38 @@ def _parse(
             )
     except SystemExit as stop:
         if stop.code:
-            names = [f.name for part in (kind, options) for f in dataclasses.fields(part)]
-            raise UsageError(_one_line(errors.getvalue(), arguments, names)) from None
+            raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
     return parsed.config, parsed.options
 
 
-def _one_line(box: str, arguments: list[str], names: list[str]) -> str:
-    """What tyro's box says before its first rule, in one line, with the nearest real name."""
-    flags = [f"--{name.replace('_', '-')}" for name in names]
-    flags += [f"--no-{name.replace('_', '-')}" for name in names]
+def _flags(default: Any) -> list[str]:
+    """The options that there are: what is True can only be switched off."""
+    flags: list[str] = []
+    for field in dataclasses.fields(default):
+        value = getattr(default, field.name)
+        no = "no-" if value is True else ""
+        name = f"--{no}{field.name.replace('_', '-')}"
+        flags += _flags(value) if dataclasses.is_dataclass(value) else [name]
+    return flags
+
+
+def _one_line(box: str, arguments: list[str], flags: list[str]) -> str:
+    """What tyro's box says, in one line, with the nearest real name."""
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in (*flags, "--help"):
             return f"unknown option {argument.split('=')[0]}{_nearest(flag, flags)}"
-    lines = [line.strip("│ ").strip() for line in box.splitlines()]
-    body: list[str] = []
-    for line in lines:
-        if line.startswith("─"):
-            break
-        if line and not line.startswith(("╭", "╰")):
-            body.append(line)
-    return " ".join(body) or "the arguments cannot be understood"
+    # Sections between rules: what is wrong comes first, or after a title where the terminal knows
+    # ASCII alone and the box has no frame.
+    sections: list[list[str]] = [[]]
+    for line in (line.strip("│ ") for line in box.splitlines()):
+        if line.startswith(("─", "---")):
+            sections.append([])
+        elif line and not line.startswith(("╭", "╰")):
+            sections[-1].append(line)
+    body = sections[:1] if "╭" in box else sections[1:2]
+    return " ".join(itertools.chain(*body)).rstrip(".") or "the arguments cannot be understood"
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -304,21 +332,37 @@ def _stored_config(workdir: Path, config: Any) -> Any:
     return dataclasses.replace(config, **as_tuples)
 
 
-def _member(study: Study, member: str | None, workdir: Path) -> Experiment:
-    name = (member or "").split(f"/{SEED}")[0]
-    if name not in study.experiments:
-        names = ", ".join(study.experiments)
-        raise UsageError(f"{workdir} holds a study: choose one of it with --member ({names})")
-    return study.experiments[name]
+def _folder(workdir: Path, member: str | None) -> Path:
+    """The folder of the one run that is meant."""
+    runs = sorted(path.parent for path in workdir.glob("**/config.json") if path.parent != workdir)
+    members = [str(run.relative_to(workdir)) for run in runs]
+    if members and member not in members:
+        choice = f"choose one with --member ({', '.join(members)})"
+        raise UsageError(f"{workdir} holds several runs, and not {member}; {choice}")
+    if member and not members:
+        raise UsageError(f"{workdir} does not hold several runs; leave out --member")
+    return workdir / (member or "")
 
 
-def _prepare_jax(options: Any) -> None:
+def _imitated(workdir: Path) -> bool:
+    """Whether a run was trained on an imitation, which then serves again."""
+    stored = read_json(workdir / "config.json") or {}
+    return any(source["origin"] == "imitation" for source in stored.get("data", ()))
+
+
+def _prepare_jax(arguments: list[str]) -> None:
+    """Before anything starts JAX's backend, which reads its flags once."""
     import logging
 
-    # Orbax warns of each of its defaults; what a user must know is said by the checkpoints.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    if options.deterministic:
+    # Orbax warns of each of its defaults, and shows tracebacks of its threads; what a user must
+    # know is said by the checkpoints.
+    debug = "--debug" in arguments
+    logging.getLogger("absl").setLevel(logging.ERROR if debug else logging.CRITICAL)
+    if not debug:
+        # Tensorstore reports the rest of a failed write to an event loop that Orbax has closed.
+        sys.unraisablehook = lambda _: None
+    if "--deterministic" in arguments:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    if options.distributed or "JAX_COORDINATOR_ADDRESS" in os.environ:
+    if "--distributed" in arguments or "JAX_COORDINATOR_ADDRESS" in os.environ:
         jax.distributed.initialize()

@@ -16,15 +16,16 @@ def read_image(path: Path) -> np.ndarray:
     EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError for
     a file that is missing or no image.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I") or image.mode == "F":
                 values = np.asarray(image, np.float64)
-                scale = 257 if values.max(initial=0) > 255 else 1
-                image = Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8))
+                # A mode of 16 bits says so, those of 32 leave their range to be guessed.
+                wide = image.mode.startswith("I;16") or values.max(initial=0) > 255
+                image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -32,6 +33,6 @@ def read_image(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; expected an image file") from error
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
         reason = str(error).split("\n")[0]
         raise DataError(f"{path} is not an image that can be read ({reason})") from error

@@ -20,14 +20,15 @@ import jax
 import numpy as np
 
 from jaxstruct.data import Examples
-from jaxstruct.training import hardware
+from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import Checkpoints, Restored, stage_key
-from jaxstruct.training.experiment import Experiment, Stage, Study
-from jaxstruct.training.loop import Clock, RunError, Sums, train
+from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.experiment import Experiment, Study
+from jaxstruct.training.loop import RunError, Stopped, train
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.signals import stop_requests
 from jaxstruct.training.state import State
+from jaxstruct.training.writer import Writer, numbers
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,15 @@ def run(
 def restore(experiment: Experiment, workdir: str | Path) -> Run:
     """A run as its workdir has it, without training; raises RunError where there is nothing."""
     folder = Path(workdir)
-    if not (folder / "config.json").exists():
+    if experiment.stages and not (folder / "config.json").exists():
         raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
     config = files.plain(experiment.config)
     files.check_config(folder, None, config)
     results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
     states: dict[str, State] = {}
     if experiment.stages:
-        with Checkpoints(folder / "checkpoints", experiment.stages, config) as checkpoints:
+        kept = Checkpoints(folder / "checkpoints", experiment.stages, config, write=False)
+        with kept as checkpoints:
             restored = checkpoints.restore(_root(experiment))
         if restored is None:
             raise RunError(f"no checkpoint in {folder} yet: train first")
@@ -137,24 +139,27 @@ def _run_one(
             metrics = _evaluated(experiment, history)
             if experiment.score:
                 progress.say("scoring")
-                metrics |= experiment.score(states)
+                metrics |= numbers(experiment.score(states))
             cost["wall_seconds"] += time.perf_counter() - started
             results = {
                 "experiment": name,
                 "config": config,
                 "metrics": metrics,
                 **({"best": best} if (best := _best(experiment, history)) else {}),
-                "references": [r._asdict() for r in experiment.references],
+                "references": [],
                 "data": data,
                 "cost": {**cost, "command": command},
                 **about,
             }
+        # What to compare with is no result: it may be corrected afterwards, as figures may.
+        results["references"] = [r._asdict() for r in experiment.references]
         finished = Run(
             folder, experiment.config, states, history, results["metrics"], data, results["cost"]
         )
         if _primary():
-            _draw(experiment.figures, finished, folder, progress)
+            # Written before the figures: a mistake in drawing must not cost the scoring.
             _write(folder, "metrics.json", results)
+            _draw(experiment.figures, finished, folder, progress)
             progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
     return finished
 
@@ -181,13 +186,15 @@ def _train_all(
                 f"going on from step {int(at.state.step):,} of stage "
                 f"{experiment.stages[at.index].name!r}"
             )
-        states: dict[str, State] = dict(at.finals) if at else {}
+        # On all devices, as training leaves them: what is scored from them has the same bits.
+        finals = at.finals if at else {}
+        states = {n: parallel.unstack(parallel.stack(x, devices)) for n, x in finals.items()}
         with files.Journal(folder, number, _primary()) as journal, stop_requests() as requested:
-            observer = _Observer(kept, journal, progress, requested, at, folder, profile)
+            observer = Writer(kept, journal, progress, requested, at, folder, profile)
             try:
                 for i, stage in enumerate(experiment.stages):
                     if stage.name in states:
-                        observer.offset += stage.steps
+                        observer.ended(stage)
                         continue
                     previous = list(states.values())[-1] if states else None
                     if at and at.index == i:
@@ -197,90 +204,19 @@ def _train_all(
                     progress.start(stage, int(state.step))
                     states[stage.name] = train(stage, state, devices, observer, pending)
                     progress.finish(stage, stage.steps)
-                    observer.offset += stage.steps
+                    observer.ended(stage)
                 kept.wait()
+                # A request that came during the last evaluation: the loop asked before it.
+                if stop := requested(observer.offset):
+                    raise Stopped("saved the end of training", stop)
             except RunError as error:
                 last = kept.latest()
                 where = f"checkpoint {last} is the last good one" if last else "none was saved yet"
                 raise RunError(f"{error}; {where}") from error
+            finally:
+                observer.close()
             cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
             return states, journal.history, cost
-
-
-class _Observer:
-    """Writes down what the loop says; see `loop.Observer`."""
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        journal: files.Journal,
-        progress: Progress,
-        requested: Any,
-        restored: Restored | None,
-        folder: Path,
-        profile: bool,
-    ):
-        self._checkpoints, self._journal, self._progress = checkpoints, journal, progress
-        self.stop_requested = requested
-        self._started, self._saving, self._trained = time.perf_counter(), 0.0, 0
-        self._clocks: dict[str, Clock] = {}
-        self._first: dict[str, int] = {}
-        self.seconds_before = restored.seconds if restored else 0.0
-        self.offset = 0
-        self._profile = _Profile(folder / "profile") if profile else None
-
-    def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
-        number = self.offset + step
-        seconds = round(self._seconds(), 3)
-        head = {"stage": stage.name, "step": step, "number": number}
-        self._journal.add({**head, kind: values, "cost": {"seconds": seconds}})
-        if kind == "evaluation":
-            self._progress.metrics(stage, step, values)
-
-    def save(
-        self, stage: Stage, state: State, metrics: dict[str, float] | None, pending: Sums
-    ) -> None:
-        since = time.perf_counter()
-        self._checkpoints.save(
-            stage, state, metrics=metrics, pending=pending, seconds=self._seconds()
-        )
-        self._saving += time.perf_counter() - since
-
-    def progress(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
-        self._clocks[stage.name] = clock
-        self._first.setdefault(stage.name, step)
-        self._trained += stage.steps_per_call
-        self._progress.update(stage, step, clock, flops)
-        if self._profile:
-            self._profile.step()
-
-    def costs(self) -> dict[str, Any]:
-        """Seconds by what they were spent on, in this process."""
-        parts = {
-            part: round(sum(getattr(clock, part) for clock in self._clocks.values()), 3)
-            for part in ("total", "device", "data", "compiling", "aside")
-        }
-        busy = parts["total"] - parts["aside"] - parts["compiling"]
-        rate = round(self._trained / busy, 2) if busy > 0 else None
-        seconds = {**parts, "saving": round(self._saving, 3)}
-        return {"training_seconds": seconds, "steps_per_second": rate}
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self._started
-
-
-class _Profile:
-    """A trace of the calls 3 to 7, when everything is compiled."""
-
-    def __init__(self, folder: Path):
-        self._folder, self._calls = folder, 0
-
-    def step(self) -> None:
-        self._calls += 1
-        if self._calls == 2:
-            jax.profiler.start_trace(str(self._folder))
-        if self._calls == 7:
-            jax.profiler.stop_trace()
 
 
 def _run_study(
@@ -293,7 +229,7 @@ def _run_study(
 ) -> StudyRun:
     with files.locked(folder) if _primary() else contextlib.nullcontext():
         config = files.plain(study.config)
-        files.check_config(folder, name, config)
+        files.check_config(folder, name, config, study=True)
         if _primary():
             _write(folder, "config.json", {"experiment": name, "config": config})
         runs = {
@@ -325,8 +261,8 @@ def _run_study(
             "commit": hardware.commit(Path.cwd()),
         }
         with Progress(devices) as progress:
-            _draw(study.figures, runs, folder, progress)
             _write(folder, "metrics.json", results)
+            _draw(study.figures, runs, folder, progress)
             progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
         return finished
 

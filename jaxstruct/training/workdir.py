@@ -60,11 +60,18 @@ def read_json(path: Path) -> Any | None:
         raise RunError(f"{path} is not the JSON file that a run writes ({error})") from error
 
 
-def check_config(workdir: Path, name: str | None, config: dict[str, Any]) -> None:
+def check_config(
+    workdir: Path, name: str | None, config: dict[str, Any], *, study: bool = False
+) -> None:
     """Raises RunError where the folder is of another configuration, naming the fields."""
     before = read_json(workdir / "config.json")
     if before is None:
         return
+    if not isinstance(before, dict) or not {"experiment", "config"} <= set(before):
+        raise RunError(f"{workdir / 'config.json'} is of no run; choose another --workdir")
+    if study == ("data" in before):  # only a single run writes down its data
+        held = "a single run" if study else "several runs (a study or --seeds)"
+        raise RunError(f"{workdir} holds {held}; choose another --workdir")
     if name and before["experiment"] and before["experiment"] != name:
         raise RunError(
             f"{workdir} is a run of {before['experiment']}, not of {name}; choose another --workdir"
@@ -116,9 +123,12 @@ class Journal:
         """Appends a record; it is on the disk before a checkpoint that comes after it."""
         self.history.append(record)
         if self._file:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise RunError(f"cannot write {self._file.name} ({error.strerror})") from error
         if self._board:
             for kind in ("train", "evaluation"):
                 for name, value in record.get(kind, {}).items():

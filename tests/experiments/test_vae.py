@@ -4,8 +4,6 @@ The gradients of the model and of each loss term have their tests beside the mod
 """
 
 import math
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +11,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-sys.path.append(str(Path(__file__).parents[1] / "models"))
-import vae_reference
-
 from experiments import _vae
 from jaxstruct import losses
 from jaxstruct.data import Examples, load
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianDecoder, GaussianEncoder
 from jaxstruct.training import parallel, run
+from tests.models import vae_reference
 
 HIDDEN, LATENT, SHAPE = 6, 3, (4, 3, 1)
 SIZE = math.prod(SHAPE)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import vae_reference
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxstruct.losses import (
@@ -21,6 +20,7 @@ from jaxstruct.models import (
     GaussianEncoder,
     vae_initializer,
 )
+from tests.models import vae_reference
 
 SIZE, HIDDEN, LATENT, EXAMPLES = 11, 7, 3, 5
 DECODERS = {

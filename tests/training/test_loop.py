@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import two_processes_worker as small
 
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
@@ -31,6 +30,7 @@ from jaxstruct.training import (
     run,
 )
 from jaxstruct.training.loop import train
+from tests.training import two_processes_worker as small
 
 ALL = [1, 2, 8]
 

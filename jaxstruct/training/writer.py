@@ -1,0 +1,121 @@
+"""What the loop says is written down here: records, checkpoints, progress, and the time it took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxstruct.training.checkpoints import Checkpoints, Restored
+from jaxstruct.training.experiment import Stage
+from jaxstruct.training.loop import Clock, RunError, Sums
+from jaxstruct.training.progress import Progress
+from jaxstruct.training.state import State
+from jaxstruct.training.workdir import Journal
+
+
+class Writer:
+    """Writes down what the loop says; see `loop.Observer`."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        journal: Journal,
+        progress: Progress,
+        requested: Any,
+        restored: Restored | None,
+        folder: Path,
+        profile: bool,
+    ):
+        self._checkpoints, self._journal, self._progress = checkpoints, journal, progress
+        self.stop_requested = requested
+        self._started, self._saving, self._trained = time.perf_counter(), 0.0, 0
+        self._clock: Clock | None = None
+        self._spent = dict.fromkeys(("total", "device", "data", "compiling", "aside"), 0.0)
+        self.seconds_before = restored.seconds if restored else 0.0
+        self.offset = 0
+        self._profile = _Profile(folder / "profile") if profile else None
+
+    def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
+        """See `loop.Observer`."""
+        number, values = self.offset + step, numbers(values)
+        seconds = round(self._seconds(), 3)
+        head = {"stage": stage.name, "step": step, "number": number}
+        self._journal.add({**head, kind: values, "cost": {"seconds": seconds}})
+        if kind == "evaluation":
+            self._progress.metrics(stage, step, values)
+
+    def save(
+        self, stage: Stage, state: State, metrics: dict[str, float] | None, pending: Sums
+    ) -> None:
+        """See `loop.Observer`."""
+        since = time.perf_counter()
+        ranked = None if metrics is None else numbers(metrics)
+        self._checkpoints.save(
+            stage, state, metrics=ranked, pending=pending, seconds=self._seconds()
+        )
+        self._saving += time.perf_counter() - since
+
+    def progress(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
+        """See `loop.Observer`."""
+        self._clock = clock
+        self._trained += stage.steps_per_call
+        self._progress.update(stage, step, clock, flops)
+        if self._profile:
+            self._profile.step()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._profile:
+            self._profile.close()
+
+    def ended(self, stage: Stage) -> None:
+        """The stage is at its last step; its clock would go on."""
+        for part in self._spent if self._clock else ():
+            self._spent[part] += getattr(self._clock, part)
+        self._clock = None
+        self.offset += stage.steps
+
+    def costs(self) -> dict[str, Any]:
+        """Seconds by what they were spent on, in this process."""
+        parts = {part: round(seconds, 3) for part, seconds in self._spent.items()}
+        busy = parts["total"] - parts["aside"] - parts["compiling"]
+        rate = round(self._trained / busy, 2) if busy > 0 else None
+        seconds = {**parts, "saving": round(self._saving, 3)}
+        return {"training_seconds": seconds, "steps_per_second": rate}
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self._started
+
+
+class _Profile:
+    """A trace of the calls 3 to 7, when everything is compiled."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._calls, self._tracing = folder, 0, False
+
+    def step(self) -> None:
+        self._calls += 1
+        if self._calls == 2:
+            jax.profiler.start_trace(str(self._folder))
+            self._tracing = True
+        if self._calls == 7:
+            self.close()
+
+    def close(self) -> None:
+        if self._tracing:
+            jax.profiler.stop_trace()
+        self._tracing = False
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """What an experiment returns may be arrays; JSON takes Python's finite numbers alone."""
+    numbers = {name: float(value) for name, value in values.items()}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise RunError(f"metric {name!r} is {value}")
+    return numbers

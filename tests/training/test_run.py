@@ -1,0 +1,479 @@
+"""Runs in this process: what they write, how they go on, studies and seeds."""
+
+import dataclasses
+import json
+import os
+import signal
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from jaxstruct.data import Examples, Source
+from jaxstruct.metrics import Mean
+from jaxstruct.training import (
+    Experiment,
+    Reference,
+    RunError,
+    Stopped,
+    Study,
+    restore,
+    run,
+    seeds,
+    shuffled_batches,
+)
+from tests.training import tiny
+
+CONFIG = tiny.Config()
+
+
+def small(config=CONFIG, **changes):
+    """One stage of ten steps that compiles in no time."""
+    stage = tiny.stage("train", config, steps=10, **changes.pop("stage", {}))
+    return Experiment(config, [stage], **changes)
+
+
+def outcome(folder):
+    """What is equal in equal runs."""
+    results = json.loads((folder / "metrics.json").read_text())
+    apart = {key: results.pop(key) for key in ("cost", "hardware", "versions", "commit")}
+    assert apart["versions"]["jax"] == jax.__version__
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        assert record.pop("cost")["seconds"] >= 0
+    return results, records
+
+
+def bits(state):
+    state = state.replace(key=jax.random.key_data(state.key))
+    return [(x.dtype, np.asarray(x).tobytes()) for x in jax.tree.leaves(state)]
+
+
+def stopping(experiment, after, how):
+    """The experiment, in which `how` is called at evaluation number `after`."""
+    calls = []
+
+    def wrap(evaluate):
+        def counted(state):
+            calls.append(int(state.step))
+            if len(calls) == after:
+                how()
+            return evaluate(state)
+
+        return counted
+
+    stages = [dataclasses.replace(s, evaluate=wrap(s.evaluate)) for s in experiment.stages]
+    return dataclasses.replace(experiment, stages=stages)
+
+
+def ask_to_stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fail():
+    raise OSError("the power is gone")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    made = tiny.experiment(CONFIG)
+    made = dataclasses.replace(made, references=[Reference("weight", 3.0, "by hand")])
+    return run(made, folder, devices=jax.devices()[:2], name="tiny", command="python tiny.py")
+
+
+def test_a_run_is_what_its_folder_says(uninterrupted):
+    folder = uninterrupted.workdir
+    assert {f.name for f in folder.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "figures",
+        "lock",
+        "metrics.json",
+        "metrics.jsonl",
+        "tensorboard",
+    }
+    started = json.loads((folder / "config.json").read_text())
+    assert started["experiment"] == "tiny"
+    assert started["config"] == {**dataclasses.asdict(CONFIG), "widths": [2, 1]}
+    assert started["data"] == [{"name": "given arrays", "origin": "user"}]
+    assert started["hardware"]["devices"].startswith("2 x ")
+    assert started["versions"]["jax"] == jax.__version__
+    assert "commit" in started
+    results = json.loads((folder / "metrics.json").read_text())
+    assert {key: results[key] for key in started} == started
+    assert results["metrics"] == uninterrupted.metrics
+    assert list(results["metrics"]) == ["first/error", "second/error", "weight"]
+    assert results["references"] == [{"metric": "weight", "value": 3.0, "source": "by hand"}]
+    assert results["cost"]["command"] == "python tiny.py"
+    assert results["cost"]["wall_seconds"] > results["cost"]["training_seconds"]["total"] > 0
+    evaluations = [r for r in uninterrupted.history if "evaluation" in r]
+    best = min(evaluations, key=lambda r: r["evaluation"]["error"])
+    assert results["best"] == {
+        "metric": "error",
+        "value": best["evaluation"]["error"],
+        "number": best["number"],
+    }
+    assert (folder / "figures" / "error.png").read_bytes().startswith(b"\x89PNG")
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_states_curves_and_history(uninterrupted):
+    assert list(uninterrupted.states) == ["first", "second"]
+    assert uninterrupted.state is uninterrupted.states["second"]
+    assert [int(s.step) for s in uninterrupted.states.values()] == [20, 20]
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(*(s.params["w"] for s in uninterrupted.states.values()))
+    steps, errors = uninterrupted.curve("error")
+    assert steps.tolist() == [5, 10, 15, 20, 5, 10, 15, 20]
+    steps, errors = uninterrupted.curve("error", stage="second")
+    assert steps.tolist() == [5, 10, 15, 20]
+    assert errors[-1] == uninterrupted.metrics["second/error"]
+    steps, squares = uninterrupted.curve("square", of="train", stage="first")
+    assert steps.tolist() == [5, 10, 15, 20]
+    assert squares[-1] < squares[0]
+    assert uninterrupted.curve("none")[0].shape == (0,)
+    assert [r["number"] for r in uninterrupted.history if "train" in r] == list(range(5, 41, 5))
+    assert list(uninterrupted.history) == [
+        json.loads(line)
+        for line in (uninterrupted.workdir / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def test_restored_it_is_the_same(uninterrupted):
+    found = restore(tiny.experiment(CONFIG), uninterrupted.workdir)
+    assert {k: bits(s) for k, s in found.states.items()} == {
+        k: bits(s) for k, s in uninterrupted.states.items()
+    }
+    assert found.metrics == uninterrupted.metrics
+    assert list(found.history) == list(uninterrupted.history)
+    assert found.data == uninterrupted.data
+
+
+def test_equal_runs_are_equal_and_a_finished_one_is_only_drawn_again(
+    uninterrupted, tmp_path, devices, capsys
+):
+    references = [Reference("weight", 3.0, "by hand")]
+    made = dataclasses.replace(tiny.experiment(CONFIG), references=references)
+    first = run(made, tmp_path, devices=devices(2), name="tiny")
+    assert capsys.readouterr().out.count("scored") == 1
+    assert outcome(tmp_path) == outcome(uninterrupted.workdir)
+    assert bits(first.state) == bits(uninterrupted.state)
+    before = {f: (tmp_path / f).read_bytes() for f in ("metrics.json", "metrics.jsonl")}
+    figure = tmp_path / "figures" / "error.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+
+    def update(state, batch):
+        pytest.fail("it trained")
+
+    stages = [dataclasses.replace(stage, update=update) for stage in made.stages]
+    again = run(dataclasses.replace(made, stages=stages), tmp_path, devices=devices(2))
+    assert capsys.readouterr().out == ""  # nor was it scored
+    assert {f: (tmp_path / f).read_bytes() for f in before} == before
+    assert figure.read_bytes() == drawn
+    assert bits(again.state) == bits(first.state)
+    assert again.metrics == first.metrics
+
+
+@pytest.mark.parametrize(
+    ("after", "how", "error", "at"),
+    [
+        (2, ask_to_stop, Stopped, ("first", 15)),
+        (2, fail, OSError, ("first", 5)),
+        (4, fail, OSError, ("first", 15)),
+        (6, ask_to_stop, Stopped, ("second", 11)),
+        (7, fail, OSError, ("second", 10)),
+        (8, ask_to_stop, Stopped, ("second", 20)),
+    ],
+)
+def test_whatever_ended_it_it_goes_on_to_the_same_bits(
+    uninterrupted, tmp_path, devices, capsys, after, how, error, at
+):
+    made = dataclasses.replace(
+        tiny.experiment(CONFIG), references=[Reference("weight", 3.0, "by hand")]
+    )
+    with pytest.raises(error):
+        run(stopping(made, after, how), tmp_path, devices=devices(2), name="tiny")
+    assert not (tmp_path / "metrics.json").exists()
+    capsys.readouterr()
+    found = run(made, tmp_path, devices=devices(2), name="tiny")
+    stage, step = at
+    said = capsys.readouterr().err
+    begins = [line for line in said.splitlines() if line.startswith("going on from")]
+    assert begins == [f"going on from step {step} of stage {stage!r}"]
+    assert outcome(tmp_path) == outcome(uninterrupted.workdir)
+    assert bits(found.state) == bits(uninterrupted.state)
+    assert found.cost["wall_seconds"] > 0
+
+
+def test_a_request_between_two_records_loses_no_sums(tmp_path, devices):
+    """Terms that are in no record yet go into the checkpoint, to the bit."""
+    config = dataclasses.replace(CONFIG, batch_size=8)
+
+    def made():
+        changes = {"steps_per_call": 1, "evaluate_every": 3, "log_every": 10, "save_every": 10}
+        return small(config, stage=changes)
+
+    whole = run(made(), tmp_path / "whole", devices=devices())
+    with pytest.raises(Stopped):
+        run(stopping(made(), 1, ask_to_stop), tmp_path / "part", devices=devices())
+    part = run(made(), tmp_path / "part", devices=devices())
+    steps, values = part.curve("square", of="train")
+    assert steps.tolist() == [10]
+    assert values.tolist() == whole.curve("square", of="train")[1].tolist()
+
+
+def test_damage_costs_steps_and_not_bits(uninterrupted, tmp_path, devices, capsys):
+    made = dataclasses.replace(
+        tiny.experiment(CONFIG), references=[Reference("weight", 3.0, "by hand")]
+    )
+    with pytest.raises(OSError, match="power"):
+        run(stopping(made, 7, fail), tmp_path, devices=devices(2), name="tiny")
+    # The newest, and the last state of the stage before it: the first stage is done again too.
+    for number in (30, 20):
+        for file in (tmp_path / "checkpoints" / str(number) / "state").glob("**/d/*"):
+            file.write_bytes(file.read_bytes()[:-30])
+    run(made, tmp_path, devices=devices(2), name="tiny")
+    said = capsys.readouterr().err
+    assert "warning: checkpoint 30" in said
+    assert "warning: checkpoint 20" in said
+    assert outcome(tmp_path) == outcome(uninterrupted.workdir)
+    assert bits(restore(made, tmp_path).state) == bits(uninterrupted.state)
+
+
+def test_another_configuration_and_two_at_once_are_refused(tmp_path, devices):
+    made = small()
+    run(made, tmp_path, devices=devices())
+    other = dataclasses.replace(CONFIG, rate=0.5, widths=(4,))
+    with pytest.raises(RunError, match=r"rate was 0\.1 and is now 0\.5, widths was \[2, 1\]"):
+        run(small(other), tmp_path, devices=devices())
+    with pytest.raises(RunError, match=r"rate was 0\.1 and is now 0\.5"):
+        restore(small(other), tmp_path)
+
+    def run_inside():
+        run(made, tmp_path / "x", devices=devices())
+
+    with pytest.raises(RunError, match="another run is writing into"):
+        run(stopping(made, 1, run_inside), tmp_path / "x", devices=devices())
+    with pytest.raises(RunError, match="holds a single run"):
+        run(Study(CONFIG, {"a": made}), tmp_path, devices=devices())
+
+
+def spoiled(at, where="loss"):
+    """The tiny stage, whose term or parameters are not finite from a step on."""
+    plain = tiny.stage("train", CONFIG, steps=10)
+
+    def update(state, batch):
+        after, terms = plain.update(state, batch)
+        bad = jnp.where(after.step >= at, jnp.nan, 1.0)
+        if where == "loss":
+            return after, {"square": terms["square"], "other": Mean.of(bad[None])}
+        return after.replace(params=jax.tree.map(lambda x: x * bad, after.params)), terms
+
+    return dataclasses.replace(
+        plain, update=update, steps_per_call=1, evaluate_every=4, save_every=2, log_every=2
+    )
+
+
+def test_a_term_that_is_not_finite_stops_the_run(tmp_path, devices):
+    made = Experiment(CONFIG, [spoiled(7)])
+    with pytest.raises(RunError) as caught:
+        run(made, tmp_path, devices=devices())
+    for part in ("'other'", "nan", "step 7", "'train'", "checkpoint 6 is the last good one"):
+        assert part in str(caught.value)
+    kept = restore(made, tmp_path)
+    assert int(kept.state.step) == 6
+    assert np.isfinite(kept.state.params["w"]).all()
+    with pytest.raises(RunError, match="none was saved yet"):
+        run(Experiment(CONFIG, [spoiled(1)]), tmp_path / "early", devices=devices())
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, devices):
+    made = Experiment(CONFIG, [spoiled(6, "params")])
+    with pytest.raises(RunError, match="checkpoint 4 is the last good one"):
+        run(made, tmp_path, devices=devices())
+    assert np.isfinite(restore(made, tmp_path).state.params["w"]).all()
+
+
+def test_metrics_may_be_arrays_and_must_be_finite(tmp_path, devices):
+    made = small(
+        stage={"evaluate": lambda state: {"norm": jnp.sum(state.params["w"] ** 2)}},
+        score=lambda states: {"step": np.int32(states["train"].step)},
+        best=("norm", "max"),
+    )
+    found = run(made, tmp_path / "a", devices=devices())
+    assert found.metrics["step"] == 10
+    assert type(found.metrics["norm"]) is float
+    made = dataclasses.replace(made, score=lambda states: {"score": float("inf")})
+    with pytest.raises(RunError, match="metric 'score' is inf"):
+        run(made, tmp_path / "b", devices=devices())
+
+
+def test_a_mistake_in_a_figure_costs_no_result(tmp_path, devices):
+    scored = []
+
+    def score(states):
+        scored.append(1)
+        return {"two": 2.0}
+
+    def wrong(run):
+        raise KeyError("no such curve")
+
+    made = small(score=score, figures=wrong)
+    with pytest.raises(KeyError):
+        run(made, tmp_path, devices=devices())
+    right = dataclasses.replace(made, figures=lambda run: {"empty": Figure()})
+    assert run(right, tmp_path, devices=devices()).metrics["two"] == 2.0
+    assert len(scored) == 1
+    assert (tmp_path / "figures" / "empty.png").exists()
+
+
+def test_an_experiment_without_stages(tmp_path):
+    made = Experiment(
+        CONFIG,
+        score=lambda states: {"states": float(len(states))},
+        figures=lambda run: {"drawn": Figure()} if run.state is None else {},
+    )
+    assert restore(made, tmp_path / "never ran").state is None
+    found = run(made, tmp_path)
+    assert found.metrics == {"states": 0.0}
+    assert (tmp_path / "figures" / "drawn.png").exists()
+    assert restore(made, tmp_path).metrics == {"states": 0.0}
+    assert run(made, tmp_path).metrics == {"states": 0.0}
+
+
+@pytest.mark.parametrize("origin", ["official", "imitation", "package"])
+def test_where_the_data_come_from_is_written_down(tmp_path, devices, origin):
+    source = Source("numbers", "1.0.0", "train[:40]", origin, 40)
+    examples = Examples(tiny.arrays(CONFIG), source).only("x", "y")
+    batches = shuffled_batches(examples, 8, seed=0)
+    made = small(stage={"batches": batches})
+    made = dataclasses.replace(
+        made, stages=[*made.stages, dataclasses.replace(made.stages[0], name="again")]
+    )
+    found = run(made, tmp_path, devices=devices())
+    expected = [dataclasses.asdict(source)]
+    assert json.loads((tmp_path / "metrics.json").read_text())["data"] == expected
+    assert found.data == expected
+    assert expected[0]["origin"] == origin
+
+
+def test_profile_writes_a_trace_even_of_a_short_run(tmp_path, devices):
+    run(small(), tmp_path, devices=devices(), profile=True)  # two calls
+    assert list((tmp_path / "profile").glob("**/*.xplane.pb"))
+    jax.profiler.start_trace(str(tmp_path / "free"))  # no trace is under way
+    jax.profiler.stop_trace()
+
+
+def study(config=CONFIG, sizes=(0.1, 0.3), **changes):
+    members = {
+        f"rate={rate}": small(
+            dataclasses.replace(config, rate=rate),
+            score=lambda states: {"weight": float(states["train"].params["w"].sum())},
+            **changes,
+        )
+        for rate in sizes
+    }
+
+    def figures(runs):
+        assert list(runs) == list(members)
+        return {"all": Figure()}
+
+    return Study(config, members, figures, [Reference("rate=0.1/error", 0.0, "hoped")])
+
+
+def test_a_study(tmp_path, devices):
+    found = run(study(), tmp_path, devices=devices(), name="s", command="python s.py")
+    assert list(found.runs) == ["rate=0.1", "rate=0.3"]
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    alone = {
+        member: json.loads((tmp_path / member / "metrics.json").read_text())["metrics"]
+        for member in found.runs
+    }
+    expected = {
+        f"{m}/{name}": value for m, values in alone.items() for name, value in values.items()
+    }
+    assert results["metrics"] == found.metrics == expected
+    assert results["members"] == {m: {"metrics": values} for m, values in alone.items()}
+    assert "spread" not in results
+    assert results["data"] == [{"name": "given arrays", "origin": "user"}]
+    assert results["cost"]["command"] == "python s.py"
+    assert results["references"][0]["metric"] == "rate=0.1/error"
+    assert (tmp_path / "figures" / "all.png").exists()
+    with pytest.raises(RunError, match="seed was 0 and is now 1"):
+        run(study(dataclasses.replace(CONFIG, seed=1)), tmp_path, devices=devices())
+    with pytest.raises(RunError, match="holds several runs"):
+        run(small(), tmp_path, devices=devices())
+
+
+def test_a_study_goes_on_as_a_whole(tmp_path, devices, capsys):
+    run(study(), tmp_path / "whole", devices=devices(), name="s")
+    part = study()
+    part.experiments["rate=0.3"] = stopping(part.experiments["rate=0.3"], 1, ask_to_stop)
+    with pytest.raises(Stopped):
+        run(part, tmp_path / "part", devices=devices(), name="s")
+    assert not (tmp_path / "part" / "metrics.json").exists()
+    first = tmp_path / "part" / "rate=0.1" / "metrics.json"
+    before = first.read_bytes()
+    capsys.readouterr()
+    run(study(), tmp_path / "part", devices=devices(), name="s")
+    assert first.read_bytes() == before
+    begins = [s for s in capsys.readouterr().err.splitlines() if s.startswith("going on")]
+    assert begins == [f"going on from step {n} of stage 'train'" for n in (10, 10)]
+    for name in ("metrics.json", "rate=0.3/metrics.json"):
+        found, expected = (
+            json.loads((tmp_path / folder / name).read_text()) for folder in ("part", "whole")
+        )
+        for key in ("cost", "hardware", "versions", "commit"):
+            del found[key], expected[key]
+        assert found == expected
+
+
+def test_seeds_give_means_and_standard_deviations(tmp_path, devices):
+    config = dataclasses.replace(CONFIG, seed=4)
+    seen = []
+
+    def make(config):
+        return small(config, figures=lambda run: seen.append(run.config.seed) or {"a": Figure()})
+
+    repeated = seeds(make, config, 3)
+    assert list(repeated.experiments) == ["seed=4", "seed=5", "seed=6"]
+    found = run(repeated, tmp_path, devices=devices())
+    errors = [found.runs[f"seed={n}"].metrics["error"] for n in (4, 5, 6)]
+    assert len(set(errors)) == 3
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert results["metrics"] == found.metrics == {"error": statistics.fmean(errors)}
+    assert results["spread"] == {"error": statistics.stdev(errors)}
+    assert seen == [4, 5, 6, 4]  # its own figure is the first seed's
+    # One more seed goes on in the same folder.
+    more = run(seeds(make, config, 4), tmp_path, devices=devices())
+    assert list(more.runs)[:3] == list(found.runs)
+    assert [more.runs[f"seed={n}"].metrics["error"] for n in (4, 5, 6)] == errors
+
+
+def test_seeds_of_a_study(tmp_path, devices):
+    drawn = []
+
+    def make(config):
+        made = study(config)
+        return dataclasses.replace(made, figures=lambda runs: drawn.append(dict(runs)) or {})
+
+    found = run(seeds(make, CONFIG, 2), tmp_path, devices=devices())
+    assert sorted(found.runs) == [f"rate={r}/seed={n}" for r in (0.1, 0.3) for n in (0, 1)]
+    assert list(drawn[0]) == ["rate=0.1", "rate=0.3"]
+    assert {r.config.seed for r in drawn[0].values()} == {0}
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    for rate in (0.1, 0.3):
+        values = [found.runs[f"rate={rate}/seed={n}"].metrics["error"] for n in (0, 1)]
+        assert results["metrics"][f"rate={rate}/error"] == statistics.fmean(values)
+        assert results["spread"][f"rate={rate}/error"] == statistics.stdev(values)
+
+
+def test_nothing_to_restore(tmp_path):
+    with pytest.raises(RunError, match=r"no run in .*--workdir"):
+        restore(small(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,79 @@
+"""Signals ask a run to stop; what was there before comes back."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from jaxstruct.training.signals import stop_requests
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The handlers before a test are those after it."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    yield before
+    after = {s: signal.getsignal(s) for s in before}
+    for s, handler in before.items():
+        signal.signal(s, handler)
+    assert after == before
+
+
+@pytest.mark.parametrize("one", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_request(one):
+    with stop_requests() as requested:
+        assert requested(1) is None
+        os.kill(os.getpid(), one)
+        assert requested(2) == one
+        assert requested(3) == one
+
+
+def test_the_first_signal_counts_and_sigterm_never_interrupts():
+    with stop_requests() as requested:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert requested(1) == signal.SIGINT
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_interrupt_does_not_wait(first):
+    def interrupted_twice():
+        with stop_requests():
+            os.kill(os.getpid(), first)
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("it went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+
+
+def test_handlers_come_back_after_an_error(handlers):
+    mine = lambda signum, frame: None
+    signal.signal(signal.SIGTERM, mine)
+    inside = []
+
+    def failing():
+        with stop_requests():
+            inside.append(signal.getsignal(signal.SIGTERM))
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        failing()
+    assert inside != [mine]
+    assert signal.getsignal(signal.SIGTERM) is mine
+    signal.signal(signal.SIGTERM, handlers[signal.SIGTERM])
+
+
+def test_in_a_thread_there_are_no_signals():
+    found = []
+
+    def work():
+        with stop_requests() as requested:
+            found.append(requested(1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [None]
