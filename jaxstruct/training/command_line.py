@@ -173,7 +173,11 @@ def _train(
 def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     if made.predict is None:
         raise RunError("this experiment has no predict")
-    state = restore(made, workdir).state
+    restored = restore(made, workdir)
+    state = restored.state
+    if state is not None and not restored.metrics:
+        at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
+        print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
     failed = 0
     # Neither another picture of this call nor one of the user's own images is written over.
     taken = {path.resolve() for path in options.images}

@@ -621,3 +621,13 @@ finally:
     assert result.stdout == f"{expected}\n", result.stderr
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
+
+
+def test_predict_says_when_the_run_has_not_ended(call, place):
+    assert call("--workdir", "x", make=small)[0] == 0
+    _, _, err = call("predict", "--workdir", "x", make=small)
+    assert err == ""
+    (place / "x" / "metrics.json").unlink()
+    status, _, err = call("predict", "--workdir", "x", make=small)
+    assert status == 0
+    assert err == "note: the run in x has not ended; this is stage 'train', step 5\n"
