@@ -1,7 +1,7 @@
 """The sets this package knows how to prepare, as plain values: name -> Entry.
 
-What may be added: an entry, with its builder in builders/ and, if an installed package ships real
-images that resemble it, its imitation in imitate.py.
+What may be added: an entry, with a builder of its name in builders/ and, if an installed package
+ships real images that resemble it, its imitation in imitate.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jaxstruct.data import imitate
+from jaxstruct.data import imitate, matlab
 
 
 @dataclass(frozen=True)
@@ -32,39 +31,18 @@ class File:
 
 @dataclass(frozen=True)
 class Entry:
-    """A set: what it is, its builder, its raw files (none: a package has it), its imitation."""
+    """A set: what it is, its raw files (none: a package has it), its imitation."""
 
     version: str
     description: str
     citation: str
-    builder: Callable[[], Any]  # gives the TFDS builder class; TFDS is imported when it is called
     files: tuple[File, ...] = ()
     imitate: Callable[[Path], None] | None = None  # writes the official layout into a folder
 
 
-def _mnist() -> Any:
-    from jaxstruct.data.builders.mnist import Mnist
-
-    return Mnist
-
-
-def _frey_face() -> Any:
-    from jaxstruct.data.builders.frey_face import FreyFace
-
-    return FreyFace
-
-
-def _digits() -> Any:
-    from jaxstruct.data.builders.digits import Digits
-
-    return Digits
-
-
 def _faces(path: Path) -> bytes:
     """The pixels of frey_rawface.mat: the container around them differs between copies."""
-    from jaxstruct.data.builders import frey_face
-
-    return frey_face.read(path.parent).tobytes()
+    return matlab.read(path, "ff", "a MATLAB file with `ff`, a face a column").T.tobytes()
 
 
 def _mnist_file(name: str, md5: str) -> File:
@@ -86,7 +64,6 @@ CATALOGUE: dict[str, Entry] = {
             "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-based learning applied to "
             "document recognition. Proceedings of the IEEE 86(11), 1998."
         ),
-        builder=_mnist,
         files=(
             _mnist_file("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
             _mnist_file("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432"),
@@ -104,7 +81,6 @@ CATALOGUE: dict[str, Entry] = {
             "S. Roweis, L. Saul, G. Hinton. Global coordination of local linear models. "
             "Advances in Neural Information Processing Systems 14, 2002."
         ),
-        builder=_frey_face,
         files=(
             File(
                 "frey_rawface.mat",
@@ -126,6 +102,5 @@ CATALOGUE: dict[str, Entry] = {
             "E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine "
             "Learning Repository, 1998."
         ),
-        builder=_digits,
     ),
 }

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import imitate, places
-from jaxstruct.data.catalogue import CATALOGUE, Entry, File
+from jaxstruct.data import builders, imitate, places
+from jaxstruct.data.catalogue import CATALOGUE, File
 from jaxstruct.data.download import fetch
 from jaxstruct.data.errors import DataError
 
@@ -54,7 +54,7 @@ def prepare(name: str, *, download: bool = True) -> Prepared:
         if download:
             raw = raw or places.raw_folders(name)[0]
             fetch(absent(name, raw), raw)
-    return _prepare(name, entry, raw)
+    return _prepare(name, raw)
 
 
 def locate(name: str) -> Prepared:
@@ -70,13 +70,13 @@ def locate(name: str) -> Prepared:
     if entry and (raw or not entry.files):
         if raw:
             _say(f"{name}: preparing from {raw} (once)")
-        return _prepare(name, entry, raw)
+        return _prepare(name, raw)
     if found := _of_user(name):
         return found
     if entry and entry.imitate and places.imitations_allowed():
         if places.first_announcement(name):
             _say(f"{name}: no raw files found, an IMITATION stands in (see jaxstruct.data.imitate)")
-        return _imitation(name, entry, entry.imitate)
+        return _imitation(name, entry.imitate)
     raise DataError(missing(name) if entry else unknown(name))
 
 
@@ -214,7 +214,7 @@ def _imitations() -> Path:
     return places.imitations_root() / imitate.REVISION
 
 
-def _imitation(name: str, entry: Entry, write: Callable[[Path], None]) -> Prepared:
+def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
     root = _imitations()
     if found := _read(name, _target(root, name)):
         return found
@@ -223,29 +223,29 @@ def _imitation(name: str, entry: Entry, write: Callable[[Path], None]) -> Prepar
         raw.mkdir()
         write(raw)
         (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
-        prepared = _build(name, entry, raw, root, "imitation")
+        prepared = _build(name, raw, root, "imitation")
         if not (root / "raw" / name).exists():
             _install(raw, root / "raw" / name)
     return prepared
 
 
-def _prepare(name: str, entry: Entry, raw: Path | None) -> Prepared:
+def _prepare(name: str, raw: Path | None) -> Prepared:
     if raw and (lacking := absent(name, raw)):
         raise DataError(
             f"{raw / lacking[0].name}: missing; expected it beside the other files of {name}; "
             f"get it with: python -m jaxstruct.data prepare {name}"
         )
-    return _build(name, entry, raw, places.prepared_root(), "official" if raw else "package")
+    return _build(name, raw, places.prepared_root(), "official" if raw else "package")
 
 
-def _build(name: str, entry: Entry, raw: Path | None, root: Path, origin: str) -> Prepared:
+def _build(name: str, raw: Path | None, root: Path, origin: str) -> Prepared:
     import tensorflow_datasets as tfds
 
     # An imitation's files are made anew each time, so their dates say nothing.
     real = raw if origin == "official" else None
     record = {"origin": origin, "raw": _fingerprint(name, real) if real else None}
     with workshop(root) as folder, _quiet(tfds):
-        builder = entry.builder()(data_dir=folder, file_format="array_record")
+        builder = builders.builder(name)(data_dir=folder, file_format="array_record")
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
         )

@@ -1,12 +1,15 @@
 """One TFDS builder a file: raw files in their official layout -> encoded images and labels.
 
-What may be added: a builder. Images are handed over as encoded bytes or as a path, because TFDS
-needs TensorFlow to encode an array; `disable_shuffling` keeps the official order on disk.
+What may be added: a builder, in a file of its set's name, as `BUILDER`. Images are handed over as
+encoded bytes or as a path, because TFDS needs TensorFlow to encode an array; `disable_shuffling`
+keeps the official order on disk.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
+from typing import Any
 
 import numpy as np
 
@@ -18,3 +21,8 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)  # small images: speed over size
     return buffer.getvalue()
+
+
+def builder(name: str) -> Any:
+    """The TFDS builder class of a set of the catalogue; this is what imports TFDS."""
+    return importlib.import_module(f"{__name__}.{name}").BUILDER

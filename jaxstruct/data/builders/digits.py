@@ -43,3 +43,6 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             yield index, {"image": png(image), "label": int(label)}
+
+
+BUILDER = Digits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxstruct.data import matlab
 from jaxstruct.data.builders import png
 from jaxstruct.data.catalogue import CATALOGUE
-from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.errors import DataError
 
 _EXPECTED = "a MATLAB file with `ff`, uint8 [560,N], a 28 x 20 face a column"
 
@@ -22,19 +22,8 @@ def read(folder: Path) -> np.ndarray:
 
     Raises DataError that names the file and what was expected in it.
     """
-    import scipy.io
-
-    path = folder / "frey_rawface.mat"
-    content = read_raw(path, _EXPECTED)
-    try:
-        columns = scipy.io.loadmat(io.BytesIO(content)).get("ff")
-    except Exception as error:  # scipy raises whatever the bytes happen to lead to
-        reason = str(error).split("\n")[0]
-        raise DataError(
-            f"{path}: cannot be read as MATLAB ({reason}); expected {_EXPECTED}; get the file again"
-        ) from None
-    if columns is None:
-        raise DataError(f"{path}: no `ff` in it; expected {_EXPECTED}")
+    path = folder / CATALOGUE["frey_face"].files[0].name
+    columns = matlab.read(path, "ff", _EXPECTED)
     if columns.dtype != np.uint8 or columns.ndim != 2 or len(columns) != 560 or not columns.size:
         raise DataError(
             f"{path}: `ff` is {columns.dtype} {list(columns.shape)}; expected {_EXPECTED}"
@@ -65,3 +54,6 @@ class FreyFace(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     def _generate_examples(self, faces: np.ndarray) -> Iterator[Any]:
         for frame, face in enumerate(faces):
             yield frame, {"image": png(face), "frame": frame}
+
+
+BUILDER = FreyFace

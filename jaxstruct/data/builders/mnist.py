@@ -70,3 +70,6 @@ class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             yield index, {"image": png(image), "label": int(label)}
+
+
+BUILDER = Mnist
