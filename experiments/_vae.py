@@ -39,6 +39,17 @@ STEPS_PER_CALL = 20  # no convolutions: so many steps run in one call
 EVALUATED = 10_000  # at most so many training images are in the training bound
 
 
+MNIST_BOUNDS = {
+    2: Reference("bound", -152.0, "measured elsewhere: Adam, real-valued pixels, 13 epochs"),
+    20: Reference("bound", -104.0, "measured elsewhere: Adam, real-valued pixels, 20 epochs"),
+}
+FREY_FACE_BOUNDS = {
+    2: Reference("bound", 890.0, "measured elsewhere: Adam, another random split"),
+    20: Reference("bound", 1300.0, "measured elsewhere: Adam, another random split, 590 epochs"),
+}
+"""Bounds to compare with, by latent size; the paper draws its bounds and states none."""
+
+
 @dataclass(frozen=True)
 class Method:
     """What every variational autoencoder can be configured with."""
@@ -101,12 +112,13 @@ def experiment(
     train: Examples,
     test: Examples,
     *,
-    references: Sequence[Reference] = (),
+    references: Mapping[int, Reference] | None = None,
     dark: bool = False,
 ) -> Experiment:
     """A VAE from `train` and `test` images uint8 [N,H,W,1].
 
-    `dark`: the images' background is dark, so that a user's image with a bright one is inverted.
+    `references` are of bounds, by latent size; `dark`: the images' background is dark, so that a
+    user's image with a bright one is inverted.
     """
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
@@ -180,10 +192,7 @@ def experiment(
             ),
         }
         if config.latent == 2:
-            grid = decode(params, figures.manifold_coordinates(20))
-            # Images without a margin of their own need one to be told apart.
-            gap = 1 if min(shape[:2]) < 16 else 0
-            drawn["manifold"] = figures.image_grid(grid, title="the learned manifold", gap=gap)
+            drawn["manifold"] = manifold(model, likelihood, params, shape)
         return drawn
 
     def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
@@ -224,7 +233,7 @@ def experiment(
         figures=draw,
         predict=predict,
         best=("bound", "max"),
-        references=references,
+        references=[r for latent, r in (references or {}).items() if latent == config.latent],
     )
 
 
@@ -236,17 +245,26 @@ def study(
     likelihood: Likelihood,
     train: Examples,
     test: Examples,
+    *,
+    references: Mapping[int, Reference],
+    dark: bool = False,
 ) -> Study:
     """The same VAE with each of the latent sizes, from `model(latent)`, on so many images each.
 
-    Draws the bounds of figure 2, and the random samples of figure 5 where there are images of
-    several sizes.
+    `references` are of bounds, by latent size. Draws the bounds of figure 2, the random samples of
+    figure 5 and, where there are two dimensions, the manifold of figure 4.
     """
     shared = {field.name: getattr(config, field.name) for field in fields(Method)}
     epochs = samples / train.size
     members = {
         latent: experiment(
-            Config(**shared, latent=latent, epochs=epochs), model(latent), likelihood, train, test
+            Config(**shared, latent=latent, epochs=epochs),
+            model(latent),
+            likelihood,
+            train,
+            test,
+            references=references,
+            dark=dark,
         )
         for latent in latents
     }
@@ -255,6 +273,7 @@ def study(
         bounds = {title: {"": run} for title, run in runs.items()}
         key = jax.random.key(config.seed)
         shape = train["image"].shape[1:]
+        drawn = {"bounds": learning_curves(bounds, config.batch_size, log_x=True)}
         grids = {}
         for latent in latents:
             state = runs[f"latent={latent}"].state
@@ -263,12 +282,25 @@ def study(
             grids[f"{latent} dimensions"] = decoded(
                 model(latent), likelihood, state.params, z, shape
             )
-        return {
-            "bounds": learning_curves(bounds, config.batch_size, log_x=True),
-            "samples": figures.side_by_side(grids),
-        }
+            if latent == 2:
+                drawn["manifold"] = manifold(model(latent), likelihood, state.params, shape)
+        return drawn | {"samples": figures.side_by_side(grids)}
 
-    return Study(config, {f"latent={n}": member for n, member in members.items()}, draw)
+    compared = [
+        Reference(f"latent={latent}/bound", value, source)
+        for latent, (_, value, source) in references.items()
+        if latent in latents
+    ]
+    named = {f"latent={latent}": member for latent, member in members.items()}
+    return Study(config, named, draw, compared)
+
+
+def manifold(model: nn.Module, likelihood: Likelihood, params: Any, shape: Sequence[int]) -> Figure:
+    """What the decoder makes of a grid over two latent dimensions, as in figure 4."""
+    grid = decoded(model, likelihood, params, jnp.asarray(figures.manifold_coordinates(20)), shape)
+    # Images without a margin of their own need one to be told apart.
+    gap = 1 if min(shape[:2]) < 16 else 0
+    return figures.image_grid(grid, title="the learned manifold", gap=gap)
 
 
 def decoded(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from experiments import _vae
 from jaxstruct.models import VAE, GaussianDecoder, GaussianEncoder
-from jaxstruct.training import Experiment, Reference, main
+from jaxstruct.training import Experiment, main
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,7 @@ def experiment(config: Config) -> Experiment:
         GaussianEncoder(config.hidden, config.latent, **start),
         GaussianDecoder(config.hidden, 28 * 20, **start),
     )
-    elsewhere = "Adam 1e-3, random split, measured elsewhere"
-    references = {
-        2: [Reference("bound", 890.0, f"{elsewhere}: 2 latents")],
-        20: [Reference("bound", 1300.0, f"{elsewhere}: 20 latents, 590 epochs")],
-    }.get(config.latent if config.split == "random" else 0, [])
+    references = _vae.FREY_FACE_BOUNDS if config.split == "random" else {}
     return _vae.experiment(config, model, _vae.GAUSSIAN, train, test, references=references)
 
 

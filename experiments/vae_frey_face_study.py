@@ -45,7 +45,17 @@ def experiment(config: Config) -> Study:
             GaussianDecoder(config.hidden, 28 * 20, **start),
         )
 
-    return _vae.study(config, config.latents, config.samples, model, _vae.GAUSSIAN, train, test)
+    references = _vae.FREY_FACE_BOUNDS if config.split == "random" else {}
+    return _vae.study(
+        config,
+        config.latents,
+        config.samples,
+        model,
+        _vae.GAUSSIAN,
+        train,
+        test,
+        references=references,
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from experiments import _vae
 from jaxstruct import data
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
-from jaxstruct.training import Experiment, Reference, main
+from jaxstruct.training import Experiment, main
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,8 @@ def experiment(config: Config) -> Experiment:
         GaussianEncoder(config.hidden, config.latent, **start),
         BernoulliDecoder(config.hidden, 28 * 28, **start),
     )
-    elsewhere = "Adam 1e-3 on real-valued pixels, measured elsewhere"
-    references = {
-        2: [Reference("bound", -152.0, f"{elsewhere}: 2 latents, 13 epochs")],
-        20: [Reference("bound", -104.0, f"{elsewhere}: 20 latents, 20 epochs")],
-    }.get(config.latent, [])
     return _vae.experiment(
-        config, model, _vae.BERNOULLI, train, test, references=references, dark=True
+        config, model, _vae.BERNOULLI, train, test, references=_vae.MNIST_BOUNDS, dark=True
     )
 
 

@@ -44,7 +44,17 @@ def experiment(config: Config) -> Study:
             BernoulliDecoder(config.hidden, 28 * 28, **start),
         )
 
-    return _vae.study(config, config.latents, config.samples, model, _vae.BERNOULLI, train, test)
+    return _vae.study(
+        config,
+        config.latents,
+        config.samples,
+        model,
+        _vae.BERNOULLI,
+        train,
+        test,
+        references=_vae.MNIST_BOUNDS,
+        dark=True,
+    )
 
 
 if __name__ == "__main__":
