@@ -123,7 +123,7 @@ def table() -> str:
                         ", ".join(references) or "none",
                         values,
                         _data(result),
-                        f"{result['hardware']['devices']}, {result['hardware']['cores']} cores",
+                        _hardware(result),
                         _duration(result["cost"]["wall_seconds"]),
                         f"`{result['cost']['command']}`",
                     )
@@ -152,13 +152,19 @@ def _grouped(result: dict[str, Any]) -> dict[str, str]:
             continue  # measured to be compared with the test's, in the figures
         text = _number(value)
         if name in spread:
-            text += f" ± {_number(spread[name])} ({len(seeds)} seeds)"
+            text += f" ± {float(f'{spread[name]:.2g}'):g} ({len(seeds)} seeds)"
         cells.setdefault(metric, []).append(": ".join([*member, text]))
     return {metric: ", ".join(values) for metric, values in cells.items()}
 
 
 def _data(result: dict[str, Any]) -> str:
     return ", ".join(f"{d['name']} {d['split']} ({d['origin']})" for d in result["data"])
+
+
+def _hardware(result: dict[str, Any]) -> str:
+    machines = result["hardware"]
+    machines = machines if isinstance(machines, list) else [machines]
+    return "; ".join(f"{m['devices']}, cores: {m['cores']}" for m in machines)
 
 
 def _refuse_imitations(name: str, result: dict[str, Any]) -> None:

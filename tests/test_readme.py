@@ -56,9 +56,9 @@ def test_a_row_has_the_reference_beside_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
     write_result(tmp_path / "vae_mnist")
     _, _, bound, likelihood, _, note = experiments.table().splitlines()
-    assert "| bound | −104 [1] | −101.3 ± 0.123 (2 seeds) | mnist train (official) |" in bound
+    assert "| bound | −104 [1] | −101.3 ± 0.12 (2 seeds) | mnist train (official) |" in bound
     assert "| log_likelihood | none | −95 |" in likelihood
-    assert "| 1 x CPU, 2 cores | 1.5 min | `python -m experiments.vae_mnist --seeds 2` |" in bound
+    assert "| 1 x CPU, cores: 2 | 1.5 min | `python -m experiments.vae_mnist --seeds 2` |" in bound
     assert note == "[1] measured elsewhere."
 
 

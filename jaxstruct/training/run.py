@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,7 @@ def _run_study(
         finished = StudyRun(folder, study.config, runs, metrics)
         if not _primary():
             return finished
+        stored = [files.read_json(folder / member / "metrics.json") or {} for member in runs]
         data: list[dict] = []
         for member in runs.values():
             data += [d for d in member.data if d not in data]
@@ -256,15 +257,26 @@ def _run_study(
                 "members": {m: r.cost for m, r in runs.items()},
                 "command": command,
             },
-            "hardware": hardware.hardware(devices),
-            "versions": hardware.versions(),
-            "commit": hardware.commit(Path.cwd()),
+            # Where its members were made: they may be of another day and machine than this call.
+            **{key: _one_or_all(made[key] for made in stored) for key in ABOUT},
         }
         with Progress(devices) as progress:
             _write(folder, "metrics.json", results)
             _draw(study.figures, runs, folder, progress)
             progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
         return finished
+
+
+ABOUT = ("hardware", "versions", "commit")
+
+
+def _one_or_all(values: Iterable[Any]) -> Any:
+    """The value where all are equal, else the list of the different ones."""
+    different: list[Any] = []
+    for value in values:
+        if value not in different:
+            different.append(value)
+    return different[0] if len(different) == 1 else different
 
 
 SEED = "seed="  # how the members of `seeds` are named

@@ -455,6 +455,20 @@ def test_seeds_give_means_and_standard_deviations(tmp_path, devices):
     assert [more.runs[f"seed={n}"].metrics["error"] for n in (4, 5, 6)] == errors
 
 
+def test_a_study_was_made_where_its_members_were(tmp_path, devices):
+    run(study(), tmp_path, devices=devices(), name="s")
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    path = tmp_path / "rate=0.1" / "metrics.json"
+    member = json.loads(path.read_text())
+    assert results["hardware"] == member["hardware"]
+    elsewhere = {"devices": "1 x abacus", "cores": 1}
+    path.write_text(json.dumps({**member, "hardware": elsewhere}))
+    run(study(), tmp_path, devices=devices(), name="s")
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again["hardware"] == [elsewhere, results["hardware"]]
+    assert again["versions"] == results["versions"]
+
+
 def test_seeds_of_a_study(tmp_path, devices):
     drawn = []
 
