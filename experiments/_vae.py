@@ -117,8 +117,7 @@ def experiment(
 ) -> Experiment:
     """A VAE from `train` and `test` images uint8 [N,H,W,1].
 
-    `references` are of bounds, by latent size; `dark`: the images' background is dark, so that a
-    user's image with a bright one is inverted.
+    `references` are of bounds, by latent size; `dark`: the images' background is black, see `fit`.
     """
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
@@ -372,8 +371,9 @@ def learning_curves(
 def fit(image: np.ndarray, shape: Sequence[int], dark: bool) -> np.ndarray:
     """A user's image uint8 [H,W,3] as the model sees images: float32 [h,w,1] in [0, 1].
 
-    Grey, its longer side shrunk to the frame's, the rest filled with its border's median; inverted
-    where the model's images have a `dark` background and this one has a bright one.
+    Grey, its longer side shrunk to the frame's, the rest filled with its border's median. Where the
+    model's images have a black background (`dark`), the border becomes black and what differs most
+    from it white, whether it was darker or brighter.
     """
     grey = Image.fromarray(image).convert("L")
     pixels = np.asarray(grey)
@@ -382,9 +382,14 @@ def fit(image: np.ndarray, shape: Sequence[int], dark: bool) -> np.ndarray:
     size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
     frame = Image.new("L", (shape[1], shape[0]), int(np.median(border)))
     place = (shape[1] - size[0]) // 2, (shape[0] - size[1]) // 2
-    frame.paste(grey.resize(size, Image.Resampling.LANCZOS), place)
+    # Bilinear, since a filter with negative lobes makes ink that is blacker than black.
+    frame.paste(grey.resize(size, Image.Resampling.BILINEAR), place)
     x = np.asarray(frame, np.float32)[..., None] / 255
-    return 1 - x if dark and np.median(border) > 127 else x
+    if not dark:
+        return x
+    background = np.float32(np.median(border) / 255)
+    ink = background - x if background > 0.5 else x - background
+    return np.clip(ink / max(ink.max(), 1 / 255), 0, 1)
 
 
 def _flat(images: Any) -> Any:
