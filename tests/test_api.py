@@ -7,7 +7,10 @@ import sys
 import pytest
 
 API = {
-    "jaxstruct.ops": "",
+    "jaxstruct.ops": """
+        anchor_grid batched_nms box_area box_iou clip_boxes decode_boxes encode_boxes match nms
+        sample_balanced
+    """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
         kl_to_standard_normal reparameterize standard_normal_log_density
