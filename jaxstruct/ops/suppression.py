@@ -144,8 +144,9 @@ class _Tiles(NamedTuple):
 
 
 # LLVM unrolls a reduction over 32 and then runs along the block in vector registers; over 64 it
-# does neither. A block of 256 costs as much as its loop; larger ones compare more pairs in vain.
-_CPU = _Tiles(block=256, tile=32, radix=True)
+# does neither. XLA splits the comparison with a block of 256 among threads, for microseconds of
+# work each; with one of 128 it does not, and fewer pairs are compared in vain.
+_CPU = _Tiles(block=128, tile=32, radix=True)
 # Every step of a loop is a handful of launches there, whatever its size: few, large steps.
 _ACCELERATOR = _Tiles(block=4096, tile=256, radix=False)
 # Up to so many outputs it is cheaper to compare boxes across classes, in the order of their scores,
@@ -232,19 +233,28 @@ def _order(words: Sequence[jax.Array], radix: bool) -> jax.Array:
     low = max(1, (count - 1).bit_length())
     digits = 32 - low
     order, _ = _vary_alike(iota, words[0])
-    for word in reversed(words):
+    for place, word in enumerate(reversed(words)):
         for shift in range(0, 32, digits):
             digit = (word >> shift) & np.uint32(2 ** min(digits, 32 - shift) - 1)
 
             def step(order: jax.Array, digit: jax.Array = digit) -> jax.Array:
-                packed = (digit[order] << low) | iota.astype(jnp.uint32)
+                packed = (_take(digit, order) << low) | iota.astype(jnp.uint32)
                 ascending = lax.bitcast_convert_type(packed ^ np.uint32(1 << 31), jnp.int32)
-                return order[lax.sort(ascending) & np.int32(2**low - 1)]
+                return _take(order, lax.sort(ascending) & np.int32(2**low - 1))
 
-            # Most labels have only one digit that is not the same for all.
-            same = jnp.all(digit == digit[:1])
-            order = lax.cond(same, lambda order: order, step, order)
+            # Of labels most digits are the same for all; of scores they are not, and in a set so
+            # small that it is sorted in microseconds, asking costs as much.
+            if place:
+                same = jnp.all(digit == digit[:1])
+                order = lax.cond(same, lambda order: order, step, order)
+            else:
+                order = step(order)
     return order
+
+
+def _take(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[index] without the checks of an index that is negative or too large."""
+    return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _suppress(
@@ -298,15 +308,16 @@ def _greedy(
     block = min(tiles.block, -(-count // tile) * tile)
     # A box of NaN is what suppresses nothing: padding, and what is suppressed itself.
     padding = -count % block
-    sorted_boxes = boxes[order]
+    sorted_boxes = _take(boxes, order)
     candidates = jnp.pad(
         jnp.concatenate([sorted_boxes.T, _area(sorted_boxes)[None]]),
         ((0, 0), (0, padding)),
         constant_values=np.nan,
     )
-    candidate_labels = None if labels is None else jnp.pad(labels[order], (0, padding))
-    waiting = jnp.pad(usable[order], (0, padding))
+    candidate_labels = None if labels is None else jnp.pad(_take(labels, order), (0, padding))
+    waiting = jnp.pad(_take(usable, order), (0, padding))
     overlaps = functools.partial(_overlaps, np.asarray(_floor(options.threshold, boxes.dtype)))
+    settled = _settled_by_bits if tile == 32 else _settled_by_rounds
     in_tile, in_block = np.arange(tile), np.arange(block, dtype=np.int32)
 
     def suppressed(by: _Boxes, these: _Boxes) -> jax.Array:
@@ -314,26 +325,21 @@ def _greedy(
 
     def settle(state: Any) -> Any:
         """One tile: finds which of it are kept, takes what they suppress out of the block."""
-        these, waiting, kept, new = state
-        start = jnp.minimum(jnp.argmax(waiting), block - tile).astype(jnp.int32)
+        these, waiting, first, kept, new = state
+        start = jnp.minimum(first, block - tile)
         some = these.slice(start, tile)
         waits = lax.dynamic_slice(waiting, (start,), (tile,))
         before = overlaps(some, some) & (in_tile[:, None] < in_tile[None, :])
-
-        # The first box is right after one round, and every round settles at least one more, in
-        # practice the whole tile after two or three.
-        def again(state: Any) -> Any:
-            keep, _ = state
-            after = waits & ~jnp.any(before & keep[:, None], axis=0)
-            return after, jnp.any(after != keep)
-
-        unsettled, _ = _vary_alike(jnp.array(True), waits)
-        keep, _ = lax.while_loop(lambda state: state[1], again, (waits, unsettled))
+        keep = settled(before, waits)
         waiting &= ~suppressed(some.where(keep), these)
         waiting = lax.dynamic_update_slice(waiting, jnp.zeros_like(keep), (start,))
         keep_before = lax.dynamic_slice(kept, (start,), (tile,))
         kept = lax.dynamic_update_slice(kept, keep_before | keep, (start,))
-        return these, waiting, kept, new + jnp.sum(keep, dtype=jnp.int32)
+        return these, waiting, survivor(waiting), kept, new + jnp.sum(keep, dtype=jnp.int32)
+
+    def survivor(waiting: jax.Array) -> jax.Array:
+        """The first of a block that waits, or `block`."""
+        return jnp.min(jnp.where(waiting, in_block, block)).astype(jnp.int32)
 
     def advance(state: Any) -> Any:
         """One block: adds what is kept of it to the list of all that is kept."""
@@ -346,10 +352,10 @@ def _greedy(
             lambda i, waits: waits & ~suppressed(kept.slice(i * tile, tile), these),
             waits,
         )
-        _, _, keep, new = lax.while_loop(
-            lambda state: jnp.any(state[1]) & (found + state[3] < size),
+        _, _, _, keep, new = lax.while_loop(
+            lambda state: (state[2] < block) & (found + state[4] < size),
             settle,
-            (these, waits, jnp.zeros_like(waits), jnp.zeros_like(found)),
+            (these, waits, survivor(waits), jnp.zeros_like(waits), jnp.zeros_like(found)),
         )
         # Kept ones to the front: a sort of one int32, as in _order.
         source = lax.sort(jnp.where(keep, in_block, in_block + block)) % block
@@ -403,6 +409,36 @@ class _Boxes(NamedTuple):
         if labels is not None and other.labels is not None:
             labels = lax.dynamic_update_slice(labels, other.labels, (start,))
         return _Boxes(lax.dynamic_update_slice(self.corners, other.corners, (0, start)), labels)
+
+
+def _settled_by_bits(before: jax.Array, waits: jax.Array) -> jax.Array:
+    """Which of 32 boxes are kept, if before[i, j] says that i suppresses j, which is after it.
+
+    A box is one bit; the steps are a few scalar operations each and become one kernel.
+    """
+    bit = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    rows = jnp.sum(jnp.where(before, bit[None], np.uint32(0)), axis=1, dtype=jnp.uint32)
+    gone = ~jnp.sum(jnp.where(waits, bit, np.uint32(0)), dtype=jnp.uint32)
+    for i in range(32):
+        gone |= jnp.where(gone & bit[i], np.uint32(0), rows[i])
+    return (gone & bit) == 0
+
+
+def _settled_by_rounds(before: jax.Array, waits: jax.Array) -> jax.Array:
+    """The same for any number of boxes: a whole tile in each round, on an accelerator one launch.
+
+    The first box is right from the start, and every round settles at least one more; in practice
+    it takes two or three.
+    """
+
+    def again(state: Any) -> Any:
+        keep, _ = state
+        after = waits & ~jnp.any(before & keep[:, None], axis=0)
+        return after, jnp.any(after != keep)
+
+    unsettled, _ = _vary_alike(jnp.array(True), waits)
+    keep, _ = lax.while_loop(lambda state: state[1], again, (waits, unsettled))
+    return keep
 
 
 def _overlaps(threshold: np.ndarray, a: _Boxes, b: _Boxes) -> jax.Array:
