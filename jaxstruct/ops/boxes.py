@@ -30,7 +30,7 @@ def box_area(boxes: ArrayLike) -> jax.Array:
     Raises:
         ValueError: the last dimension is not 4. TypeError: boxes are not floating.
     """
-    boxes = _wide(_boxes("boxes", boxes))
+    (boxes,) = _wide(_boxes("boxes", boxes))
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -189,11 +189,10 @@ def _boxes(name: str, value: ArrayLike) -> jax.Array:
     return _checks.array(name, value, "floating", "[..., 4]", ranks=_ANY, last=4)
 
 
-def _wide(*arrays: jax.Array) -> list[jax.Array] | jax.Array:
+def _wide(*arrays: jax.Array) -> list[jax.Array]:
     """The arrays in the dtype they promote to, float32 at least."""
     dtype = jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
-    wide = [array.astype(dtype) for array in arrays]
-    return wide if len(wide) > 1 else wide[0]
+    return [array.astype(dtype) for array in arrays]
 
 
 def _common(a: str, a_shape: tuple[int, ...], b: str, b_shape: tuple[int, ...]) -> tuple[int, ...]:

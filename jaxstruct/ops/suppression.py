@@ -112,13 +112,14 @@ def _nms(
 ) -> tuple[jax.Array, jax.Array]:
     expected = "[N, 4] or [B, N, 4]"
     boxes = _checks.array("boxes", boxes, "floating", expected, ranks=range(2, 4), last=4)
-    per_box = {"ranks": range(1, 3), "expected": "[N] or [B, N]"}
-    scores = _checks.array("scores", scores, "floating", **per_box)
+    expected = "[N] or [B, N]"
+    scores = _checks.array("scores", scores, "floating", expected, ranks=range(1, 3))
+    given = {"boxes without coordinates": boxes.shape[:-1], "scores": scores.shape}
+    if labels is not None:
+        given["labels"] = labels.shape
     if valid is not None:
-        valid = _checks.array("valid", valid, "boolean", **per_box)
-    shapes = {"boxes without coordinates": boxes[..., 0], "scores": scores}
-    shapes |= {"labels": labels, "valid": valid}
-    given = {name: value.shape for name, value in shapes.items() if value is not None}
+        valid = _checks.array("valid", valid, "boolean", expected, ranks=range(1, 3))
+        given["valid"] = valid.shape
     _checks.leading("one score (label, flag) for each box", **given)
     threshold = _checks.number("iou_threshold", iou_threshold, 0, 1)
     size = _checks.whole("max_outputs", max_outputs, 1)
@@ -167,7 +168,8 @@ def _jitted(
     usable = jnp.ones(scores.shape, bool) if valid is None else valid
     if options.score_threshold is not None:
         usable &= scores > options.score_threshold
-    arguments = _vary_alike(boxes, _descending(scores, usable), usable, labels)
+    given = (boxes, _descending(scores, usable), usable, labels)
+    arguments = [None if value is None else _varying_as(value, *given) for value in given]
     core = _core(options)
     return core(*arguments) if scores.ndim == 1 else jax.vmap(core)(*arguments)
 
@@ -195,19 +197,20 @@ def _core(options: _Options) -> Callable[..., tuple[jax.Array, jax.Array]]:
     return core
 
 
-def _vary_alike(*arrays: jax.Array | None) -> list[jax.Array | None]:
-    """Inside shard_map: the arrays, all varying over the mesh axes that any of them varies over."""
-    axes = {name: None for a in arrays if a is not None for name in _varying(a)}
+def _varying_as(value: jax.Array, *others: jax.Array | None) -> jax.Array:
+    """Inside shard_map: the value, varying over the mesh axes that any of the others varies over.
 
-    def widen(a: jax.Array) -> jax.Array:
-        missing = tuple(name for name in axes if name not in _varying(a))
-        return lax.pcast(a, missing, to="varying") if missing else a
-
-    return [None if a is None else widen(a) for a in arrays]
+    There a loop refuses to turn a constant into what differs from device to device.
+    """
+    axes = {name: None for other in others if other is not None for name in _varying(other)}
+    missing = tuple(name for name in axes if name not in _varying(value))
+    return lax.pcast(value, missing, to="varying") if missing else value
 
 
 def _varying(array: jax.Array) -> frozenset[Any]:
-    return getattr(jax.typeof(array), "vma", frozenset())
+    kind: Any = jax.typeof(array)
+    # Before jax 0.10 the axes stood in the type itself.
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
 def _descending(scores: jax.Array, usable: jax.Array) -> jax.Array:
@@ -232,12 +235,12 @@ def _order(words: Sequence[jax.Array], radix: bool) -> jax.Array:
     # digit stands above the position in one int32, and passes go from the lowest digit to the top.
     low = max(1, (count - 1).bit_length())
     digits = 32 - low
-    order, _ = _vary_alike(iota, words[0])
+    order = _varying_as(iota, words[0])
     for place, word in enumerate(reversed(words)):
         for shift in range(0, 32, digits):
             digit = (word >> shift) & np.uint32(2 ** min(digits, 32 - shift) - 1)
 
-            def step(order: jax.Array, digit: jax.Array = digit) -> jax.Array:
+            def step(order: jax.Array, digit: jax.Array) -> jax.Array:
                 packed = (_take(digit, order) << low) | iota.astype(jnp.uint32)
                 ascending = lax.bitcast_convert_type(packed ^ np.uint32(1 << 31), jnp.int32)
                 return _take(order, lax.sort(ascending) & np.int32(2**low - 1))
@@ -246,9 +249,9 @@ def _order(words: Sequence[jax.Array], radix: bool) -> jax.Array:
             # small that it is sorted in microseconds, asking costs as much.
             if place:
                 same = jnp.all(digit == digit[:1])
-                order = lax.cond(same, lambda order: order, step, order)
+                order = lax.cond(same, lambda order, _: order, step, order, digit)
             else:
-                order = step(order)
+                order = step(order, digit)
     return order
 
 
@@ -316,7 +319,8 @@ def _greedy(
     )
     candidate_labels = None if labels is None else jnp.pad(_take(labels, order), (0, padding))
     waiting = jnp.pad(_take(usable, order), (0, padding))
-    overlaps = functools.partial(_overlaps, np.asarray(_floor(options.threshold, boxes.dtype)))
+    overlaps = functools.partial(_overlaps, _floor(options.threshold, boxes.dtype))
+    alike = functools.partial(jax.tree.map, lambda leaf: _varying_as(leaf, order))
     settled = _settled_by_bits if tile == 32 else _settled_by_rounds
     in_tile, in_block = np.arange(tile), np.arange(block, dtype=np.int32)
 
@@ -355,7 +359,7 @@ def _greedy(
         _, _, _, keep, new = lax.while_loop(
             lambda state: (state[2] < block) & (found + state[4] < size),
             settle,
-            (these, waits, survivor(waits), jnp.zeros_like(waits), jnp.zeros_like(found)),
+            alike((these, waits, survivor(waits), jnp.zeros_like(waits), jnp.zeros_like(found))),
         )
         # Kept ones to the front: a sort of one int32, as in _order.
         source = lax.sort(jnp.where(keep, in_block, in_block + block)) % block
@@ -377,9 +381,7 @@ def _greedy(
     positions = jnp.zeros_like(order, shape=(room,))
     # Without classes what is usable is sorted to the front.
     end = jnp.full_like(total, count) if by_class else total
-    state = jax.tree.map(
-        lambda leaf: _vary_alike(leaf, order)[0], (nothing, nothing, nothing, kept, positions)
-    )
+    state = alike((nothing, nothing, nothing, kept, positions))
     _, found, _, _, positions = lax.while_loop(
         lambda state: (state[0] < end) & (state[1] < size), advance, state
     )
@@ -394,21 +396,21 @@ class _Boxes(NamedTuple):
 
     def slice(self, start: jax.Array, size: int) -> "_Boxes":
         return _Boxes(
-            lax.dynamic_slice(self.corners, (0, start), (5, size)),
+            lax.dynamic_slice(self.corners, (np.int32(0), start), (5, size)),
             None if self.labels is None else lax.dynamic_slice(self.labels, (start,), (size,)),
         )
 
     def take(self, index: jax.Array) -> "_Boxes":
         return _Boxes(self.corners[:, index], None if self.labels is None else self.labels[index])
 
-    def where(self, keep: jax.Array) -> "_Boxes":
-        return self._replace(corners=jnp.where(keep[None], self.corners, np.nan))
+    def where(self, keep: ArrayLike) -> "_Boxes":
+        return self._replace(corners=jnp.where(jnp.asarray(keep)[None], self.corners, np.nan))
 
     def write(self, other: "_Boxes", start: jax.Array) -> "_Boxes":
         labels = self.labels
         if labels is not None and other.labels is not None:
             labels = lax.dynamic_update_slice(labels, other.labels, (start,))
-        return _Boxes(lax.dynamic_update_slice(self.corners, other.corners, (0, start)), labels)
+        return _Boxes(lax.dynamic_update_slice(self.corners, other.corners, (np.int32(0), start)), labels)
 
 
 def _settled_by_bits(before: jax.Array, waits: jax.Array) -> jax.Array:
@@ -436,7 +438,7 @@ def _settled_by_rounds(before: jax.Array, waits: jax.Array) -> jax.Array:
         after = waits & ~jnp.any(before & keep[:, None], axis=0)
         return after, jnp.any(after != keep)
 
-    unsettled, _ = _vary_alike(jnp.array(True), waits)
+    unsettled = _varying_as(jnp.array(True), waits)
     keep, _ = lax.while_loop(lambda state: state[1], again, (waits, unsettled))
     return keep
 
@@ -473,10 +475,10 @@ def _area(boxes: jax.Array) -> jax.Array:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _floor(threshold: float, dtype: jnp.dtype) -> np.floating:
+def _floor(threshold: float, dtype: np.dtype) -> np.ndarray:
     """The largest number of a dtype that is not above the threshold.
 
     x > floor(threshold) is x > threshold as a double for every x of that dtype.
     """
-    nearest = np.array(threshold, dtype)[()]
-    return np.nextafter(nearest, -np.inf, dtype=dtype) if float(nearest) > threshold else nearest
+    nearest = np.array(threshold, dtype)
+    return np.nextafter(nearest, dtype.type(-np.inf)) if float(nearest) > threshold else nearest
