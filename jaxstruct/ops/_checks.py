@@ -20,7 +20,8 @@ def array(
     """
     result = jnp.asarray(value)
     if not jnp.issubdtype(result.dtype, _KINDS[kind]):
-        raise TypeError(f"{name} has dtype {result.dtype}, expected a {kind} dtype")
+        article = "an" if kind == "integer" else "a"
+        raise TypeError(f"{name} has dtype {result.dtype}, expected {article} {kind} dtype")
     if result.ndim not in ranks or (last is not None and result.shape[-1] != last):
         raise ValueError(f"{name} has shape {result.shape}, expected {expected}")
     return result

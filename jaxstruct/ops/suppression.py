@@ -410,7 +410,9 @@ class _Boxes(NamedTuple):
         labels = self.labels
         if labels is not None and other.labels is not None:
             labels = lax.dynamic_update_slice(labels, other.labels, (start,))
-        return _Boxes(lax.dynamic_update_slice(self.corners, other.corners, (np.int32(0), start)), labels)
+        return _Boxes(
+            lax.dynamic_update_slice(self.corners, other.corners, (np.int32(0), start)), labels
+        )
 
 
 def _settled_by_bits(before: jax.Array, waits: jax.Array) -> jax.Array:

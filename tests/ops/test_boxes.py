@@ -1,0 +1,147 @@
+"""Geometry of boxes: by hand, against torchvision, inverses, gradients and errors."""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxstruct.ops import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
+
+RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
+A, B, DELTAS = RECORDED["a"], RECORDED["b"], RECORDED["deltas"]
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+def test_area_and_iou_by_hand():
+    boxes = jnp.array([[0, 0, 10, 10], [5, 0, 15, 10], [2, 3, 2, 9], [4, 4, 1, 6.0]])
+    np.testing.assert_array_equal(box_area(boxes), [100, 100, 0, -6])
+    iou = box_iou(boxes, boxes[:3])
+    # 50 of 150; without area 0, also with itself, where torchvision has 0 / 0; malformed 0.
+    np.testing.assert_allclose(iou[:2], [[1, 1 / 3, 0], [1 / 3, 1, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(iou[2:], np.zeros((2, 3)))
+    assert np.isnan(box_iou(jnp.array([[0, np.nan, 1, 1]]), boxes[:1]))
+
+
+def test_equal_torchvision():
+    for result, name in (
+        (box_area(A), "area"),
+        (box_iou(A, B), "iou"),
+        (clip_boxes(A, 60, 80), "clipped"),
+        (encode_boxes(np.roll(A, 7, axis=0), A, weights=WEIGHTS), "encoded"),
+        (decode_boxes(DELTAS, A, weights=WEIGHTS), "decoded"),
+    ):
+        np.testing.assert_allclose(result, RECORDED[name], rtol=2e-6, atol=2e-5, err_msg=name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(-50, 50))
+def test_iou_permutation_symmetry_translation(seed, shift):
+    order = np.random.default_rng(seed).permutation(len(A))
+    iou = np.asarray(box_iou(A, B))
+    np.testing.assert_array_equal(box_iou(A[order], B), iou[order])
+    np.testing.assert_allclose(box_iou(B, A), iou.T, rtol=1e-6)
+    moved = box_iou(A + np.float32(shift), B + np.float32(shift))
+    np.testing.assert_allclose(moved, iou, atol=1e-4)
+
+
+def test_encode_and_decode_by_hand():
+    anchors, boxes = jnp.array([[0, 0, 10, 20.0]]), jnp.array([[5, 0, 25, 20.0]])
+    # The centre moves by 10 = one width, the width doubles.
+    np.testing.assert_allclose(encode_boxes(boxes, anchors), [[1, 0, math.log(2), 0]], rtol=1e-6)
+    weighted = encode_boxes(boxes, anchors, weights=(10, 10, 5, 5))
+    np.testing.assert_allclose(weighted, [[10, 0, 5 * math.log(2), 0]], rtol=1e-6)
+    huge = jnp.array([[0, 0, 100.0, 0]])
+    np.testing.assert_allclose(
+        decode_boxes(huge, anchors), [[5 - 312.5, 0, 5 + 312.5, 20]], rtol=1e-5
+    )
+    assert np.isinf(decode_boxes(huge, anchors, clip=None)[0, 2])
+
+
+def test_decode_is_the_inverse_of_encode():
+    boxes = np.roll(A, 7, axis=0)
+    targets = encode_boxes(boxes, A, weights=WEIGHTS)
+    np.testing.assert_allclose(decode_boxes(targets, A, weights=WEIGHTS), boxes, atol=1e-4)
+
+
+def test_leading_axes_broadcast():
+    deltas = np.stack([DELTAS, -DELTAS])
+    loop = [decode_boxes(one, A) for one in deltas]
+    np.testing.assert_allclose(decode_boxes(deltas, A), loop, rtol=1e-6)
+    by_class = decode_boxes(deltas.transpose(1, 0, 2), A[:, None])
+    np.testing.assert_allclose(by_class, np.stack(loop, axis=1), rtol=1e-6)
+    batch = np.stack([A, A + 3])
+    np.testing.assert_allclose(box_iou(batch, B)[1], box_iou(A + 3, B), rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(box_iou, (0, None))(batch, B), box_iou(batch, B), rtol=1e-6)
+    sizes = np.array([40, 60])
+    clipped = clip_boxes(batch, sizes, sizes + 20)
+    np.testing.assert_array_equal(clipped[1], clip_boxes(batch[1], 60, 80))
+
+
+def test_clip_by_hand():
+    boxes = jnp.array([[-3, 2, 50, 9], [60, -9, 70, -5], [np.nan, 0, 1, 1.0]])
+    clipped = clip_boxes(boxes, 8, 40)
+    np.testing.assert_array_equal(clipped[:2], [[0, 2, 40, 8], [40, 0, 40, 0]])
+    assert np.isnan(clipped[2, 0])
+
+
+def test_gradients_are_finite_differences():
+    with jax.enable_x64(True):
+        a, b = jnp.asarray(A[:4], jnp.float64), jnp.asarray(B[:4], jnp.float64)
+        for function in (
+            lambda a: jnp.sum(jnp.sin(box_iou(a, b))),
+            lambda a: jnp.sum(jnp.sin(encode_boxes(a, b))),
+            lambda a: jnp.sum(jnp.sin(encode_boxes(b, a))),
+            lambda a: jnp.sum(jnp.sin(decode_boxes(a / 100, b))),
+        ):
+            gradient, step = jax.grad(function)(a), 1e-5
+            for i, j in np.ndindex(2, 4):
+                move = jnp.zeros_like(a).at[i, j].set(step)
+                slope = (function(a + move) - function(a - move)) / (2 * step)
+                assert gradient[i, j] == pytest.approx(float(slope), rel=1e-5, abs=1e-7)
+
+
+def test_gradient_of_boxes_without_area_is_finite():
+    empty = jnp.array([[2, 3, 2, 3.0]])
+    gradient = jax.grad(lambda a: jnp.sum(box_iou(a, empty)))(empty)
+    np.testing.assert_array_equal(gradient, np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_dtypes(dtype):
+    with jax.enable_x64(True):
+        a, wide = jnp.asarray(A, dtype), jnp.promote_types(dtype, jnp.float32)
+        assert box_area(a).dtype == box_iou(a, a).dtype == wide
+        assert clip_boxes(a, 60, 80).dtype == encode_boxes(a, a).dtype == dtype
+        assert decode_boxes(0 * a, a).dtype == dtype
+        assert decode_boxes(0 * a, A).dtype == wide
+
+
+def test_nothing():
+    none = jnp.zeros((0, 4))
+    assert box_iou(none, A).shape == (0, 30)
+    assert box_area(none).shape == (0,)
+    assert encode_boxes(none, none).shape == decode_boxes(none, none).shape == (0, 4)
+
+
+def test_errors_name_what_was_given():
+    with pytest.raises(ValueError, match=r"boxes has shape \(3,\), expected \[..., 4\]"):
+        box_area(jnp.zeros(3))
+    with pytest.raises(TypeError, match="boxes has dtype int32, expected a floating dtype"):
+        box_area(jnp.zeros(4, jnp.int32))
+    with pytest.raises(ValueError, match=r"b has shape \(4,\), expected \[..., N, 4\]"):
+        box_iou(A, A[0])
+    with pytest.raises(
+        ValueError, match=r"boxes with leading axes \(30,\) and anchors with \(20,\)"
+    ):
+        encode_boxes(A, B)
+    with pytest.raises(ValueError, match=r"weights are .*, expected four positive numbers"):
+        encode_boxes(A, A, weights=(1, 1, 0, 1))
+    with pytest.raises(ValueError, match="clip is nan"):
+        decode_boxes(A, A, clip=math.nan)
+    with pytest.raises(ValueError, match=r"width has shape \(7,\)"):
+        clip_boxes(A, 5, np.ones(7))
