@@ -64,15 +64,21 @@ def same(a, b):
 
 
 def test_by_hand():
-    boxes = jnp.array([[0, 0, 10, 10], [0, 0, 10, 8], [20, 0, 30, 10], [0, 5, 10, 15.0]])
+    boxes = jnp.array([[0, 0, 10, 10], [0, 0, 10, 5], [20, 0, 30, 10], [0, 5, 10, 15.0]])
     scores = jnp.array([0.5, 0.9, 0.5, 0.1])
-    # Box 1 comes first; box 0 overlaps it by 80 / 100; box 3 by 30 / 150.
-    index, valid = nms(boxes, scores, iou_threshold=0.5, max_outputs=5)
+    # Box 1 comes first; box 0 overlaps it by 50 / 100, and box 3 by 50 / 150.
+    index, valid = nms(boxes, scores, iou_threshold=0.4, max_outputs=5)
     np.testing.assert_array_equal(index, [1, 2, 3, 0, 0])
     np.testing.assert_array_equal(valid, [True, True, True, False, False])
-    # An IoU that equals the threshold does not suppress: box 0 stays with 80 / 100.
-    assert kept(nms(boxes, scores, iou_threshold=0.8, max_outputs=5)).tolist() == [1, 0, 2, 3]
-    assert kept(nms(boxes, scores, iou_threshold=0.5, max_outputs=2)).tolist() == [1, 2]
+    # An IoU that equals the threshold does not suppress.
+    assert kept(nms(boxes, scores, iou_threshold=0.5, max_outputs=5)).tolist() == [1, 0, 2, 3]
+    assert kept(nms(boxes, scores, iou_threshold=0.4, max_outputs=2)).tolist() == [1, 2]
+
+
+def test_the_threshold_is_a_double():
+    # 80 / 100 in float32 is 0.800000012, above 0.8.
+    boxes = jnp.array([[0, 0, 10, 10], [0, 0, 10, 8.0]])
+    assert kept(nms(boxes, jnp.ones(2), iou_threshold=0.8, max_outputs=2)).tolist() == [0]
 
 
 @pytest.mark.parametrize("name", ["crowded", "spread", "pixels"])
