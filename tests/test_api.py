@@ -8,8 +8,9 @@ import pytest
 
 API = {
     "jaxstruct.ops": """
-        anchor_grid batched_nms box_area box_iou clip_boxes decode_boxes encode_boxes match nms
-        sample_balanced
+        anchor_grid batched_nms bilinear_sample box_area box_iou clip_boxes decode_boxes
+        encode_boxes match nms resize_bilinear roi_align roi_pool sample_balanced
+        spatial_pyramid_pool
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound

@@ -1,5 +1,6 @@
-"""What ops demand of their arguments: kind of dtype, rank, last dimension, and static options."""
+"""What the ops demand of their arguments: dtypes, shapes and options, nothing of array values."""
 
+import math
 from typing import Any
 
 import jax
@@ -43,10 +44,51 @@ def number(name: str, value: Any, low: float = -np.inf, high: float = np.inf) ->
     return float(value)
 
 
-def whole(name: str, value: Any, low: int) -> int:
-    """Returns a static integer of at least `low`. Raises TypeError and ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+def floating(name: str, array: ArrayLike) -> jax.Array:
+    """Returns the array; raises TypeError unless its dtype is a floating one."""
+    value = jnp.asarray(array)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {value.dtype}, expected a floating dtype")
+    return value
+
+
+def positive(name: str, value: Any) -> float:
+    """Returns a finite Python number above 0 as a float."""
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"got {name} {value!r}, expected a number")
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"got {name} as a traced array, expected a number known before jit")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"got {name} {value!r}, expected a finite number above 0")
+    return number
+
+
+def integer(name: str, value: Any, *, least: int) -> int:
+    """Returns a Python integer that is at least `least`."""
+    if not _is_integer(value):
         raise TypeError(f"{name} is {value!r}, expected an integer that is known when tracing")
-    if value < low:
-        raise ValueError(f"{name} is {value!r}, expected an integer of at least {low}")
+    if value < least:
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least {least}")
     return int(value)
+
+
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """Returns (height, width) of an integer, which stands for both, or of a pair; all above 0."""
+    both = (value, value) if _is_integer(value) else value
+    if not isinstance(both, (tuple, list)) or not all(_is_integer(v) for v in both):
+        raise TypeError(f"got {name} {value!r}, expected an integer or a pair of integers")
+    if len(both) != 2 or min(both) < 1:
+        raise ValueError(f"got {name} {value!r}, expected one or two integers above 0")
+    return int(both[0]), int(both[1])
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Returns True or False, and takes nothing else for them."""
+    if not isinstance(value, bool):
+        raise TypeError(f"got {name} {value!r}, expected True or False")
+    return value
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, (bool, jax.Array))

@@ -53,11 +53,14 @@ def anchor_grid(
 
     Source: Ren et al. 2015 (Faster R-CNN), section 3.1.1.
     """
-    height, width = _checks.whole("height", height, 1), _checks.whole("width", width, 1)
+    height, width = (
+        _checks.integer("height", height, least=1),
+        _checks.integer("width", width, least=1),
+    )
     pair = stride if isinstance(stride, tuple | list) else (stride, stride)
     if len(pair) != 2:
         raise ValueError(f"stride is {stride!r}, expected an integer or (height, width)")
-    strides = [_checks.whole("stride", value, 1) for value in pair]
+    strides = [_checks.integer("stride", value, least=1) for value in pair]
     offset = _checks.number("offset", offset)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype is {dtype!r}, expected a floating dtype")

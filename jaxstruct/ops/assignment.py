@@ -103,7 +103,7 @@ def sample_balanced(
     Source: Girshick 2015 (Fast R-CNN), section 2.3; Ren et al. 2015 (Faster R-CNN), section 3.1.3.
     """
     label = _checks.array("label", label, "integer", "[N] or [B, N]", ranks=range(1, 3))
-    size = _checks.whole("size", size, 1)
+    size = _checks.integer("size", size, least=1)
     fraction = _checks.number("positive_fraction", positive_fraction, 0, 1)
     key = jnp.asarray(key) if not isinstance(key, jax.Array) else key
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)

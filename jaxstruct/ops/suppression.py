@@ -122,7 +122,7 @@ def _nms(
         given["valid"] = valid.shape
     _checks.leading("one score (label, flag) for each box", **given)
     threshold = _checks.number("iou_threshold", iou_threshold, 0, 1)
-    size = _checks.whole("max_outputs", max_outputs, 1)
+    size = _checks.integer("max_outputs", max_outputs, least=1)
     least = None if score_threshold is None else _checks.number("score_threshold", score_threshold)
     if scores.shape[-1] == 0:
         shape = (*scores.shape[:-1], size)

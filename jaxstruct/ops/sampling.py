@@ -1,0 +1,146 @@
+"""Images read between their pixels: at given coordinates, and at another size.
+
+What may be added: other interpolations. The samples of ROIAlign are in region_alignment.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxstruct.ops import _checks
+
+_OUTSIDE = ("zero", "edge")
+
+
+def bilinear_sample(image: ArrayLike, coords: ArrayLike, *, outside: str = "zero") -> jax.Array:
+    """Interpolates an image at coordinates; with grid + flow as coordinates, a backward warp.
+
+        out = sum over the four pixels (i, j) around (x, y) of
+              max(0, 1 - |x - j|) max(0, 1 - |y - i|) image[i, j]
+
+    Coordinates count pixels from the centre of the top left one, so that (j, i) is exactly
+    image[i, j]. Differentiable by both arguments, in both modes; at whole coordinates the
+    derivative is the one to the right and downwards.
+
+    Args:
+        image: [H, W, C], or [B, H, W, C].
+        coords: [..., 2] or [B, ..., 2]: x, y in pixels. bfloat16 is computed with as float32.
+        outside: what lies around the image: "zero", or "edge" for its nearest pixel.
+
+    Returns:
+        [..., C], or [B, ..., C], in the dtype of image. A coordinate that is not finite gives 0
+        and passes no gradient, whatever lies outside.
+
+    Raises:
+        ValueError: other shapes, or another `outside`. TypeError: image or coords are integers.
+
+    Source: Jaderberg et al. 2015, Spatial transformer networks, eq. 5.
+    """
+    image, coords = _checks.floating("image", image), _checks.floating("coords", coords)
+    batched = image.ndim == 4
+    if (
+        image.ndim not in (3, 4)
+        or 0 in image.shape[-3:-1]
+        or coords.shape[-1:] != (2,)
+        or (batched and (coords.ndim < 2 or coords.shape[0] != image.shape[0]))
+    ):
+        raise ValueError(
+            f"got image {image.shape} and coords {coords.shape}, "
+            "expected [H, W, C] and [..., 2], or [B, H, W, C] and [B, ..., 2], with H, W above 0"
+        )
+    if outside not in _OUTSIDE:
+        raise ValueError(f"got outside {outside!r}, expected one of {_OUTSIDE}")
+    coords = coords.astype(jnp.promote_types(coords.dtype, jnp.float32))
+    batch = image.shape[0] if batched else 1
+    height, width, channels = image.shape[-3:]
+    # All examples in one list of pixels: a gather of rows is the fastest there is.
+    pixels = image.reshape(-1, channels)
+    first = jnp.arange(batch, dtype=jnp.int32) * (height * width)
+    points = coords.reshape(batch, -1, 2)
+    number = points.shape[1]
+    first = jnp.repeat(first, number)
+    points = points.reshape(-1, 2)
+    known = jnp.all(jnp.isfinite(points), axis=1)
+    points = jnp.where(jnp.broadcast_to(known[:, None], points.shape), points, 0)
+    if outside == "edge":
+        most = jnp.array([width - 1, height - 1], points.dtype)[None]
+        points = jnp.clip(points, 0, most)
+    out = jnp.zeros((batch * number, channels), jnp.promote_types(image.dtype, jnp.float32))
+    columns = _taps(points[:, 0], width)
+    for row, row_weight in _taps(points[:, 1], height):
+        for column, weight in columns:
+            both = jnp.where(known, row_weight * weight, 0).astype(out.dtype)
+            value = pixels.at[first + row * width + column].get(mode="promise_in_bounds")
+            out += value.astype(out.dtype) * jnp.broadcast_to(both[:, None], out.shape)
+    return out.astype(image.dtype).reshape(*coords.shape[:-1], channels)
+
+
+def _taps(at: jax.Array, size: int) -> list[tuple[jax.Array, jax.Array]]:
+    """(index, weight) of the pixels before and after each position; weight 0 beyond the image."""
+    # Positions further out touch no pixel, and might not fit an int32.
+    at = jnp.clip(at, -2, size + 1)
+    low = jnp.floor(lax.stop_gradient(at))
+    after = at - low
+    taps = []
+    for index, weight in ((low, 1 - after), (low + 1, after)):
+        inside = (index >= 0) & (index <= size - 1)
+        taps.append((jnp.clip(index, 0, size - 1).astype(jnp.int32), jnp.where(inside, weight, 0)))
+    return taps
+
+
+def resize_bilinear(
+    image: ArrayLike, size: int | tuple[int, int], *, align_corners: bool = False
+) -> jax.Array:
+    """Resizes an image by bilinear interpolation, with either convention for its corners.
+
+        align_corners=False:  x = (x' + 1/2) W / W' - 1/2, at least 0: the outer edges coincide
+        align_corners=True:   x = x' (W - 1) / (W' - 1): the centres of the corner pixels coincide
+
+    x' is the column in the result, x the position that is interpolated, and the same holds for
+    rows. Nothing is smoothed before an image is made smaller.
+
+    Args:
+        image: [H, W, C], or [B, H, W, C].
+        size: (height, width) of the result, or an integer for both.
+        align_corners: the convention; of a single row or column the result is the first one.
+
+    Returns:
+        [height, width, C], or [B, height, width, C], in the dtype of image.
+
+    Raises:
+        ValueError: another shape, or an option out of its range. TypeError: image is of integers,
+        or an option is of another type.
+
+    Source: the equations above; both are torch.nn.functional.interpolate's.
+    """
+    image = _checks.floating("image", image)
+    height, width = _checks.pair("size", size)
+    align_corners = _checks.boolean("align_corners", align_corners)
+    if image.ndim not in (3, 4) or 0 in image.shape[-3:-1]:
+        raise ValueError(
+            f"got image {image.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0"
+        )
+    wide = jnp.promote_types(image.dtype, jnp.float32)
+    down = _interpolation(image.shape[-3], height, align_corners).astype(wide)
+    right = _interpolation(image.shape[-2], width, align_corners).astype(wide)
+    # Products with banded matrices: their transpose, the gradient, is again a product, where
+    # that of a gather is a slow scatter.
+    highest = lax.Precision.HIGHEST
+    rows = jnp.einsum("ph,...hwc->...pwc", down, image.astype(wide), precision=highest)
+    return jnp.einsum("qw,...pwc->...pqc", right, rows, precision=highest).astype(image.dtype)
+
+
+def _interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:
+    """[new, size]: the weights that interpolate `new` positions along an axis."""
+    index = np.arange(new)
+    if align_corners:
+        at = index * ((size - 1) / max(new - 1, 1))
+    else:
+        at = np.clip((index + 0.5) * (size / new) - 0.5, 0, size - 1)
+    low = np.minimum(np.floor(at).astype(int), max(size - 2, 0))
+    weights = np.zeros((new, size))
+    weights[index, np.minimum(low + 1, size - 1)] += at - low
+    weights[index, low] += 1 - (at - low)
+    return weights
