@@ -196,7 +196,7 @@ def test_degenerate_boxes_and_nan():
 def test_scores_of_nan_infinity_and_two_zeros():
     boxes = np.arange(COUNT, dtype=np.float32)[:, None] * 100 + np.float32([0, 0, 9, 9])
     scores = np.full(COUNT, -1, np.float32)
-    scores[[4, 9, 2, 7, 11, 30]] = [0.0, -0.0, np.inf, np.nan, -np.inf, np.nan]
+    scores[[4, 9, 2, 7, 11, 30]] = [-0.0, 0.0, np.inf, np.nan, -np.inf, np.nan]
     result = kept(PLAIN(boxes, scores))
     assert result[:5].tolist() == [7, 30, 2, 4, 9]  # NaN, NaN, infinity, and the zeros as a tie
     assert result[-1] == 11
