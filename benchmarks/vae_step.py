@@ -122,7 +122,8 @@ def _experiment(images: np.ndarray, options: argparse.Namespace) -> Experiment:
     data = Examples({"image": images})
     made = _vae.experiment(config, model, _vae.BERNOULLI, data, data)
     # As in an experiment: ten checkpoints a run. Evaluation is left out, the peer has none.
-    stage = replace(made.stages[0], evaluate=None, save_every=made.stages[0].steps // 10)
+    calls = max(1, made.stages[0].steps // STEPS_PER_CALL // 10)
+    stage = replace(made.stages[0], evaluate=None, save_every=calls * STEPS_PER_CALL)
     return Experiment(config, [stage])
 
 
