@@ -27,6 +27,8 @@ from jaxstruct import ops
 from jaxstruct.training import parallel
 
 SIZE, RATIO = 7, 2
+# torchvision 0.29 has no kernel of these ops for bfloat16: ours stands alone there.
+PEER_DTYPES = ("float32",)
 SCALING = (2, 8)
 
 
@@ -182,18 +184,14 @@ def compare(
     f = ours(op, case)
     functions = {"forward": (f, arrays[:2]), "forward + backward": (both(f), arrays)}
     peers: dict[str, Callable] = {}
-    if not options.no_peer:
+    if not options.no_peer and options.dtype in PEER_DTYPES:
         peers = dict(zip(functions, peer(op, case, given, options.dtype), strict=True))
     rows = []
     for name, (function, inputs) in functions.items():
         call, compiling, memory = compiled(function, *inputs, devices=devices)
         calls = {"ours": call}
         if name in peers:
-            try:
-                peers[name]()
-                calls["peer"] = peers[name]
-            except (RuntimeError, NotImplementedError) as error:  # a dtype that it has not
-                print(f"torchvision's {op} in {options.dtype}: {str(error).splitlines()[0]}")
+            calls["peer"] = peers[name]
         seconds = _timing.interleaved(calls, options.repeats)
         theirs = seconds.get("peer")
         rows.append(
