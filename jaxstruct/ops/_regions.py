@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
+from jaxstruct.ops._arrays import vary
 
 Core = Callable[..., jax.Array]
 
@@ -33,24 +34,10 @@ def apply(core: Core, features: ArrayLike, rois: ArrayLike) -> jax.Array:
         raise ValueError(f"got features {features.shape}, expected at least one row and column")
     # Coordinates need float32: bfloat16 has no odd pixel beyond 256.
     rois = rois.astype(jnp.promote_types(rois.dtype, jnp.float32))
-    features, rois = vary(features, rois)
+    varying: tuple[jax.Array, jax.Array] = vary(features, rois)
     if single:
-        return core(features[None], rois[None])[0]
-    return core(features, rois)
-
-
-def vary(*arrays: jax.Array) -> list[jax.Array]:
-    """Inside shard_map: the arrays, varying over every mesh axis that one of them varies over.
-
-    A hand-written backward gives the gradient of one device; the cast's own transpose adds those
-    of an operand that the devices share.
-    """
-    varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
-    missing = [tuple(frozenset[Any]().union(*varying) - axes) for axes in varying]
-    return [
-        lax.pcast(array, axes, to="varying") if axes else array
-        for array, axes in zip(arrays, missing, strict=True)
-    ]
+        return core(*(array[None] for array in varying))[0]
+    return core(*varying)
 
 
 def over_examples(core: Core, *, share_first: bool) -> Core:
@@ -94,11 +81,6 @@ def first_cells(batch: int, regions: int, cells: int) -> jax.Array:
 def pick(regions: Any, i: jax.Array) -> Any:
     """The i-th region of a tree of arrays [N, ...], as arrays [1, ...]."""
     return jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, i), regions)
-
-
-def take(cells: jax.Array, at: jax.Array) -> jax.Array:
-    """Rows of cells [K, C] at any number of positions, none of them outside."""
-    return cells.at[at.reshape(-1)].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def divide(array: jax.Array, count: int) -> jax.Array:

@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks, _regions
+from jaxstruct.ops._arrays import take, vary
 
 
 def roi_align(
@@ -201,7 +202,7 @@ def _roi_align(options: _Options) -> _regions.Core:
     def align_backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
         features, rois = saved
         pull = backward(features.shape[1:3], features.dtype)
-        return pull(*_regions.vary(rois, gradient)), jnp.zeros_like(rois)
+        return pull(*vary(rois, gradient)), jnp.zeros_like(rois)
 
     align.defvjp(align_forward, align_backward)
     return jax.jit(align)
@@ -233,12 +234,12 @@ def _forward(options: _Options, features: jax.Array, rois: jax.Array) -> jax.Arr
 
         def step(i: jax.Array, total: jax.Array) -> jax.Array:
             for cell, weight in _corners(samples, i, unroll, (rows, columns)):
-                value = _regions.take(cells, cell).astype(wide)
+                value = take(cells, cell.reshape(-1)).astype(wide)
                 total += value * jnp.broadcast_to(weight.astype(wide)[:, None], value.shape)
             return total
 
         total = jnp.zeros((samples.first.shape[0] * bins, channels), wide)
-        total, _ = _regions.vary(total, cells)
+        total, _ = vary(total, cells)
         if isinstance(steps, int) and steps == 1:
             return step(jnp.int32(0), total).astype(features.dtype)
         return _regions.loop(steps, step, total).astype(features.dtype)
@@ -249,7 +250,7 @@ def _forward(options: _Options, features: jax.Array, rois: jax.Array) -> jax.Arr
             return lax.dynamic_update_index_in_dim(out, block(one), i, 0)
 
         out = jnp.zeros((batch * regions, bins, channels), features.dtype)
-        return _regions.loop(batch * regions, step, _regions.vary(out, cells)[0])
+        return _regions.loop(batch * regions, step, vary(out, cells)[0])
 
     def all_at_once(samples: _Samples) -> jax.Array:
         return block(samples).reshape(-1, bins, channels)
@@ -274,7 +275,7 @@ def _backward(
     samples = _samples(rois.reshape(-1, 4), first, shape, options)
     gradient = gradient.reshape(batch * regions, -1, channels)
     total = jnp.zeros((batch * shape[0] * shape[1], channels), wide)
-    total, _ = _regions.vary(total, gradient)
+    total, _ = vary(total, gradient)
 
     def block(samples: _Samples, gradient: jax.Array, total: jax.Array) -> jax.Array:
         steps, unroll = _steps(samples, options)

@@ -15,6 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks, _regions
+from jaxstruct.ops._arrays import take, vary
 
 # torchvision starts every maximum here, so nothing below it, and no NaN, is ever chosen.
 _LOWEST = float(np.finfo(np.float32).min)
@@ -182,7 +183,7 @@ def _roi_pool(height: int, width: int, scale: float) -> _regions.Core:
 
     def pool_backward(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
         features, rois, out = saved
-        return backward(*_regions.vary(features, rois, out, gradient)), jnp.zeros_like(rois)
+        return backward(*vary(features, rois, out, gradient)), jnp.zeros_like(rois)
 
     pool.defvjp(pool_forward, pool_backward)
     return jax.jit(pool)
@@ -214,13 +215,13 @@ def _forward(options: tuple, features: jax.Array, rois: jax.Array) -> jax.Array:
 
         def step(i: jax.Array, best: jax.Array) -> jax.Array:
             for at in bins.cell(_ks(i, unroll, number), columns):
-                value = _regions.take(cells, at)
+                value = take(cells, at.reshape(-1))
                 # Not maximum, which would spread a NaN.
                 best = jnp.where(value > best, value, best)
             return best
 
         best = jnp.full((filled.shape[0], channels), _lowest(features.dtype))
-        best, _ = _regions.vary(best, cells)
+        best, _ = vary(best, cells)
         best = _regions.loop(_steps(number, unroll), step, best)
         return jnp.where(jnp.broadcast_to(filled, best.shape), best, 0)
 
@@ -229,7 +230,7 @@ def _forward(options: tuple, features: jax.Array, rois: jax.Array) -> jax.Array:
             return lax.dynamic_update_index_in_dim(out, block(_regions.pick(bins, i)), i, 0)
 
         out = jnp.zeros((batch * regions, height * width, channels), features.dtype)
-        return _regions.loop(batch * regions, step, _regions.vary(out, cells)[0])
+        return _regions.loop(batch * regions, step, vary(out, cells)[0])
 
     return lax.platform_dependent(
         bins, cpu=one_by_one, default=lambda bins: block(bins).reshape(-1, height * width, channels)
@@ -250,7 +251,7 @@ def _backward(
     best = out.reshape(-1, height * width, channels)
     gradient = gradient.reshape(best.shape)
     wide = jnp.promote_types(features.dtype, jnp.float32)
-    total, _ = _regions.vary(jnp.zeros(cells.shape, wide), cells)
+    total, _ = vary(jnp.zeros(cells.shape, wide), cells)
 
     def chosen(bins: _Bins, best: jax.Array) -> jax.Array:
         """[n Ty Tx, C]: the first cell that has the maximum, -1 where nothing was chosen."""
@@ -262,7 +263,7 @@ def _backward(
         def step(i: jax.Array, choice: jax.Array) -> jax.Array:
             ks = _ks(i, unroll, number)
             for k, at in zip(ks, bins.cell(ks, columns), strict=True):
-                value = _regions.take(cells, at)
+                value = take(cells, at.reshape(-1))
                 k = jnp.broadcast_to(jnp.repeat(k, height * width)[:, None], choice.shape)
                 choice = jnp.minimum(choice, jnp.where(value == best, k, never))
             return choice

@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
+from jaxstruct.ops._arrays import take
 
 _OUTSIDE = ("zero", "edge")
 
@@ -72,7 +73,7 @@ def bilinear_sample(image: ArrayLike, coords: ArrayLike, *, outside: str = "zero
     for row, row_weight in _taps(points[:, 1], height):
         for column, weight in columns:
             both = jnp.where(known, row_weight * weight, 0).astype(out.dtype)
-            value = pixels.at[first + row * width + column].get(mode="promise_in_bounds")
+            value = take(pixels, first + row * width + column)
             out += value.astype(out.dtype) * jnp.broadcast_to(both[:, None], out.shape)
     return out.astype(image.dtype).reshape(*coords.shape[:-1], channels)
 

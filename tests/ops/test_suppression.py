@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxstruct.ops import batched_nms, nms, suppression
+from jaxstruct.ops import _greedy, _sorting, batched_nms, nms, suppression
 
 RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
 COUNT = 45  # one size for most tests: a program each
@@ -110,10 +110,10 @@ def test_classes_equal_torchvision(size):
 def test_the_tiles_of_an_accelerator_give_the_same():
     boxes, scores, labels = (RECORDED[f"classes_{name}"] for name in ("boxes", "scores", "labels"))
     usable = jnp.ones(scores.shape, bool)
-    word = suppression._descending(jnp.asarray(scores), usable)
-    options = suppression._Options(0.5, 1100, None)
+    word = _sorting.descending(jnp.asarray(scores), usable)
+    options = _greedy.Options(0.5, 1100, None)
     tiles = suppression._ACCELERATOR._replace(block=512)
-    run = jax.jit(functools.partial(suppression._suppress, options, tiles))
+    run = jax.jit(functools.partial(_greedy.suppress, options, tiles))
     np.testing.assert_array_equal(
         kept(run(jnp.asarray(boxes), word, usable, jnp.asarray(labels))), RECORDED["classes_kept"]
     )
@@ -262,7 +262,7 @@ def test_dtypes():
 
 def test_the_threshold_is_rounded_down():
     for threshold in (0.1, 0.3, 0.5, 0.7, 1 / 3, 0.0, 1.0):
-        floor = suppression._floor(threshold, np.dtype(np.float32))
+        floor = _greedy._floor(threshold, np.dtype(np.float32))
         assert floor.dtype == np.float32
         assert float(floor) <= threshold < float(np.nextafter(floor, np.float32(2)))
 
@@ -274,7 +274,7 @@ def test_radix_order_is_the_stable_order(count):
     words[1][count // 2 :] = words[1][: count - count // 2]
     expected = np.lexsort(words[::-1])
     for radix in (True, False):
-        order = suppression._order([jnp.asarray(w) for w in words], radix)
+        order = _sorting.order([jnp.asarray(w) for w in words], radix)
         np.testing.assert_array_equal(order, expected)
 
 
