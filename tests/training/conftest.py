@@ -1,0 +1,42 @@
+"""Fixtures of the tests that call a command line."""
+
+import sys
+
+import jax
+import pytest
+
+from jaxstruct.training import main, run
+from tests.training import tiny
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty current folder and no data anywhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tiny.py"])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def call(place, capsys):
+    """Runs a command line; its exit status, stdout and stderr."""
+
+    def command(*arguments, make=tiny.experiment, smoke=tiny.SMOKE, paper=tiny.PAPER):
+        if not {"--help", "--devices"} & set(arguments):
+            arguments = (*arguments, "--devices", "1")
+        with pytest.raises(SystemExit) as caught:
+            main(make, smoke=smoke, paper=paper, arguments=[str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workdir of `tiny`, trained from Python."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(tiny.experiment(tiny.Config()), folder, devices=jax.devices()[:1])
+    return folder

@@ -1,0 +1,196 @@
+"""What is asked of a trained run on the command line: predict, and verbs of its own."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxstruct.training import Experiment, Study, restore
+from tests.training import tiny
+from tests.training.one_stage import Config, small
+
+
+def test_predict_samples(call, place, trained):
+    status, out, _ = call("predict", "--workdir", trained)
+    assert (status, out) == (0, "predictions/samples.png\n")
+    record = json.loads((place / "predictions/samples.json").read_text())
+    assert record == {"image": None, "drawn": float(jax.random.normal(jax.random.key(0)))}
+    assert Image.open(place / "predictions/samples.png").size[0] > 0
+    call("predict", "--workdir", trained, "--sample-seed", "1", "--out", "more")
+    assert json.loads((place / "more/samples.json").read_text())["drawn"] != record["drawn"]
+
+
+def test_predict_takes_the_configuration_of_the_workdir(call, place):
+    assert call("--rate", "0.2", "--workdir", "x", make=small)[0] == 0
+    assert call("predict", "--workdir", "x", make=small)[0] == 0
+    config = json.loads((place / "x/config.json").read_text())
+    config["config"]["gone"] = 1
+    (place / "x/config.json").write_text(json.dumps(config))
+    status, _, err = call("predict", "--workdir", "x", make=small)
+    assert status == 1
+    assert "'gone'" in err
+
+
+def test_predict_of_images(call, place, trained):
+    images = place / "images"
+    (images / "more").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = np.full((4, 6), 32896, np.uint16)
+    Image.new("L", (6, 4), 100).save(images / "grey.png")
+    Image.fromarray(deep).save(images / "deep.png")
+    Image.new("RGBA", (6, 4), (0, 0, 0, 0)).save(images / "clear.png")
+    Image.new("RGB", (6, 4), "red").quantize(2).save(images / "palette.png")
+    Image.new("RGB", (6, 4), (10, 20, 30)).save(images / "turned.jpg", exif=exif)
+    Image.new("RGB", (1, 1), "white").save(images / "dot.png")
+    Image.new("L", (4000, 3000), 9).save(images / "large.png")
+    Image.new("L", (3, 2), 50).save(images / "more" / "grey.png")
+    Image.new("L", (3, 2), 51).save(images / "grey.bmp")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    Image.fromarray(noise).save(images / "broken.png")
+    (images / "broken.png").write_bytes((images / "broken.png").read_bytes()[:600])
+    files = [
+        "grey.png",
+        "broken.png",
+        "deep.png",
+        "clear.png",
+        "missing.png",
+        "palette.png",
+        "turned.jpg",
+        "dot.png",
+        "large.png",
+        "more/grey.png",
+        "grey.bmp",
+    ]
+    status, out, err = call(
+        "predict", "--workdir", trained, "--out", "out", "--images", *(images / f for f in files)
+    )
+    assert status == 1
+    first, second = err.splitlines()
+    assert first.startswith(f"skipped: {images / 'broken.png'} is not an image")
+    assert second.startswith(f"skipped: {images / 'missing.png'} does not exist")
+    records = {}
+    for line in out.splitlines():
+        target = place / line
+        assert Image.open(target).size[0] > 0
+        record = json.loads(target.with_suffix(".json").read_text())
+        records[str(Path(record["image"]).relative_to(images))] = record
+    assert list(records) == [f for f in files if f not in ("broken.png", "missing.png")]
+    assert len(list((place / "out").iterdir())) == 2 * len(records)
+    expected = {
+        "grey.png": ([4, 6, 3], 100),
+        "deep.png": ([4, 6, 3], 128),
+        "clear.png": ([4, 6, 3], 255),
+        "palette.png": ([4, 6, 3], 85),
+        "turned.jpg": ([6, 4, 3], 20),
+        "dot.png": ([1, 1, 3], 255),
+        "large.png": ([3000, 4000, 3], 9),
+        "more/grey.png": ([2, 3, 3], 50),
+        "grey.bmp": ([2, 3, 3], 51),
+    }
+    for name, (shape, mean) in expected.items():
+        assert records[name]["shape"] == shape
+        assert records[name]["mean"] == pytest.approx(mean, abs=2)
+    status, _, err = call("predict", "--workdir", trained, "--images", images / "dot.png")
+    assert (status, err) == (0, "")
+
+
+def test_predict_does_not_write_over_the_image_it_was_given(call, place, trained):
+    Image.new("L", (6, 4), 100).save(place / "a.png")
+    before = (place / "a.png").read_bytes()
+    status, out, _ = call("predict", "--workdir", trained, "--out", ".", "--images", "a.png")
+    assert (status, out) == (0, "a-2.png\n")
+    assert (place / "a.png").read_bytes() == before
+    assert json.loads((place / "a-2.json").read_text())["image"] == "a.png"
+
+
+def test_predict_that_cannot_be(call, place, trained):
+    status, out, err = call("predict")
+    assert (status, out) == (1, "")
+    assert err == "error: no run in runs/tiny: train first, or name its folder with --workdir\n"
+    assert list(place.iterdir()) == []
+    (place / "file").touch()
+    status, _, err = call("predict", "--workdir", trained, "--out", "file/out")
+    assert status == 1
+    assert len(err.splitlines()) == 1
+    assert "file/out" in err
+    status, _, err = call("predict", "--workdir", trained, "--member", "seed=0")
+    assert status == 2
+    assert "--member" in err
+
+
+def test_a_verb_of_its_own(call, place, trained):
+    status, out, err = call("scaled", "--by", "10", "--workdir", trained)
+    assert status == 0, err
+    error = json.loads((trained / "metrics.json").read_text())["metrics"]["second/error"]
+    assert out == f"scaled {10 * error}\n"
+    _, out, _ = call("scaled", "--help")
+    assert "--by FLOAT" in out
+    status, _, err = call("scaled", "--bye", "10")
+    assert status == 2
+    assert "unknown option --bye; did you mean --by?" in err
+    status, _, err = call("scaled")
+    assert status == 1
+    assert "train first" in err
+
+
+def test_predict_of_seeds(call, place):
+    status, _, err = call("--seeds", "2", "--seed", "3", "--workdir", "x", make=small)
+    assert status == 0, err
+    assert json.loads((place / "x/metrics.json").read_text())["spread"]
+    for more in ((), ("--member", "seed=5"), ("--member", "nothing")):
+        status, _, err = call("predict", "--workdir", "x", *more, make=small)
+        assert status == 2
+        assert "choose one with --member (seed=3, seed=4)" in err
+        assert len(err.splitlines()) == 1
+    seen = []
+
+    def make(config: Config) -> Experiment:
+        made = small(config)
+        predict = lambda key, state, image: seen.append(state) or tiny.predict(key, state, image)
+        return dataclasses.replace(made, predict=predict)
+
+    for seed in (3, 4):
+        assert call("predict", "--workdir", "x", "--member", f"seed={seed}", make=make)[0] == 0
+        expected = restore(small(Config(seed=seed)), place / f"x/seed={seed}").state
+        np.testing.assert_array_equal(seen[-1].params["w"], expected.params["w"])
+    assert not np.array_equal(seen[0].params["w"], seen[1].params["w"])
+
+
+def test_predict_of_a_study(call, place):
+    @dataclass(frozen=True)
+    class Sizes:
+        rates: tuple[float, ...] = (0.1, 0.2)
+        seed: int = 0
+
+    def make(config):
+        members = {f"rate={r}": small(Config(rate=r, seed=config.seed)) for r in config.rates}
+        return Study(config, members)
+
+    make.__annotations__ = {"config": Sizes}
+    status, _, err = call("--workdir", "x", "--rates", "0.3", "0.4", make=make)
+    assert status == 0, err
+    status, _, err = call("predict", "--workdir", "x", make=make)
+    assert status == 2
+    assert "--member (rate=0.3, rate=0.4)" in err
+    status, out, err = call("predict", "--workdir", "x", "--member", "rate=0.4", make=make)
+    assert (status, out) == (0, "predictions/samples.png\n"), err
+    status, _, err = call("--workdir", "y", "--rates", "0.3", "--seeds", "2", make=make)
+    assert status == 0, err
+    status, _, err = call("predict", "--workdir", "y", "--member", "rate=0.3/seed=1", make=make)
+    assert status == 0, err
+
+
+def test_predict_says_when_the_run_has_not_ended(call, place):
+    assert call("--workdir", "x", make=small)[0] == 0
+    _, _, err = call("predict", "--workdir", "x", make=small)
+    assert err == ""
+    (place / "x" / "metrics.json").unlink()
+    status, _, err = call("predict", "--workdir", "x", make=small)
+    assert status == 0
+    assert err == "note: the run in x has not ended; this is stage 'train', step 5\n"
