@@ -28,10 +28,7 @@ SMOKE = Config(
     latents=(2, 5), hidden=16, samples=5000, importance_samples=20, importance_images=100
 )
 PAPER = Config(
-    optimizer="adagrad",
-    learning_rate=0.02,  # of the three that the paper chose from, 0.01, 0.02 and 0.1
-    initialization="paper",
-    weight_prior=True,
+    **_vae.PAPER,
 )
 
 

@@ -23,10 +23,7 @@ class Config(_vae.Config):
 
 SMOKE = Config(latent=2, hidden=16, epochs=3, importance_samples=20, importance_images=100)
 PAPER = Config(
-    optimizer="adagrad",
-    learning_rate=0.02,  # of the three that the paper chose from, 0.01, 0.02 and 0.1
-    initialization="paper",
-    weight_prior=True,
+    **_vae.PAPER,
     epochs=1667,  # 1e8 images
 )
 

@@ -9,12 +9,12 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from jaxstruct.data import places
 from jaxstruct.data.catalogue import File
 from jaxstruct.data.errors import DataError
 
@@ -31,16 +31,8 @@ def fetch(files: Sequence[File], folder: Path, *, timeout: float = 30.0) -> None
 
 def _one(file: File, folder: Path, timeout: float) -> None:
     problems = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workshop = tempfile.TemporaryDirectory(prefix=".downloading-", dir=folder)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror}); expected a folder for downloads; "
-            "choose another with --data-dir"
-        ) from None
-    with workshop as temporary:
-        path = Path(temporary) / file.name
+    with places.workshop(folder, "downloads", "choose another with --data-dir") as temporary:
+        path = temporary / file.name
         for url in file.urls:
             print(f"{url} -> {folder}", file=sys.stderr)
             try:

@@ -6,11 +6,14 @@ What may be added: another place. What stands in a place is not read here.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from jaxstruct.data.errors import DataError
 
 IMITATION_MARK = "IMITATION.txt"
 """The file in a raw folder that says that its contents are no real data."""
@@ -71,6 +74,28 @@ def raw_folders(name: str) -> list[Path]:
     """
     roots = [(_looking.get() or _Looking()).data_dir, os.environ.get("JAXSTRUCT_DATA")]
     return [_path(root) / name for root in (*roots, prepared_root() / "downloads") if root]
+
+
+@contextmanager
+def workshop(
+    root: Path,
+    content: str = "prepared sets",
+    remedy: str = "set JAXSTRUCT_PREPARED to another one",
+) -> Iterator[Path]:
+    """A new folder on the file system of `root`: what is made there is renamed when it is whole.
+
+    Raises DataError that says that `root` is a folder for `content`, and the `remedy`.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot be written ({error.strerror}); expected a folder for {content}; "
+            f"{remedy}"
+        ) from None
+    with folder as path:
+        yield Path(path)
 
 
 def user_root() -> Path:

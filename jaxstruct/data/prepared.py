@@ -11,7 +11,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +217,7 @@ def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
     root = _imitations()
     if found := _read(name, _target(root, name)):
         return found
-    with workshop(root) as folder:
+    with places.workshop(root) as folder:
         raw = folder / name
         raw.mkdir()
         write(raw)
@@ -244,7 +243,7 @@ def _build(name: str, raw: Path | None, root: Path, origin: str) -> Prepared:
     # An imitation's files are made anew each time, so their dates say nothing.
     real = raw if origin == "official" else None
     record = {"origin": origin, "raw": _fingerprint(name, real) if real else None}
-    with workshop(root) as folder, _quiet(tfds):
+    with places.workshop(root) as folder, _quiet(tfds):
         builder = builders.builder(name)(data_dir=folder, file_format="array_record")
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
@@ -254,21 +253,6 @@ def _build(name: str, raw: Path | None, root: Path, origin: str) -> Prepared:
         target = _target(root, name)
         _install(made, target)
         return _described(name, target, origin)
-
-
-@contextlib.contextmanager
-def workshop(root: Path) -> Iterator[Path]:
-    """A new folder on the file system of `root`: what is made there is renamed when it is whole."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".preparing-", dir=root)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot be written ({error.strerror}); expected a folder for prepared sets; "
-            "set JAXSTRUCT_PREPARED to another one"
-        ) from None
-    with folder as path:
-        yield Path(path)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxstruct.data import places
 from jaxstruct.data.errors import DataError
-from jaxstruct.data.prepared import Prepared, locate, workshop
+from jaxstruct.data.prepared import Prepared, locate
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
 
@@ -218,7 +218,7 @@ def _fill(prepared: Prepared, split: str, folder: Path) -> None:
             longer = np.promote_types(whole.dtype, values.dtype)  # text may become longer
             arrays[key] = whole.astype(longer, copy=False)
             arrays[key][start:stop] = values
-    with workshop(places.prepared_root()) as temporary:
+    with places.workshop(places.prepared_root()) as temporary:
         made = temporary / split
         made.mkdir()
         for key, array in arrays.items():

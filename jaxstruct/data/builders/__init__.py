@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from jaxstruct.data.catalogue import CATALOGUE
 
 
 def png(image: np.ndarray) -> bytes:
@@ -26,3 +29,23 @@ def png(image: np.ndarray) -> bytes:
 def builder(name: str) -> Any:
     """The TFDS builder class of a set of the catalogue; this is what imports TFDS."""
     return importlib.import_module(f"{__name__}.{name}").BUILDER
+
+
+def info(of: Any, features: dict[str, Any]) -> Any:
+    """What TFDS is told of a set: the catalogue's words, and to keep the order."""
+    import tensorflow_datasets as tfds
+
+    entry = CATALOGUE[of.name]
+    return tfds.core.DatasetInfo(
+        builder=of,
+        description=entry.description,
+        citation=entry.citation,
+        features=tfds.features.FeaturesDict(features),
+        disable_shuffling=True,
+    )
+
+
+def labelled(images: Iterable[np.ndarray], labels: Iterable[int]) -> Iterator[Any]:
+    """The examples of a set of images with one label each."""
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        yield index, {"image": png(image), "label": int(label)}

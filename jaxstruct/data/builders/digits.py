@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxstruct.data import imitate
-from jaxstruct.data.builders import png
+from jaxstruct.data.builders import info, labelled
 from jaxstruct.data.catalogue import CATALOGUE
 
 
@@ -19,17 +19,12 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
     VERSION = tfds.core.Version(CATALOGUE["digits"].version)
 
     def _info(self) -> Any:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=CATALOGUE["digits"].description,
-            citation=CATALOGUE["digits"].citation,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(8, 8, 1)),
-                    "label": tfds.features.ClassLabel(num_classes=10),
-                }
-            ),
-            disable_shuffling=True,
+        return info(
+            self,
+            {
+                "image": tfds.features.Image(shape=(8, 8, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            },
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -41,8 +36,7 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
         }
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield index, {"image": png(image), "label": int(label)}
+        return labelled(images, labels)
 
 
 BUILDER = Digits

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxstruct.data import matlab
-from jaxstruct.data.builders import png
+from jaxstruct.data.builders import info, png
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 
@@ -38,15 +38,8 @@ class FreyFace(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     MANUAL_DOWNLOAD_INSTRUCTIONS = "frey_rawface.mat"
 
     def _info(self) -> Any:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=CATALOGUE["frey_face"].description,
-            citation=CATALOGUE["frey_face"].citation,
-            features=tfds.features.FeaturesDict(
-                {"image": tfds.features.Image(shape=(28, 20, 1)), "frame": np.int32}
-            ),
-            disable_shuffling=True,
-        )
+        image = tfds.features.Image(shape=(28, 20, 1))
+        return info(self, {"image": image, "frame": np.int32})
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {"train": self._generate_examples(read(Path(dl_manager.manual_dir)))}

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxstruct.data import idx
-from jaxstruct.data.builders import png
+from jaxstruct.data.builders import info, labelled
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 
@@ -50,17 +50,12 @@ class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
     MANUAL_DOWNLOAD_INSTRUCTIONS = "the four IDX files"
 
     def _info(self) -> Any:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=CATALOGUE["mnist"].description,
-            citation=CATALOGUE["mnist"].citation,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(28, 28, 1)),
-                    "label": tfds.features.ClassLabel(num_classes=10),
-                }
-            ),
-            disable_shuffling=True,
+        return info(
+            self,
+            {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            },
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -68,8 +63,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
         return {name: self._generate_examples(*pair) for name, pair in splits.items()}
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield index, {"image": png(image), "label": int(label)}
+        return labelled(images, labels)
 
 
 BUILDER = Mnist
