@@ -57,14 +57,14 @@ def names() -> list[str]:
 def results() -> dict[str, dict[str, Any]]:
     """The committed metrics.json of each folder in experiments/results, by its name.
 
-    Raises ResultsError for one that was made on an imitation.
+    Raises ResultsError for one that was made on an imitation, or on arrays of unknown origin.
     """
     found = {
         path.parent.name: json.loads(path.read_text())
         for path in sorted(RESULTS.glob("*/metrics.json"))
     }
     for name, result in found.items():
-        _refuse_imitations(name, result)
+        _demand_real_data(name, result)
     return found
 
 
@@ -85,7 +85,7 @@ def listing() -> str:
 def collect(workdir: Path, name: str) -> str:
     """Copies metrics.json and the figures of a finished run into experiments/results/`name`.
 
-    Raises ResultsError where there is none, or it was made on an imitation.
+    Raises ResultsError where there is none, or its data are not real.
     """
     try:
         result = json.loads((workdir / "metrics.json").read_text())
@@ -93,7 +93,7 @@ def collect(workdir: Path, name: str) -> str:
         raise ResultsError(
             f"{workdir} holds no metrics.json: the run has not ended, or this is not its workdir"
         ) from None
-    _refuse_imitations(str(workdir), result)
+    _demand_real_data(str(workdir), result)
     target = RESULTS / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -167,12 +167,13 @@ def _hardware(result: dict[str, Any]) -> str:
     return "; ".join(f"{m['devices']}, cores: {m['cores']}" for m in machines)
 
 
-def _refuse_imitations(name: str, result: dict[str, Any]) -> None:
+def _demand_real_data(name: str, result: dict[str, Any]) -> None:
     for source in result["data"]:
-        if source["origin"] == "imitation":
+        if source["origin"] not in ("official", "package"):
             raise ResultsError(
-                f"{name} was made on an imitation of {source['name']}; results are made on the "
-                f"real data: python -m jaxstruct.data prepare {source['name']}"
+                f"{name} was made on {source['name']} of origin {source['origin']!r}; results are "
+                "made on real data (official or package), handed to the stages as they were "
+                "loaded: python -m jaxstruct.data list says what there is"
             )
 
 

@@ -69,14 +69,18 @@ def test_a_study_s_members_share_a_row(tmp_path, monkeypatch):
     assert "| bound | none | latent=2: −130, latent=5: −110 |" in experiments.table()
 
 
-def test_imitations_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "origin"), [("mnist", "imitation"), ("given arrays", "user"), ("mnist", "user")]
+)
+def test_data_that_are_not_real_are_refused(tmp_path, monkeypatch, name, origin):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
-    imitation = [{"name": "mnist", "split": "train", "origin": "imitation"}]
-    write_result(tmp_path / "run", data=imitation)
-    with pytest.raises(experiments.ResultsError, match=r"imitation of mnist.*prepare mnist"):
+    data = [{"name": name, "split": "train", "origin": origin}]
+    write_result(tmp_path / "run", data=data)
+    with pytest.raises(experiments.ResultsError, match=f"on {name} of origin '{origin}'"):
         experiments.collect(tmp_path / "run", "run")
-    write_result(tmp_path / "results" / "vae_mnist", data=imitation)
-    with pytest.raises(experiments.ResultsError, match="imitation of mnist"):
+    assert not (tmp_path / "results").exists()
+    write_result(tmp_path / "results" / "vae_mnist", data=data)
+    with pytest.raises(experiments.ResultsError, match=f"origin '{origin}'"):
         experiments.table()
 
 
