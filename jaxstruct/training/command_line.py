@@ -358,12 +358,14 @@ def _prepare_jax(arguments: list[str]) -> None:
     """Before anything starts JAX's backend, which reads its flags once."""
     import logging
 
-    # Orbax warns of each of its defaults, and shows tracebacks of its threads; what a user must
-    # know is said by the checkpoints.
+    # Orbax warns of each of its defaults, and shows tracebacks of its threads. Where several arrays
+    # cannot be written, it raises the first one's error, and the event loop logs the others'
+    # (or, where Orbax has closed it, cannot be told of them). What a user must know is said by the
+    # checkpoints.
     debug = "--debug" in arguments
-    logging.getLogger("absl").setLevel(logging.ERROR if debug else logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR if debug else logging.CRITICAL)
     if not debug:
-        # Tensorstore reports the rest of a failed write to an event loop that Orbax has closed.
         sys.unraisablehook = lambda _: None
     if "--deterministic" in arguments:
         flags = os.environ.get("XLA_FLAGS", "")
