@@ -8,16 +8,16 @@ import pytest
 
 API = {
     "jaxstruct.ops": """
-        anchor_grid batched_nms bilinear_sample box_area box_iou clip_boxes decode_boxes
-        encode_boxes match nms resize_bilinear roi_align roi_pool sample_balanced
-        spatial_pyramid_pool
+        anchor_grid atrous_conv batched_nms bilinear_kernel bilinear_sample box_area box_iou
+        clip_boxes decode_boxes encode_boxes match nms resize_bilinear roi_align roi_pool
+        sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
         kl_to_standard_normal reparameterize standard_normal_log_density
     """,
     "jaxstruct.models": """
-        BernoulliDecoder GaussianDecoder GaussianEncoder VAE vae_initializer
+        BernoulliDecoder GaussianDecoder GaussianEncoder UpConv VAE vae_initializer
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """

@@ -1,5 +1,6 @@
 """Models: linen modules, one family a file."""
 
+from jaxstruct.models.layers import UpConv
 from jaxstruct.models.vae import (
     VAE,
     BernoulliDecoder,
@@ -13,5 +14,6 @@ __all__ = [
     "BernoulliDecoder",
     "GaussianDecoder",
     "GaussianEncoder",
+    "UpConv",
     "vae_initializer",
 ]

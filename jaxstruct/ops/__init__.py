@@ -3,14 +3,18 @@
 from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
+from jaxstruct.ops.convolution import atrous_conv
 from jaxstruct.ops.region_alignment import roi_align
 from jaxstruct.ops.region_pooling import roi_pool, spatial_pyramid_pool
 from jaxstruct.ops.sampling import bilinear_sample, resize_bilinear
 from jaxstruct.ops.suppression import batched_nms, nms
+from jaxstruct.ops.upconvolution import bilinear_kernel, torch_upconv_kernel, upconv
 
 __all__ = [
     "anchor_grid",
+    "atrous_conv",
     "batched_nms",
+    "bilinear_kernel",
     "bilinear_sample",
     "box_area",
     "box_iou",
@@ -24,4 +28,6 @@ __all__ = [
     "roi_pool",
     "sample_balanced",
     "spatial_pyramid_pool",
+    "torch_upconv_kernel",
+    "upconv",
 ]

@@ -73,13 +73,13 @@ def integer(name: str, value: Any, *, least: int) -> int:
     return int(value)
 
 
-def pair(name: str, value: Any) -> tuple[int, int]:
-    """Returns (height, width) of an integer, which stands for both, or of a pair; all above 0."""
+def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
+    """Returns (height, width) of an integer, which stands for both, or of a pair."""
     both = (value, value) if _is_integer(value) else value
     if not isinstance(both, (tuple, list)) or not all(_is_integer(v) for v in both):
         raise TypeError(f"got {name} {value!r}, expected an integer or a pair of integers")
-    if len(both) != 2 or min(both) < 1:
-        raise ValueError(f"got {name} {value!r}, expected one or two integers above 0")
+    if len(both) != 2 or min(both) < least:
+        raise ValueError(f"got {name} {value!r}, expected one or two integers, {least} at least")
     return int(both[0]), int(both[1])
 
 
@@ -88,6 +88,23 @@ def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"got {name} {value!r}, expected True or False")
     return value
+
+
+def image_and_kernel(x: ArrayLike, kernel: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Returns images [H, W, C] or [B, H, W, C] and a kernel [kh, kw, C, D] in one dtype."""
+    x, kernel = floating("x", x), floating("kernel", kernel)
+    if (
+        x.ndim not in (3, 4)
+        or kernel.ndim != 4
+        or x.shape[-1] != kernel.shape[2]
+        or 0 in (*x.shape[-3:], *kernel.shape)
+    ):
+        raise ValueError(
+            f"got x {x.shape} and kernel {kernel.shape}, expected [H, W, C] or [B, H, W, C] "
+            "and [kh, kw, C, D], none of them empty"
+        )
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return x.astype(dtype), kernel.astype(dtype)
 
 
 def _is_integer(value: Any) -> bool:

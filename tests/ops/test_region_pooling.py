@@ -376,7 +376,7 @@ def test_shape_errors(features, rois, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"output_size": 0}, ValueError, "output_size 0, expected one or two integers above 0"),
+        ({"output_size": 0}, ValueError, "output_size 0, expected one or two integers, 1 at least"),
         ({"output_size": (2, 2, 2)}, ValueError, r"output_size \(2, 2, 2\)"),
         ({"output_size": (2, -1)}, ValueError, r"output_size \(2, -1\)"),
         ({"output_size": 2.0}, TypeError, "output_size 2.0, expected an integer or a pair"),

@@ -1,0 +1,86 @@
+"""Records PyTorch's answers for convolutions: python tests/data/record_conv.py
+
+Needs torch, which the tests do not. Writes ops_conv.npz beside this file: for each case its op, its
+options as JSON, the arguments, the values and both gradients. All numbers are whole, so that their
+sums are exact in any order; arrays are channels last, and the kernel is in PyTorch's layout.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# k, stride, padding, output padding
+UPCONV = [
+    *(
+        (k, s, p, more)
+        for k in range(1, 6)
+        for s in range(1, 5)
+        for p in range(min(k, 3))
+        for more in range(min(s, 2) if p == 1 else 1)
+    ),
+    (16, 8, 4, 0),
+    ((3, 5), (2, 3), (1, 2), (1, 0)),
+    (8, 4, 2, 3),
+]
+# k, rate, stride, padding
+ATROUS = [
+    *((k, r, s, p) for k in (1, 2, 3) for r in (1, 2, 3) for s in (1, 2) for p in (0, 3)),
+    ((3, 2), (2, 4), (1, 2), (2, 0)),
+    (3, 12, 1, 12),
+]
+# Of each of the forms that upconv chooses from, and more of the commonest.
+CHANNELS = [(3, 2)] * 6 + [(1, 4), (40, 1)]
+SIZE = (5, 4)
+
+
+def whole(rng: np.random.Generator, *shape: int) -> torch.Tensor:
+    """Whole numbers from -4 to 4."""
+    return torch.from_numpy(rng.integers(-4, 5, shape).astype(np.float32))
+
+
+def last(tensor: torch.Tensor) -> np.ndarray:
+    """[1, C, H, W] as [H, W, C], in the smallest integers that hold it."""
+    array = np.moveaxis(tensor.detach().numpy()[0], 0, -1)
+    return array.astype(np.min_scalar_type(-int(np.abs(array).max()) - 1))
+
+
+def main() -> None:
+    """Asks PyTorch and writes the file."""
+    rng = np.random.default_rng(0)
+    recorded: dict[str, np.ndarray] = {"versions": np.array(f"torch {torch.__version__}")}
+    cases = [("upconv", case) for case in UPCONV] + [("atrous_conv", case) for case in ATROUS]
+    for i, (op, case) in enumerate(cases):
+        channels, depth = CHANNELS[i % len(CHANNELS)]
+        kernel = np.broadcast_to(case[0], 2)
+        if op == "upconv":
+            options = dict(zip(("stride", "padding", "output_padding"), case[1:], strict=True))
+            x, weight = whole(rng, 1, channels, *SIZE), whole(rng, channels, depth, *kernel)
+            f, given = torch.nn.functional.conv_transpose2d, options
+        else:
+            options = dict(zip(("rate", "stride", "padding"), case[1:], strict=True))
+            size = [n + 2 * int(r) for n, r in zip(SIZE, np.broadcast_to(case[1], 2), strict=True)]
+            x, weight = whole(rng, 1, channels, *size), whole(rng, depth, channels, *kernel)
+            f = torch.nn.functional.conv2d
+            given = {"dilation" if n == "rate" else n: v for n, v in options.items()}
+        x, weight = x.requires_grad_(), weight.requires_grad_()
+        out = f(x, weight, **given)
+        pulled = whole(rng, *out.shape)
+        out.backward(pulled)
+        recorded |= {
+            f"{i}/op": np.array(op),
+            f"{i}/options": np.array(json.dumps(options)),
+            f"{i}/x": last(x),
+            f"{i}/weight": weight.detach().numpy().astype(np.int8),
+            f"{i}/out": last(out),
+            f"{i}/pulled": last(pulled),
+            f"{i}/x_gradient": last(x.grad),
+            f"{i}/weight_gradient": weight.grad.numpy().astype(np.int16),
+        }
+    np.savez_compressed(Path(__file__).with_name("ops_conv.npz"), **recorded)
+    print(f"{len(cases)} cases, {recorded['versions']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Upconvolution by hand, against linen's and against PyTorch's recorded answers."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxstruct.ops import bilinear_kernel, resize_bilinear, torch_upconv_kernel, upconv
+from tests.ops import conv_reference
+
+# Channels and depth for which a kernel of 4 and a stride of 2 take each of the forms.
+FORMS = {"gathered": (1, 5), "at once": (41, 1), "one by one": (3, 2)}
+SIZE = (5, 4)
+
+
+def example(seed, channels, depth, kernel=(4, 4), size=SIZE, whole=False):
+    rng = np.random.default_rng(seed)
+    draw = (lambda s: rng.integers(-4, 5, s)) if whole else (lambda s: rng.normal(size=s))
+    shapes = (*size, channels), (*kernel, channels, depth)
+    return [draw(shape).astype(np.float32) for shape in shapes]
+
+
+def slow(x, kernel, stride, low, size):
+    """By the sum in the docstring, in float64."""
+    out = np.zeros((*size, kernel.shape[3]))
+    for q in np.ndindex(x.shape[:2]):
+        for t in np.ndindex(kernel.shape[:2]):
+            o = [s * a + b - cut for s, a, b, cut in zip(stride, q, t, low, strict=True)]
+            if all(0 <= i < n for i, n in zip(o, size, strict=True)):
+                out[*o] += x[q].astype(np.float64) @ kernel[::-1, ::-1][t]
+    return out
+
+
+def on_accelerator(monkeypatch):
+    choose = lambda *args, cpu, default: default(*args)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+
+def test_by_hand():
+    # A line of two, a kernel of three, the strides 1 and 2: each input adds the kernel, backwards.
+    x, kernel = jnp.array([1.0, 10]).reshape(1, 2, 1), jnp.array([1.0, 2, 3]).reshape(1, 3, 1, 1)
+    up = lambda **options: upconv(x, kernel, **options)[0, :, 0].tolist()
+    assert up(stride=1, padding=0) == [3, 2 + 30, 1 + 20, 10]
+    assert up(stride=(1, 2), padding=0) == [3, 2, 1 + 30, 20, 10]
+    assert up(stride=(1, 2), padding=(0, 1)) == [2, 31, 20]
+    assert up(stride=(1, 2), padding=(0, 1), output_padding=(0, 1)) == [2, 31, 20, 10]
+    assert up(stride=(1, 2)) == [3, 2, 31, 20]
+    assert up(stride=(1, 4), padding="VALID") == [3, 2, 1, 0, 30, 20, 10, 0]
+    assert up(stride=(1, 4), padding=0) == [3, 2, 1, 0, 30, 20, 10]
+    # 8 pixels, k 4, stride 2, padding 1 make 16.
+    assert upconv(*example(0, 1, 1, size=(8, 8)), stride=2, padding=1).shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+@pytest.mark.parametrize("case", conv_reference.recorded("upconv"), ids=conv_reference.name)
+def test_recorded_values_and_gradients_are_equal_to_the_bit(case, accelerator, monkeypatch):
+    # Whole numbers, whose sums are exact.
+    if accelerator:
+        on_accelerator(monkeypatch)
+    options, answer = case
+    f = lambda x, weight: upconv(x, torch_upconv_kernel(weight), **options)
+    both = jax.jit(lambda *given: (f(*given[:2]), jax.vjp(f, *given[:2])[1](given[2])))
+    out, gradients = both(answer["x"], answer["weight"], answer["pulled"])
+    np.testing.assert_array_equal(out, answer["out"])
+    np.testing.assert_array_equal(gradients[0], answer["x_gradient"])
+    np.testing.assert_array_equal(gradients[1], answer["weight_gradient"])
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2, (3, 1), (2, 5)])
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (4, 4), (5, 3)])
+def test_values_and_gradients_of_linen(kernel, stride, padding):
+    x, weights = example(1, 3, 2, kernel)
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    layer = nn.ConvTranspose(2, kernel, strides, padding, use_bias=False)
+    theirs = lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x)
+    ours = partial(upconv, stride=stride, padding=padding)
+    expected = theirs(x, weights)
+    pulled = np.random.default_rng(2).normal(size=expected.shape).astype(np.float32)
+    both = lambda f: jax.jit(lambda *g: (f(*g), jax.vjp(f, *g)[1](pulled)))(x, weights)
+    for a, b in zip(*map(jax.tree.leaves, (both(ours), both(theirs))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_slow_reference(form):
+    x, kernel = example(3, *FORMS[form], whole=True)
+    f = partial(upconv, stride=2, padding=1)
+    expected = slow(x, kernel, (2, 2), (1, 1), (10, 8))
+    for way in (f, jax.jit(f)):
+        np.testing.assert_array_equal(way(x, kernel), expected)
+    images, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel + 1])
+    np.testing.assert_array_equal(f(images, kernel), [expected, 2 * expected])
+    for axes in ((0, None), (None, 0), (0, 0)):
+        given = [v[0] if a is None else v for v, a in zip((images, kernels), axes, strict=True)]
+        pick = lambda v, a, i: v if a is None else v[i]
+        loop = [f(*(pick(v, a, i) for v, a in zip(given, axes, strict=True))) for i in (0, 1)]
+        np.testing.assert_array_equal(jax.vmap(f, axes)(*given), np.stack(loop))
+
+
+@pytest.mark.parametrize("form", [*FORMS, "accelerator"])
+def test_gradients_in_both_modes_and_twice(form, monkeypatch):
+    if form == "accelerator":
+        on_accelerator(monkeypatch)
+    with jax.enable_x64(True):
+        given = example(4, *FORMS.get(form, (3, 2)), size=(2, 3))
+        given = [jnp.asarray(array, jnp.float64) for array in given]
+        f = jax.jit(lambda x, kernel: (upconv(x, kernel, stride=2) ** 3).sum())
+        rng = np.random.default_rng(5)
+        way = [jnp.asarray(rng.normal(size=array.shape)) for array in given]
+        along = lambda f, t: f(*(a + t * d for a, d in zip(given, way, strict=True)))
+        dot = lambda gradients: sum((g * d).sum() for g, d in zip(gradients, way, strict=True))
+        expected = (along(f, 1e-5) - along(f, -1e-5)) / 2e-5
+        gradient = jax.grad(f, (0, 1))
+        np.testing.assert_allclose(dot(gradient(*given)), expected, rtol=1e-7)
+        np.testing.assert_allclose(jax.jvp(f, given, way)[1], expected, rtol=1e-7)
+        second = lambda *given: dot(gradient(*given))
+        expected = (along(second, 1e-5) - along(second, -1e-5)) / 2e-5
+        np.testing.assert_allclose(dot(jax.grad(second, (0, 1))(*given)), expected, rtol=1e-7)
+        np.testing.assert_allclose(jax.jvp(second, given, way)[1], expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
+def test_dtypes(form, dtype):
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(a, dtype) for a in example(6, *FORMS[form]))
+        f = partial(upconv, stride=2, padding=1)
+        out, back = jax.vjp(f, x, kernel)
+        wide = [np.asarray(a, np.float64) for a in (x, kernel)]
+        expected = slow(*wide, (2, 2), (1, 1), (10, 8))
+        # Narrow ones are added up in float32, and rounded once.
+        tolerance = {jnp.bfloat16: 2**-8, jnp.float16: 2**-11, jnp.float32: 1e-5}
+        tolerance = tolerance.get(dtype, 1e-13)
+        assert out.dtype == dtype
+        out = np.asarray(out, np.float64)
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=1e-5 * (tolerance > 1e-9))
+        pulled = jnp.asarray(np.random.default_rng(7).normal(size=out.shape), dtype)
+        gradients = jax.vjp(f, *map(jnp.asarray, wide))[1](pulled.astype(jnp.float64))
+        for ours, true in zip(back(pulled), gradients, strict=True):
+            assert ours.dtype == dtype
+            scale = np.abs(true).max()
+            np.testing.assert_allclose(
+                np.asarray(ours, np.float64) / scale, true / scale, rtol=0, atol=2 * tolerance
+            )
+
+
+def test_two_dtypes_are_promoted():
+    x, kernel = example(8, 2, 3)
+    out = upconv(x.astype(jnp.bfloat16), kernel, stride=2)
+    assert out.dtype == jnp.float32
+    np.testing.assert_array_equal(out, upconv(jnp.asarray(x, jnp.bfloat16) + 0.0, kernel, stride=2))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 1000), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["SAME", "VALID"])
+)
+def test_translation_and_linearity(seed, k, stride, padding):
+    x, kernel = example(seed, 2, 3, (k, k), whole=True)
+    x = np.pad(x, ((2, 2), (2, 2), (0, 0)))
+    f = partial(upconv, stride=stride, padding=padding)
+    out = f(x, kernel)
+    moved = f(np.roll(x, (1, -1), (0, 1)), kernel)
+    inner = lambda a: a[2 * stride : -2 * stride, 2 * stride : -2 * stride]
+    rolled = np.roll(out, (stride, -stride), (0, 1))
+    np.testing.assert_array_equal(inner(np.asarray(moved)), inner(rolled))
+    np.testing.assert_array_equal(f(3 * x, kernel), 3 * out)
+    np.testing.assert_array_equal(f(x, -2 * kernel), -2 * out)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 8])
+def test_bilinear_kernel_interpolates(stride):
+    image = example(9, 2, 2, size=(6, 7))[0]
+    kernel = bilinear_kernel(stride, 2)
+    assert kernel.dtype == jnp.float32
+    out = upconv(image, kernel, stride=stride)
+    expected = resize_bilinear(image, (6 * stride, 7 * stride))
+    edge = stride // 2
+    inner = lambda a: a[edge : a.shape[0] - edge, edge : a.shape[1] - edge]
+    np.testing.assert_allclose(inner(out), inner(expected), atol=1e-5)
+
+
+def test_bilinear_kernel_by_hand():
+    np.testing.assert_array_equal(bilinear_kernel(2, 1)[0, :, 0, 0], np.array([1, 3, 3, 1]) / 16)
+    np.testing.assert_allclose(bilinear_kernel(3, 1)[2, :, 0, 0], np.array([1, 2, 3, 2, 1]) / 3)
+    np.testing.assert_array_equal(bilinear_kernel(3, 4)[2, 2], np.eye(4))
+    with pytest.raises(ValueError, match="stride is 0, expected an integer of at least 1"):
+        bilinear_kernel(0, 1)
+    with pytest.raises(TypeError, match=r"channels is 2\.0, expected an integer"):
+        bilinear_kernel(2, 2.0)
+
+
+def test_no_examples():
+    x, kernel = np.zeros((0, *SIZE, 3)), np.zeros((4, 4, 3, 2))
+    f = lambda x, kernel: upconv(x, kernel, stride=2)
+    out, back = jax.vjp(f, x, kernel)
+    assert out.shape == (0, 10, 8, 2)
+    np.testing.assert_array_equal(back(out)[1], 0)
+    for channels, depth in FORMS.values():
+        x, kernel = np.zeros((0, *SIZE, channels)), np.zeros((4, 4, channels, depth))
+        assert f(x, kernel).shape == (0, 10, 8, depth)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_cpu_convolves_nothing_and_an_accelerator_nothing_else(form):
+    given = [jnp.asarray(a) for a in example(10, *FORMS[form])]
+    f = jax.jit(jax.grad(lambda x, kernel: (upconv(x, kernel, stride=2) ** 2).sum(), (0, 1)))
+    program = lambda platform: f.trace(*given).lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.dot_general" in program("cpu")
+    assert "stablehlo.convolution" not in program("cpu") + f.lower(*given).compile().as_text()
+    for platform in ("tpu", "cuda", "rocm"):
+        assert "stablehlo.convolution" in program(platform)
+        assert "stablehlo.dot_general" not in program(platform)
+        assert "lhs_dilate = [2" not in program(platform).split("precision_config")[0]
+
+
+def test_pmap_and_shard_map(devices):
+    x, kernel = example(11, 3, 2, whole=True)
+    images = np.stack([x, 2 * x])
+    f = lambda x, kernel: (upconv(x, kernel, stride=2) ** 2).sum()
+    gradients = np.stack([jax.grad(f, 1)(image, kernel) for image in images])
+    mapped = jax.pmap(jax.grad(f, 1), in_axes=(0, None))
+    np.testing.assert_array_equal(mapped(images, kernel), gradients)
+    mesh = jax.make_mesh((2,), ("i",), (AxisType.Auto,), devices=devices(2))
+    placed = [
+        jax.device_put(a, NamedSharding(mesh, s)) for a, s in ((images, P("i")), (kernel, P()))
+    ]
+    inner = jax.shard_map(jax.grad(f, 1), mesh=mesh, in_specs=(P("i"), P()), out_specs=P())
+    np.testing.assert_array_equal(jax.jit(inner)(*placed), gradients.sum(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"stride": 0}, ValueError, "stride 0, expected one or two integers, 1 at least"),
+        ({"stride": 2.0}, TypeError, "stride 2.0, expected an integer or a pair"),
+        ({"padding": "FULL"}, ValueError, "padding 'FULL', expected 'SAME', 'VALID' or integers"),
+        ({"padding": -1}, ValueError, "padding -1, expected one or two integers, 0 at least"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding \(1, 2, 3\), expected one or two"),
+        ({"padding": 9}, ValueError, r"padding 9 for x \(5, 4, 3\), kernel .* nothing is left"),
+        ({"output_padding": 1}, ValueError, r"output_padding \(1, 1\) with padding 'SAME'"),
+        (
+            {"output_padding": 2, "padding": 0},
+            ValueError,
+            r"output_padding \(2, 2\), expected less than the stride of 2",
+        ),
+    ],
+)
+def test_option_errors(options, error, message):
+    with pytest.raises(error, match=message):
+        upconv(*example(0, 3, 2), **({"stride": 2} | options))
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel"), [((5, 4), (4, 4, 3, 2)), ((5, 4, 3), (4, 3, 2)), ((5, 4, 3), (4, 4, 2, 3))]
+)
+def test_argument_errors(x, kernel):
+    with pytest.raises(ValueError, match=r"got x \(5, .* and kernel \(4, .*expected \[H, W, C\]"):
+        upconv(np.zeros(x), np.zeros(kernel), stride=2)
+
+
+def test_dtype_and_weight_errors():
+    with pytest.raises(TypeError, match="kernel has dtype int32, expected a floating dtype"):
+        upconv(np.zeros((5, 4, 3)), np.zeros((4, 4, 3, 2), np.int32), stride=2)
+    with pytest.raises(ValueError, match=r"weight has shape \(3, 2, 4\), expected \[C, D, kh, kw"):
+        torch_upconv_kernel(np.zeros((3, 2, 4)))
