@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -36,6 +36,25 @@ def first_call(call: Callable[[], Any]) -> float:
     since = time.perf_counter()
     call()
     return time.perf_counter() - since
+
+
+class Compiled(NamedTuple):
+    """A program, and what it took to make."""
+
+    call: Callable[[], Any]  # waits for its result
+    seconds: float  # of compilation
+    mebibytes: float  # of its temporaries and results, NaN where the backend does not tell
+
+
+def compiled(f: Callable[..., Any], *given: jax.Array) -> Compiled:
+    """The program of f for these arguments, where they are."""
+    lowered = jax.jit(f).lower(*given)
+    since = time.perf_counter()
+    program = lowered.compile()
+    seconds = time.perf_counter() - since
+    memory: Any = program.memory_analysis()
+    used = memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else float("nan")
+    return Compiled(lambda: jax.block_until_ready(program(*given)), seconds, used / 2**20)
 
 
 def about(devices: Sequence[jax.Device]) -> str:

@@ -13,7 +13,6 @@ indices are compared: they have to be equal.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +72,8 @@ def cases(batch: int) -> Iterator[Case]:
         yield Case(name, boxes, scores(batch, 2000), None, 2000)
 
 
-def ours(case: Case, dtype: jnp.dtype, device: jax.Device) -> tuple[Callable[[], Any], float, int]:
-    """A call that waits for its result, seconds of compilation, bytes that the program needs."""
+def ours(case: Case, dtype: jnp.dtype, device: jax.Device) -> _timing.Compiled:
+    """The program of one row."""
 
     def one(boxes: jax.Array, scores: jax.Array, *labels: jax.Array) -> Any:
         call = ops.batched_nms if labels else ops.nms
@@ -83,14 +82,8 @@ def ours(case: Case, dtype: jnp.dtype, device: jax.Device) -> tuple[Callable[[],
     arguments = [jnp.asarray(case.boxes, dtype), jnp.asarray(case.scores, dtype)]
     if case.labels is not None:
         arguments.append(jnp.asarray(case.labels))
-    arguments = jax.device_put(arguments, device)
-    lowered = jax.jit(jax.vmap(one) if case.boxes.ndim == 3 else one).lower(*arguments)
-    since = time.perf_counter()
-    compiled = lowered.compile()
-    seconds = time.perf_counter() - since
-    memory: Any = compiled.memory_analysis()
-    needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    return lambda: jax.block_until_ready(compiled(*arguments)), seconds, needed
+    f = jax.vmap(one) if case.boxes.ndim == 3 else one
+    return _timing.compiled(f, *jax.device_put(arguments, device))
 
 
 def peer(case: Case) -> Callable[[], list[Any]]:
@@ -154,23 +147,23 @@ def main() -> None:
 
 def row(case: Case, options: argparse.Namespace, device: jax.Device) -> dict[str, Any]:
     """One line of the table."""
-    call, compiling, needed = ours(case, jnp.dtype(options.dtype), device)
-    calls: dict[str, Callable[[], Any]] = {"ours": call}
+    made = ours(case, jnp.dtype(options.dtype), device)
+    calls: dict[str, Callable[[], Any]] = {"ours": made.call}
     if not options.no_peer:
         calls["torchvision"] = peer(case)
         # In another precision other boxes may be kept.
         if options.dtype == "float32":
-            compare(case, call, peer(case))
+            compare(case, made.call, peer(case))
     seconds = _timing.interleaved(calls, options.repeats)
     other = seconds.get("torchvision")
     return {
         "": case.name,
-        "kept": int(np.sum(call()[1])),
+        "kept": int(np.sum(made.call()[1])),
         "ours, ms": seconds["ours"] * 1e3,
         "torchvision, ms": other * 1e3 if other else "-",
         "torchvision / ours": other / seconds["ours"] if other else "-",
-        "compilation, s": compiling,
-        "memory, MB": needed / 1e6,
+        "compiling, s": made.seconds,
+        "memory, MiB": made.mebibytes,
     }
 
 

@@ -120,20 +120,14 @@ def both(f: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, jax.Arra
 
 def compiled(
     f: Callable[..., Any], *given: jax.Array, devices: list[jax.Device]
-) -> tuple[Callable[[], Any], float, float]:
-    """A call that waits; the seconds that compiling took; MiB of its temporaries and results."""
-    placed = given
+) -> _timing.Compiled:
+    """The program for a batch that the devices share."""
     if len(devices) > 1:
         mesh = jax.make_mesh((len(devices),), ("batch",), (AxisType.Auto,), devices=devices)
         spec = PartitionSpec("batch")
         f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)
-        placed = jax.device_put(given, NamedSharding(mesh, spec))
-    lowered = jax.jit(f).lower(*placed)
-    made: dict[str, Any] = {}
-    seconds = _timing.first_call(lambda: made.setdefault("call", lowered.compile()))
-    call, memory = made["call"], made["call"].memory_analysis()
-    used = memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else float("nan")
-    return lambda: jax.block_until_ready(call(*placed)), seconds, used / 2**20
+        given = jax.device_put(given, NamedSharding(mesh, spec))
+    return _timing.compiled(f, *given)
 
 
 def peer(op: str, case: Case, given: tuple[np.ndarray, ...], dtype: str) -> tuple[Callable, ...]:
@@ -188,8 +182,8 @@ def compare(
         peers = dict(zip(functions, peer(op, case, given, options.dtype), strict=True))
     rows = []
     for name, (function, inputs) in functions.items():
-        call, compiling, memory = compiled(function, *inputs, devices=devices)
-        calls = {"ours": call}
+        made = compiled(function, *inputs, devices=devices)
+        calls = {"ours": made.call}
         if name in peers:
             calls["peer"] = peers[name]
         seconds = _timing.interleaved(calls, options.repeats)
@@ -202,8 +196,8 @@ def compare(
                 "ours, ms": seconds["ours"] * 1e3,
                 "torchvision, ms": theirs * 1e3 if theirs else "-",
                 "torchvision / ours": theirs / seconds["ours"] if theirs else "-",
-                "compiling, s": compiling,
-                "memory, MiB": memory,
+                "compiling, s": made.seconds,
+                "memory, MiB": made.mebibytes,
             }
         )
     return rows
@@ -220,10 +214,10 @@ def scaling(op: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
         rois = np.broadcast_to(rois[:1], rois.shape)
         inputs = [jnp.asarray(x, dtype), jnp.asarray(rois), jnp.asarray(pulled, dtype)]
         f = both(ours(op, case))
-        calls[f"batch {batch}"] = compiled(f, *inputs, devices=device)[0]
-        calls[f"vmap {batch}"] = compiled(jax.vmap(f), *inputs, devices=device)[0]
+        calls[f"batch {batch}"] = compiled(f, *inputs, devices=device).call
+        calls[f"vmap {batch}"] = compiled(jax.vmap(f), *inputs, devices=device).call
     # One example alone, not as a batch of one.
-    calls["one"] = compiled(both(ours(op, case)), *(a[0] for a in inputs), devices=device)[0]
+    calls["one"] = compiled(both(ours(op, case)), *(a[0] for a in inputs), devices=device).call
     seconds = _timing.interleaved(calls, options.repeats)
     row: dict[str, Any] = {"op": op, "case": case.name, "one, ms": seconds["one"] * 1e3}
     for batch in SCALING:

@@ -1,0 +1,208 @@
+"""Upconvolution against PyTorch's ConvTranspose2d and linen's ConvTranspose, with both gradients.
+
+python -m benchmarks.upconv            # needs torch
+python -m benchmarks.upconv --no-peer  # ours and linen's alone
+
+The layers are the four of DCGAN's generator of 64x64 images (k 4, stride 2), and FCN's upsampling
+of 21 classes by 2 and by 8. PyTorch is timed with both layouts of its arrays and the faster one
+counts. linen's layer is the same sum as one convolution over an input filled up with zeros; on a
+CPU, its gradient of the kernel takes seconds, so it is timed three times and not ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks import _timing
+from jaxstruct import ops
+from jaxstruct.training import parallel
+
+
+class Layer(NamedTuple):
+    """An upconvolution whose result is `stride` times larger."""
+
+    name: str
+    size: int
+    channels: int
+    depth: int
+    kernel: int
+    stride: int
+    batch: int
+
+
+GENERATOR = "DCGAN"
+LAYERS = [
+    Layer(f"{GENERATOR} 4 to 8, 1024 to 512", 4, 1024, 512, 4, 2, 64),
+    Layer(f"{GENERATOR} 8 to 16, 512 to 256", 8, 512, 256, 4, 2, 64),
+    Layer(f"{GENERATOR} 16 to 32, 256 to 128", 16, 256, 128, 4, 2, 64),
+    Layer(f"{GENERATOR} 32 to 64, 128 to 3", 32, 128, 3, 4, 2, 64),
+    Layer("FCN 2x, 36 to 72, 21 classes", 36, 21, 21, 4, 2, 1),
+    Layer("FCN 8x, 70 to 560, 21 classes", 70, 21, 21, 16, 8, 1),
+]
+SLOW_REPEATS = 3
+SHARED = PartitionSpec("batch")
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.upconv", description=__doc__)
+    parser.add_argument("--devices", type=int, help="how many devices share a batch [1]", default=1)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--batch-size", type=int, help="of every layer [64 for DCGAN, 1 for FCN]")
+    parser.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
+    parser.add_argument("--only", default="", help="layers whose name has this in it")
+    parser.add_argument("--no-linen", action="store_true", help="leave out linen's ConvTranspose")
+    parser.add_argument("--no-peer", action="store_true", help="without PyTorch; needs no torch")
+    options = parser.parse_args()
+    devices = parallel.choose(options.devices)
+    about = f"{_timing.about(devices)}, {options.dtype}"
+    if not options.no_peer:
+        import torch
+
+        threads = len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+        about += f", torch {torch.__version__}, {threads} threads"
+    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    layers = [layer for layer in LAYERS if options.only in layer.name]
+    rows = [compare(layer, options, devices) for layer in layers]
+    _timing.print_table(rows)
+    if not options.no_peer:
+        sums(rows)
+
+
+def sums(rows: list[dict[str, Any]]) -> None:
+    """Prints the ratio over all layers of the generator."""
+    rows = [row for row in rows if GENERATOR in row["layer"]]
+    for what in ("forward", "both"):
+        theirs, ours = (sum(row[f"{who} {what}, ms"] for row in rows) for who in ("torch", "ours"))
+        if rows:
+            print(f"the generator's layers together, {what}: torch / ours {theirs / ours:.2f}")
+
+
+def arguments(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs after a ReLU, a kernel as DCGAN draws it, and a gradient; float32, channels last."""
+    rng = np.random.default_rng(0)
+    n, k, larger = layer.size, layer.kernel, layer.size * layer.stride
+    x = np.maximum(rng.normal(size=(batch, n, n, layer.channels)), 0)
+    kernel = 0.02 * rng.normal(size=(k, k, layer.channels, layer.depth))
+    pulled = rng.normal(size=(batch, larger, larger, layer.depth))
+    return x.astype(np.float32), kernel.astype(np.float32), pulled.astype(np.float32)
+
+
+def both(f: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Any]]:
+    """f and the gradients of both its arguments, as one function."""
+
+    def forward_backward(x: jax.Array, kernel: jax.Array, pulled: jax.Array) -> tuple:
+        out, pull = jax.vjp(f, x, kernel)
+        return out, pull(pulled)
+
+    return forward_backward
+
+
+def gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """The gradients alone."""
+    return lambda x, kernel, pulled: jax.vjp(f, x, kernel)[1](pulled)
+
+
+def peer(
+    layer: Layer, given: tuple[np.ndarray, ...], dtype: str, memory_format: str
+) -> dict[str, Callable[[], None]]:
+    """PyTorch's forward, and forward + backward, in a layout of its arrays."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, kernel, pulled = given
+    arrays = (
+        np.moveaxis(x, -1, 1),
+        kernel[::-1, ::-1].transpose(2, 3, 0, 1),
+        np.moveaxis(pulled, -1, 1),
+    )
+    x, weight, pulled = (
+        torch.from_numpy(np.ascontiguousarray(a)).to(device, getattr(torch, dtype)) for a in arrays
+    )
+    layout = getattr(torch, memory_format)
+    x, weight = (a.contiguous(memory_format=layout).requires_grad_() for a in (x, weight))
+    pulled = pulled.contiguous(memory_format=layout)
+    f = functools.partial(
+        torch.nn.functional.conv_transpose2d,
+        stride=layer.stride,
+        padding=(layer.kernel - layer.stride) // 2,
+    )
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def forward() -> None:
+        with torch.no_grad():
+            f(x, weight)
+        wait()
+
+    def forward_backward() -> None:
+        x.grad = weight.grad = None
+        f(x, weight).backward(pulled)
+        wait()
+
+    return {"forward": forward, "both": forward_backward}
+
+
+def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]) -> dict[str, Any]:
+    """The row of one layer."""
+    given = arguments(layer, (options.batch_size or layer.batch) * len(devices))
+    mesh = jax.make_mesh((len(devices),), ("batch",), (AxisType.Auto,), devices=devices)
+    arrays = [
+        jax.device_put(jnp.asarray(a, options.dtype), NamedSharding(mesh, spec))
+        for a, spec in zip(given, (SHARED, PartitionSpec(), SHARED), strict=True)
+    ]
+    f = functools.partial(ops.upconv, stride=layer.stride, padding="SAME")
+    forward, backward = _timing.compiled(f, *arrays[:2]), _timing.compiled(both(f), *arrays)
+    calls = {"ours forward": forward.call, "ours both": backward.call}
+    if not options.no_peer:
+        for layout in ("contiguous_format", "channels_last"):
+            made = peer(layer, given, options.dtype, layout)
+            calls |= {f"torch {what} {layout}": call for what, call in made.items()}
+    milliseconds = {n: 1e3 * s for n, s in _timing.interleaved(calls, options.repeats).items()}
+    row: dict[str, Any] = {"layer": layer.name}
+    for what in ("forward", "both"):
+        ours, theirs = milliseconds[f"ours {what}"], float("nan")
+        if not options.no_peer:
+            theirs = min(ms for name, ms in milliseconds.items() if f"torch {what}" in name)
+        row |= {
+            f"ours {what}, ms": ours,
+            f"torch {what}, ms": theirs,
+            f"torch / ours, {what}": theirs / ours,
+        }
+    slower = float("nan")
+    if not options.no_linen:
+        calls = {
+            "ours": _timing.compiled(gradients(f), *arrays).call,
+            "linen": _timing.compiled(gradients(functools.partial(linens, layer)), *arrays).call,
+        }
+        seconds = _timing.interleaved(calls, SLOW_REPEATS)
+        slower = seconds["linen"] / seconds["ours"]
+    return row | {
+        "linen / ours, gradients": slower,
+        "compiling both, s": backward.seconds,
+        "memory of both, MiB": backward.mebibytes,
+    }
+
+
+def linens(layer: Layer, x: jax.Array, kernel: jax.Array) -> Any:
+    """linen's ConvTranspose with the same kernel."""
+    k, s = layer.kernel, layer.stride
+    module = nn.ConvTranspose(layer.depth, (k, k), (s, s), use_bias=False)
+    return module.apply({"params": {"kernel": kernel}}, x)
+
+
+if __name__ == "__main__":
+    main()
