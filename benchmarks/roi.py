@@ -77,6 +77,11 @@ def main() -> None:
         if options.only in f"{op} {case.name}"
         for row in compare(op, case, options, devices)
     ]
+    if not rows:
+        ops_and_cases = ", ".join(case.name for case in CASES)
+        parser.error(
+            f"no row has {options.only!r} in it; there are roi_pool, roi_align and {ops_and_cases}"
+        )
     _timing.print_table(rows)
     if not options.no_scaling:
         _timing.print_table([scaling(op, CASES[0], options) for op in ("roi_pool", "roi_align")])

@@ -56,9 +56,9 @@ SHARED = PartitionSpec("batch")
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.upconv", description=__doc__)
-    parser.add_argument("--devices", type=int, help="how many devices share a batch [1]", default=1)
+    parser.add_argument("--devices", type=int, help="how many devices work at once [1]", default=1)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--batch-size", type=int, help="of every layer [64 for DCGAN, 1 for FCN]")
+    parser.add_argument("--batch-size", type=int, help="of a device [64 for DCGAN, 1 for FCN]")
     parser.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
     parser.add_argument("--only", default="", help="layers whose name has this in it")
     parser.add_argument("--no-linen", action="store_true", help="leave out linen's ConvTranspose")
@@ -74,6 +74,9 @@ def main() -> None:
         about += f", torch {torch.__version__}, {threads} threads"
     print(f"{about}, load {os.getloadavg()[0]:.1f}")
     layers = [layer for layer in LAYERS if options.only in layer.name]
+    if not layers:
+        names = ", ".join(layer.name for layer in LAYERS)
+        parser.error(f"no layer has {options.only!r} in its name; there are {names}")
     rows = [compare(layer, options, devices) for layer in layers]
     _timing.print_table(rows)
     if not options.no_peer:
@@ -116,7 +119,7 @@ def gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 def peer(
     layer: Layer, given: tuple[np.ndarray, ...], dtype: str, memory_format: str
-) -> dict[str, Callable[[], None]]:
+) -> dict[str, Callable[[], Any]]:
     """PyTorch's forward, and forward + backward, in a layout of its arrays."""
     import torch
 
@@ -143,10 +146,11 @@ def peer(
         if device == "cuda":
             torch.cuda.synchronize()
 
-    def forward() -> None:
+    def forward() -> Any:
         with torch.no_grad():
-            f(x, weight)
+            out = f(x, weight)
         wait()
+        return out
 
     def forward_backward() -> None:
         x.grad = weight.grad = None
@@ -170,19 +174,21 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
     if not options.no_peer:
         for layout in ("contiguous_format", "channels_last"):
             made = peer(layer, given, options.dtype, layout)
+            agree(layer, forward.call(), made["forward"](), options.dtype)
             calls |= {f"torch {what} {layout}": call for what, call in made.items()}
     milliseconds = {n: 1e3 * s for n, s in _timing.interleaved(calls, options.repeats).items()}
     row: dict[str, Any] = {"layer": layer.name}
     for what in ("forward", "both"):
-        ours, theirs = milliseconds[f"ours {what}"], float("nan")
-        if not options.no_peer:
-            theirs = min(ms for name, ms in milliseconds.items() if f"torch {what}" in name)
+        ours = milliseconds[f"ours {what}"]
+        torchs = [ms for name, ms in milliseconds.items() if f"torch {what}" in name]
         row |= {
             f"ours {what}, ms": ours,
-            f"torch {what}, ms": theirs,
-            f"torch / ours, {what}": theirs / ours,
+            f"torch {what}, ms": min(torchs) if torchs else "-",
+            f"torch / ours, {what}": min(torchs) / ours if torchs else "-",
         }
-    slower = float("nan")
+    # What has to be multiplied, forward and for two gradients, zeros left out.
+    products = 6 * given[0].size * given[1][:, :, 0].size
+    slower: Any = "-"
     if not options.no_linen:
         calls = {
             "ours": _timing.compiled(gradients(f), *arrays).call,
@@ -191,10 +197,22 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
         seconds = _timing.interleaved(calls, SLOW_REPEATS)
         slower = seconds["linen"] / seconds["ours"]
     return row | {
+        "rate of both": _timing.share_of_peak(
+            products / len(devices), milliseconds["ours both"] / 1e3, devices
+        ),
         "linen / ours, gradients": slower,
         "compiling both, s": backward.seconds,
         "memory of both, MiB": backward.mebibytes,
     }
+
+
+def agree(layer: Layer, ours: jax.Array, theirs: Any, dtype: str) -> None:
+    """Raises SystemExit where the two results differ by more than rounding."""
+    result = np.asarray(ours, np.float32)
+    expected = np.moveaxis(theirs.float().cpu().numpy(), 1, -1)
+    error = np.abs(result - expected).max() / np.abs(expected).max()
+    if error > {"float32": 1e-5, "bfloat16": 2e-2}[dtype]:
+        raise SystemExit(f"{layer.name}: PyTorch's result differs by {error:.1e} of its largest")
 
 
 def linens(layer: Layer, x: jax.Array, kernel: jax.Array) -> Any:

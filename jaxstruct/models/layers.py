@@ -56,7 +56,7 @@ class UpConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves upwards; any number of axes may come before the last three."""
         size = self.kernel_size
-        down, across = (size, size) if isinstance(size, int) else size
+        down, across = size if isinstance(size, tuple | list) else (size, size)
         shape = (down, across, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None

@@ -108,4 +108,4 @@ def image_and_kernel(x: ArrayLike, kernel: ArrayLike) -> tuple[jax.Array, jax.Ar
 
 
 def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, (bool, jax.Array))
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -21,8 +21,8 @@ def atrous_conv(
         out[o] = sum over t of  x[stride o + rate t - low] kernel[t]
 
     along both axes: a field of view of k + (k - 1) (rate - 1) for the parameters and the work of
-    k. With "SAME" the result has ceil(H / stride) rows, with "VALID" only those that see no
-    border; an integer is how many rows of zeros come before, and after, the image.
+    k. `low` rows of zeros come before the image: an integer padding, and as many after it; none
+    with "VALID"; with "SAME", for ceil(H / stride) results, half of what they need, rounded down.
 
     Args:
         x: [H, W, C] or [B, H, W, C].

@@ -41,9 +41,9 @@ def upconv(
         "VALID"    H' = (H - 1) stride + max(k, stride)                low = 0
         integer p  H' = (H - 1) stride + k - 2 p + output_padding      low = p, as in PyTorch
 
-    No zero is multiplied with: the stride's phases are channels of a smaller grid, where a CPU
-    adds up matrix products and everything else convolves once. Both arguments can be
-    differentiated, in both modes and repeatedly; the gradients are sums of the same kind.
+    No zeros are put between the inputs: the stride's phases are channels of a smaller grid, where
+    a CPU multiplies matrices (at stride 1 it convolves) and everything else convolves once. Both
+    arguments can be differentiated, in both modes and repeatedly.
 
     Args:
         x: [H, W, C] or [B, H, W, C].
@@ -80,9 +80,7 @@ def upconv(
             f"got padding {padding!r} for x {x.shape}, kernel {kernel.shape} and stride {stride}: "
             f"nothing is left of the result, expected a smaller padding"
         )
-    form = _form(grid, kernel.shape)
-    # What a form lays out anew is cheaper to lay out again than to keep for the gradient.
-    out = jax.checkpoint(form, prevent_cse=False)(images, kernel)
+    out = _form(grid, kernel.shape)(images, kernel)
     return out if batched else out[0]
 
 
@@ -92,7 +90,7 @@ def bilinear_kernel(stride: int, channels: int) -> jax.Array:
         k = 2 stride - stride mod 2,    kernel[i, j, c, c] = (1 - |i - m| / f) (1 - |j - m| / f)
 
     with f = ceil(k / 2) and the centre m = (k - 1) / 2. With padding "SAME" the corners coincide
-    as in `resize_bilinear`, whose values it gives except at the border, where it fades to zero.
+    as in `resize_bilinear`, whose values it gives except at the border, where it sees zeros.
 
     Args:
         stride: how many times larger the result is to be.
@@ -104,7 +102,8 @@ def bilinear_kernel(stride: int, channels: int) -> jax.Array:
     Raises:
         ValueError: stride or channels is below 1. TypeError: one of them is no integer.
 
-    Source: Long et al. 2015, Fully convolutional networks, section 3.3.
+    Source: Long et al. 2015, Fully convolutional networks, section 3.3; the size is that of their
+    published layers.
     """
     stride = _checks.integer("stride", stride, least=1)
     channels = _checks.integer("channels", channels, least=1)
@@ -149,8 +148,11 @@ class _Grid(NamedTuple):
         """[B, Gh, Gw, sh sw D], whose channels are the positions between two inputs, as images."""
         batch, height, width, _ = phases.shape
         (down, across), depth = self.stride, kernel.shape[3]
-        out = phases.reshape(batch, height, width, down, across, depth)
-        out = out.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * down, width * across, depth)
+        out = phases.reshape(batch, height, width, down, across * depth).transpose(0, 1, 3, 2, 4)
+        # One axis at a time, as a sharding of the first axis demands.
+        out = out.reshape(batch, height * down, width, across * depth)
+        out = out.reshape(batch, height * down, width, across, depth)
+        out = out.reshape(batch, height * down, width * across, depth)
         ends = [
             (-low, (n - 1) * s + k - high - rows, 0)
             for n, s, k, (low, high), rows in zip(
@@ -160,20 +162,24 @@ class _Grid(NamedTuple):
         return lax.pad(out, jnp.zeros((), out.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
 
 
+_MOST_TAPS = 36
 _Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+@functools.lru_cache(maxsize=256)
 def _form(grid: _Grid, kernel: tuple[int, ...]) -> _Form:
-    """The fastest form, measured forward and backward on two cores of a Zen CPU, jax 0.10.2.
+    """The fastest form forward and backward together, on two cores of a Zen CPU, jax 0.10.2.
 
-    Inserting zeros into the input, as a convolution with lhs_dilation does, was never the fastest
-    and has a gradient of the kernel that is 20 to 50 times slower.
+    Cached and jitted, so that a call outside of jit compiles once. Inserting zeros into the input,
+    as a convolution with lhs_dilation does, was never the fastest, and the gradient of its kernel
+    took up to fifty times as long as that of the form chosen here.
     """
     convolved = functools.partial(_convolved, grid)
-    if grid.stride == (1, 1):
-        return convolved
     taps, (channels, depth) = math.prod(grid.taps(kernel)), kernel[2:]
     phases = math.prod(grid.stride) * depth
+    # Many taps, of which each is a product, would take minutes to compile.
+    if grid.stride == (1, 1) or taps > _MOST_TAPS:
+        return jax.jit(convolved)
     if taps * channels <= phases:  # FCN's 8x of 21 classes: 2.4 of what _scattered does
         products = functools.partial(_gathered, grid)
     else:  # in one product for DCGAN's last layer (2.5), in one per tap for those before (1.2)
@@ -184,7 +190,7 @@ def _form(grid: _Grid, kernel: tuple[int, ...]) -> _Form:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         return products(x.astype(wide), kernel.astype(wide)).astype(x.dtype)
 
-    return lambda *given: lax.platform_dependent(*given, cpu=on_cpu, default=convolved)
+    return jax.jit(lambda *given: lax.platform_dependent(*given, cpu=on_cpu, default=convolved))
 
 
 def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -204,7 +210,7 @@ def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The inputs that an output sees side by side, and one product with the whole kernel."""
-    batch, height, width, channels = x.shape
+    _, height, width, channels = x.shape
     down, across = grid.taps(kernel.shape)
     around = jnp.pad(x, ((0, 0), (down - 1, down - 1), (across - 1, across - 1), (0, 0)))
     high, wide = height + down - 1, width + across - 1
@@ -213,11 +219,9 @@ def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
         for i in range(down)
         for j in range(across)
     ]
-    rows = jnp.concatenate(seen, -1).reshape(-1, down * across * channels)
     columns = _phases(grid, kernel)
-    columns = columns.reshape(rows.shape[1], columns.shape[3])
-    phases = jnp.dot(rows, columns, precision=grid.precision)
-    phases = phases.reshape(batch, high, wide, columns.shape[1])
+    columns = columns.reshape(down * across * channels, columns.shape[3])
+    phases = jnp.dot(jnp.concatenate(seen, -1), columns, precision=grid.precision)
     return grid.interleaved(phases, kernel, (height, width))
 
 
@@ -226,22 +230,19 @@ def _scattered(grid: _Grid, x: jax.Array, kernel: jax.Array, *, at_once: bool) -
     batch, height, width, channels = x.shape
     down, across = grid.taps(kernel.shape)
     flipped, depth = kernel[::-1, ::-1], kernel.shape[3]
-    rows = x.reshape(-1, channels)
+    s, t = grid.stride
     places = [(i, j) for i in range(down) for j in range(across)]
     # The last tap may be a narrower one: no product with the zeros that would fill it.
-    parts = [
-        flipped[i * s : (i + 1) * s, j * t : (j + 1) * t]
-        for (s, t), (i, j) in ((grid.stride, place) for place in places)
-    ]
+    parts = [flipped[i * s : (i + 1) * s, j * t : (j + 1) * t] for i, j in places]
     columns = [part.transpose(2, 0, 1, 3).reshape(channels, -1) for part in parts]
     if at_once:
-        together = jnp.dot(rows, jnp.concatenate(columns, 1), precision=grid.precision)
-        products = lax.split(together, [c.shape[1] for c in columns], axis=1)
+        together = jnp.dot(x, jnp.concatenate(columns, 1), precision=grid.precision)
+        products = lax.split(together, [c.shape[1] for c in columns], axis=3)
     else:
-        products = [jnp.dot(rows, c, precision=grid.precision) for c in columns]
+        products = [jnp.dot(x, c, precision=grid.precision) for c in columns]
     out = jnp.zeros((), x.dtype)
     for (i, j), part, product in zip(places, parts, products, strict=True):
-        (s, t), (a, b) = grid.stride, part.shape[:2]
+        a, b = part.shape[:2]
         product = product.reshape(batch, height, width, a, b, depth)
         product = jnp.pad(product, ((0, 0), (0, 0), (0, 0), (0, s - a), (0, t - b), (0, 0)))
         product = product.reshape(batch, height, width, s * t * depth)

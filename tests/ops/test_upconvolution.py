@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxstruct.ops import bilinear_kernel, resize_bilinear, torch_upconv_kernel, upconv
+from jaxstruct.ops import (
+    bilinear_kernel,
+    resize_bilinear,
+    torch_upconv_kernel,
+    upconv,
+    upconvolution,
+)
 from tests.ops import conv_reference
 
 # Channels and depth for which a kernel of 4 and a stride of 2 take each of the forms.
 FORMS = {"gathered": (1, 5), "at once": (41, 1), "one by one": (3, 2)}
+PRODUCTS = {"gathered": 1, "at once": 1, "one by one": 4}
 SIZE = (5, 4)
 
 
@@ -38,9 +45,17 @@ def slow(x, kernel, stride, low, size):
     return out
 
 
+@pytest.fixture
 def on_accelerator(monkeypatch):
-    choose = lambda *args, cpu, default: default(*args)
-    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    """The branch that a CPU never takes."""
+
+    def switch():
+        upconvolution._form.cache_clear()
+        choose = lambda *args, cpu, default: default(*args)
+        monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+    yield switch
+    upconvolution._form.cache_clear()
 
 
 def test_by_hand():
@@ -60,10 +75,10 @@ def test_by_hand():
 
 @pytest.mark.parametrize("accelerator", [False, True])
 @pytest.mark.parametrize("case", conv_reference.recorded("upconv"), ids=conv_reference.name)
-def test_recorded_values_and_gradients_are_equal_to_the_bit(case, accelerator, monkeypatch):
+def test_recorded_values_and_gradients_are_equal_to_the_bit(case, accelerator, on_accelerator):
     # Whole numbers, whose sums are exact.
     if accelerator:
-        on_accelerator(monkeypatch)
+        on_accelerator()
     options, answer = case
     f = lambda x, weight: upconv(x, torch_upconv_kernel(weight), **options)
     both = jax.jit(lambda *given: (f(*given[:2]), jax.vjp(f, *given[:2])[1](given[2])))
@@ -106,9 +121,9 @@ def test_slow_reference(form):
 
 
 @pytest.mark.parametrize("form", [*FORMS, "accelerator"])
-def test_gradients_in_both_modes_and_twice(form, monkeypatch):
+def test_gradients_in_both_modes_and_twice(form, on_accelerator):
     if form == "accelerator":
-        on_accelerator(monkeypatch)
+        on_accelerator()
     with jax.enable_x64(True):
         given = example(4, *FORMS.get(form, (3, 2)), size=(2, 3))
         given = [jnp.asarray(array, jnp.float64) for array in given]
@@ -156,7 +171,9 @@ def test_two_dtypes_are_promoted():
     x, kernel = example(8, 2, 3)
     out = upconv(x.astype(jnp.bfloat16), kernel, stride=2)
     assert out.dtype == jnp.float32
-    np.testing.assert_array_equal(out, upconv(jnp.asarray(x, jnp.bfloat16) + 0.0, kernel, stride=2))
+    np.testing.assert_array_equal(
+        out, upconv(jnp.asarray(x, jnp.bfloat16).astype(jnp.float32), kernel, stride=2)
+    )
 
 
 @settings(deadline=None, max_examples=15)
@@ -214,12 +231,43 @@ def test_a_cpu_convolves_nothing_and_an_accelerator_nothing_else(form):
     given = [jnp.asarray(a) for a in example(10, *FORMS[form])]
     f = jax.jit(jax.grad(lambda x, kernel: (upconv(x, kernel, stride=2) ** 2).sum(), (0, 1)))
     program = lambda platform: f.trace(*given).lower(lowering_platforms=(platform,)).as_text()
-    assert "stablehlo.dot_general" in program("cpu")
+    forward = jax.jit(lambda x, kernel: upconv(x, kernel, stride=2)).lower(*given).as_text()
+    assert forward.count("stablehlo.dot_general") == PRODUCTS[form]
     assert "stablehlo.convolution" not in program("cpu") + f.lower(*given).compile().as_text()
     for platform in ("tpu", "cuda", "rocm"):
         assert "stablehlo.convolution" in program(platform)
         assert "stablehlo.dot_general" not in program(platform)
-        assert "lhs_dilate = [2" not in program(platform).split("precision_config")[0]
+        assert "lhs_dilate = [2" not in program(platform)
+
+
+def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
+    traced = []
+    scattered = upconvolution._scattered
+    count = lambda *args, **options: traced.append(1) or scattered(*args, **options)
+    monkeypatch.setattr(upconvolution, "_scattered", count)
+    upconvolution._form.cache_clear()
+    given = [jnp.asarray(a) for a in example(12, 3, 2)]
+    f = jax.grad(lambda x, kernel: upconv(x, kernel, stride=2).sum(), (0, 1))
+    first, before = f(*given), len(traced)
+    jax.tree.map(np.testing.assert_array_equal, f(*given), first)
+    assert len(traced) == before > 0
+    upconvolution._form.cache_clear()
+
+
+def test_many_taps_are_one_convolution():
+    x, kernel = example(13, 2, 3, (14, 14), whole=True)
+    f = lambda x, kernel: upconv(x, kernel, stride=2, padding=6)
+    assert "stablehlo.convolution" in jax.jit(f).lower(x, kernel).as_text()
+    np.testing.assert_array_equal(f(x, kernel), slow(x, kernel, (2, 2), (6, 6), (10, 8)))
+
+
+def test_on_a_mesh_of_explicit_axes(devices):
+    x, kernel = example(14, 3, 2, whole=True)
+    mesh = jax.make_mesh((2,), ("i",), (AxisType.Explicit,), devices=devices(2))
+    with jax.set_mesh(mesh):
+        images = jax.device_put(np.stack([x, 2 * x]), NamedSharding(mesh, P("i")))
+        out = jax.jit(lambda x, kernel: upconv(x, kernel, stride=2))(images, kernel)
+    np.testing.assert_array_equal(out, np.stack([upconv(v, kernel, stride=2) for v in (x, 2 * x)]))
 
 
 def test_pmap_and_shard_map(devices):
