@@ -148,11 +148,8 @@ class _Grid(NamedTuple):
         """[B, Gh, Gw, sh sw D], whose channels are the positions between two inputs, as images."""
         batch, height, width, _ = phases.shape
         (down, across), depth = self.stride, kernel.shape[3]
-        out = phases.reshape(batch, height, width, down, across * depth).transpose(0, 1, 3, 2, 4)
-        # One axis at a time, as a sharding of the first axis demands.
-        out = out.reshape(batch, height * down, width, across * depth)
-        out = out.reshape(batch, height * down, width, across, depth)
-        out = out.reshape(batch, height * down, width * across, depth)
+        out = phases.reshape(batch, height, width, down, across, depth)
+        out = out.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * down, width * across, depth)
         ends = [
             (-low, (n - 1) * s + k - high - rows, 0)
             for n, s, k, (low, high), rows in zip(
@@ -210,7 +207,7 @@ def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The inputs that an output sees side by side, and one product with the whole kernel."""
-    _, height, width, channels = x.shape
+    batch, height, width, channels = x.shape
     down, across = grid.taps(kernel.shape)
     around = jnp.pad(x, ((0, 0), (down - 1, down - 1), (across - 1, across - 1), (0, 0)))
     high, wide = height + down - 1, width + across - 1
@@ -219,9 +216,11 @@ def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
         for i in range(down)
         for j in range(across)
     ]
+    rows = jnp.concatenate(seen, -1).reshape(-1, down * across * channels)
     columns = _phases(grid, kernel)
-    columns = columns.reshape(down * across * channels, columns.shape[3])
-    phases = jnp.dot(jnp.concatenate(seen, -1), columns, precision=grid.precision)
+    columns = columns.reshape(rows.shape[1], columns.shape[3])
+    phases = jnp.dot(rows, columns, precision=grid.precision)
+    phases = phases.reshape(batch, high, wide, columns.shape[1])
     return grid.interleaved(phases, kernel, (height, width))
 
 
@@ -234,12 +233,13 @@ def _scattered(grid: _Grid, x: jax.Array, kernel: jax.Array, *, at_once: bool) -
     places = [(i, j) for i in range(down) for j in range(across)]
     # The last tap may be a narrower one: no product with the zeros that would fill it.
     parts = [flipped[i * s : (i + 1) * s, j * t : (j + 1) * t] for i, j in places]
+    rows = x.reshape(-1, channels)  # a product of four axes copies its operands in the gradient
     columns = [part.transpose(2, 0, 1, 3).reshape(channels, -1) for part in parts]
     if at_once:
-        together = jnp.dot(x, jnp.concatenate(columns, 1), precision=grid.precision)
-        products = lax.split(together, [c.shape[1] for c in columns], axis=3)
+        together = jnp.dot(rows, jnp.concatenate(columns, 1), precision=grid.precision)
+        products = lax.split(together, [c.shape[1] for c in columns], axis=1)
     else:
-        products = [jnp.dot(x, c, precision=grid.precision) for c in columns]
+        products = [jnp.dot(rows, c, precision=grid.precision) for c in columns]
     out = jnp.zeros((), x.dtype)
     for (i, j), part, product in zip(places, parts, products, strict=True):
         a, b = part.shape[:2]

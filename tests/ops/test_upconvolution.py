@@ -261,15 +261,6 @@ def test_many_taps_are_one_convolution():
     np.testing.assert_array_equal(f(x, kernel), slow(x, kernel, (2, 2), (6, 6), (10, 8)))
 
 
-def test_on_a_mesh_of_explicit_axes(devices):
-    x, kernel = example(14, 3, 2, whole=True)
-    mesh = jax.make_mesh((2,), ("i",), (AxisType.Explicit,), devices=devices(2))
-    with jax.set_mesh(mesh):
-        images = jax.device_put(np.stack([x, 2 * x]), NamedSharding(mesh, P("i")))
-        out = jax.jit(lambda x, kernel: upconv(x, kernel, stride=2))(images, kernel)
-    np.testing.assert_array_equal(out, np.stack([upconv(v, kernel, stride=2) for v in (x, 2 * x)]))
-
-
 def test_pmap_and_shard_map(devices):
     x, kernel = example(11, 3, 2, whole=True)
     images = np.stack([x, 2 * x])
