@@ -76,8 +76,9 @@ def batched_nms(
 
     Equals the torchvision form that runs class by class (there for more than 1000 boxes on a CPU).
     For fewer, torchvision moves the classes apart by an offset that is added to the coordinates,
-    whose rounding changes an IoU in its last digits; here the coordinates stay. No matrix of all
-    pairs is built. For NaN, devices, batches and gradients see `nms`.
+    whose rounding changes an IoU in its last digits; here the coordinates stay. Equal scores of
+    different classes are in no order there, here in that of their indices. No matrix of all pairs
+    is built. For NaN, devices, batches and gradients see `nms`.
 
     Args:
         boxes: [N, 4] or [B, N, 4].
