@@ -398,7 +398,7 @@ def fit(image: np.ndarray, shape: Sequence[int], dark: bool) -> np.ndarray:
         return x
     background = np.float32(np.median(border) / 255)
     ink = background - x if background > 0.5 else x - background
-    return np.clip(ink / max(ink.max(), 1 / 255), 0, 1)
+    return np.clip(ink / max(np.max(ink), 1 / 255), 0, 1)
 
 
 def _flat(images: Any) -> Any:

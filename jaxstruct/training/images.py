@@ -24,7 +24,7 @@ def read_image(path: Path) -> np.ndarray:
             if image.mode.startswith("I") or image.mode == "F":
                 values = np.asarray(image, np.float64)
                 # A mode of 16 bits says so, those of 32 leave their range to be guessed.
-                wide = image.mode.startswith("I;16") or values.max(initial=0) > 255
+                wide = image.mode.startswith("I;16") or np.max(values, initial=0) > 255
                 image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
