@@ -4,6 +4,7 @@ from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
 from jaxstruct.ops.convolution import atrous_conv
+from jaxstruct.ops.pooling import max_pool
 from jaxstruct.ops.region_alignment import roi_align
 from jaxstruct.ops.region_pooling import roi_pool, spatial_pyramid_pool
 from jaxstruct.ops.sampling import bilinear_sample, resize_bilinear
@@ -22,6 +23,7 @@ __all__ = [
     "decode_boxes",
     "encode_boxes",
     "match",
+    "max_pool",
     "nms",
     "resize_bilinear",
     "roi_align",

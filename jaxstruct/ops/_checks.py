@@ -1,11 +1,13 @@
 """What the ops demand of their arguments: dtypes, shapes and options, nothing of array values."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
 _KINDS: dict[str, Any] = {"floating": jnp.floating, "integer": jnp.integer, "boolean": jnp.bool_}
@@ -81,6 +83,17 @@ def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
     if len(both) != 2 or min(both) < least:
         raise ValueError(f"got {name} {value!r}, expected one or two integers, {least} at least")
     return int(both[0]), int(both[1])
+
+
+def padding(
+    value: Any, size: Sequence[int], window: Sequence[int], stride: Sequence[int]
+) -> list[tuple[int, int]]:
+    """How much is put before and after each axis: "SAME", "VALID", an integer or a pair of them."""
+    if isinstance(value, str):
+        if value not in ("SAME", "VALID"):
+            raise ValueError(f"got padding {value!r}, expected 'SAME', 'VALID' or integers")
+        return lax.padtype_to_pads(size, window, stride, value)
+    return [(p, p) for p in pair("padding", value, least=0)]
 
 
 def boolean(name: str, value: Any) -> bool:

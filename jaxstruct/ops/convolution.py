@@ -46,12 +46,7 @@ def atrous_conv(
     step, apart = _checks.pair("stride", stride), _checks.pair("rate", rate)
     reach = [(k - 1) * r + 1 for k, r in zip(kernel.shape[:2], apart, strict=True)]
     images = x if x.ndim == 4 else x[None]
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f"got padding {padding!r}, expected 'SAME', 'VALID' or integers")
-        ends = lax.padtype_to_pads(images.shape[1:3], reach, step, padding)
-    else:
-        ends = [(p, p) for p in _checks.pair("padding", padding, least=0)]
+    ends = _checks.padding(padding, images.shape[1:3], reach, step)
     if any(n + sum(end) < r for n, end, r in zip(images.shape[1:3], ends, reach, strict=True)):
         raise ValueError(
             f"got padding {padding!r} for x {x.shape}, kernel {kernel.shape} and rate {rate}: "

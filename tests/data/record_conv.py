@@ -1,8 +1,8 @@
-"""Records PyTorch's answers for convolutions: python tests/data/record_conv.py
+"""Records PyTorch's answers for convolutions and max pooling: python tests/data/record_conv.py
 
 Needs torch, which the tests do not. Writes ops_conv.npz beside this file: for each case its op, its
-options as JSON, the arguments, the values and both gradients. All numbers are whole, so that their
-sums are exact in any order; arrays are channels last, and the kernel is in PyTorch's layout.
+options as JSON, the arguments, the values and the gradients. All numbers are whole, so that their
+sums are exact in any order, or NaN; arrays are channels last, kernels in PyTorch's layout.
 """
 
 import json
@@ -30,6 +30,13 @@ ATROUS = [
     ((3, 2), (2, 4), (1, 2), (2, 0)),
     (3, 12, 1, 12),
 ]
+# window, stride, padding
+POOL = [
+    *((k, s, p) for k in (1, 2, 3, 4) for s in (1, 2, 3) for p in range(k // 2 + 1)),
+    ((3, 2), (2, 1), (1, 0)),
+    ((2, 5), (3, 2), (1, 2)),
+    (2, 5, 0),
+]
 # Of each of the forms that upconv chooses from, and more of the commonest.
 CHANNELS = [(3, 2)] * 6 + [(1, 4), (40, 1)]
 SIZE = (5, 4)
@@ -43,6 +50,8 @@ def whole(rng: np.random.Generator, *shape: int) -> torch.Tensor:
 def last(tensor: torch.Tensor) -> np.ndarray:
     """[1, C, H, W] as [H, W, C], in the smallest integers that hold it."""
     array = np.moveaxis(tensor.detach().numpy()[0], 0, -1)
+    if np.isnan(array).any():
+        return array.astype(np.float16)
     return array.astype(np.min_scalar_type(-int(np.abs(array).max()) - 1))
 
 
@@ -78,8 +87,25 @@ def main() -> None:
             f"{i}/x_gradient": last(x.grad),
             f"{i}/weight_gradient": weight.grad.numpy().astype(np.int16),
         }
+    for i, case in enumerate(POOL, len(cases)):
+        options = dict(zip(("window", "stride", "padding"), case, strict=True))
+        x = whole(rng, 1, 3, 7, 9)
+        if i % 2:
+            x[torch.from_numpy(rng.uniform(size=x.shape) < 0.05)] = torch.nan
+        x = x.requires_grad_()
+        out = torch.nn.functional.max_pool2d(x, *case)
+        pulled = whole(rng, *out.shape)
+        out.backward(pulled)
+        recorded |= {
+            f"{i}/op": np.array("max_pool"),
+            f"{i}/options": np.array(json.dumps(options)),
+            f"{i}/x": last(x),
+            f"{i}/out": last(out),
+            f"{i}/pulled": last(pulled),
+            f"{i}/x_gradient": last(x.grad),
+        }
     np.savez_compressed(Path(__file__).with_name("ops_conv.npz"), **recorded)
-    print(f"{len(cases)} cases, {recorded['versions']}")
+    print(f"{len(cases) + len(POOL)} cases, {recorded['versions']}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""Pooling over the windows of an image. What may be added: other functions of a window."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxstruct.ops import _checks
+
+
+def max_pool(
+    x: ArrayLike,
+    window: int | tuple[int, int],
+    *,
+    stride: int | tuple[int, int],
+    padding: str | int | tuple[int, int] = "VALID",
+) -> jax.Array:
+    """Max pooling: the largest value of each window.
+
+        out[o] = max over t in 0 .. window - 1 of  x[stride o + t - low]
+
+    along both axes; what is outside of the image counts as minus infinity. The gradient goes to the
+    first of the largest values, row by row, as in PyTorch. Differentiable in both modes.
+
+    A window with a NaN gives NaN, on a CPU with the gradient of its last one. There the window's
+    values are compared one by one, because XLA's pooling has a gradient that is ten times slower.
+
+    Args:
+        x: [H, W, C] or [B, H, W, C].
+        window: an integer for both axes, or (down, across).
+        stride: likewise.
+        padding: `low`, an integer for both axes or (down, across), and as much at the end; "VALID"
+            is 0; "SAME" is, for ceil(H / stride) rows, half of what they need, rounded down.
+
+    Returns:
+        [H', W', C] or [B, H', W', C], in the dtype of x.
+
+    Raises:
+        ValueError: another shape, a window that may see nothing of the image, or options out of
+        their range. TypeError: x is not floating, or an option is of another type.
+
+    Source: the equation above; which of equal values counts is torch.nn.functional.max_pool2d's.
+    """
+    x = _checks.floating("x", x)
+    size, step = _checks.pair("window", window), _checks.pair("stride", stride)
+    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
+        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
+    images = x if x.ndim == 4 else x[None]
+    down, across = _checks.padding(padding, images.shape[1:3], size, step)
+    if any(max(ends) >= k for ends, k in zip((down, across), size, strict=True)):
+        raise ValueError(f"got padding {padding!r}, expected less than the window of {window}")
+    windows = _Windows(size, step, (down, across))
+    if min(windows.number(images)) < 1:
+        raise ValueError(
+            f"got window {window} and padding {padding!r} for x {x.shape}: nothing is left of the "
+            "result, expected a smaller window"
+        )
+    out = _form(windows)(images)
+    return out if x.ndim == 4 else out[0]
+
+
+class _Windows(NamedTuple):
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    ends: tuple[tuple[int, int], tuple[int, int]]
+
+    def number(self, images: jax.Array) -> list[int]:
+        """How many there are along each axis."""
+        axes = zip(images.shape[1:3], self.size, self.stride, self.ends, strict=True)
+        return [(n + sum(ends) - k) // s + 1 for n, k, s, ends in axes]
+
+
+@functools.lru_cache(maxsize=256)
+def _form(windows: _Windows) -> Callable[[jax.Array], jax.Array]:
+    compared = functools.partial(_compared, windows)
+    reduced = functools.partial(_reduced, windows)
+    return jax.jit(lambda x: lax.platform_dependent(x, cpu=compared, default=reduced))
+
+
+def _reduced(windows: _Windows, x: jax.Array) -> jax.Array:
+    """XLA's own."""
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        (1, *windows.size, 1),
+        (1, *windows.stride, 1),
+        ((0, 0), *windows.ends, (0, 0)),
+    )
+
+
+@functools.partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
+def _compared(windows: _Windows, x: jax.Array) -> jax.Array:
+    """The first values of all windows, then all second ones where they are larger, and so on.
+
+    The gradient compares again, which is cheaper than to keep the comparisons.
+    """
+    batch, _, _, channels = x.shape
+    (s, t), (high, wide) = windows.stride, windows.number(x)
+    # All that begins at a multiple of the stride is one image, without gaps: slices of it whose
+    # gradient is a sum of shifted images.
+    rows, columns = (
+        n + (k - 1) // step
+        for n, k, step in zip((high, wide), windows.size, windows.stride, strict=True)
+    )
+    axes = zip(x.shape[1:3], (rows * s, columns * t), windows.ends, strict=True)
+    ends = [(low, whole - n - low, 0) for n, whole, (low, _) in axes]
+    around = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    cells = around.reshape(batch, rows, s, columns, t, channels)
+    phases = [
+        [cell.reshape(batch, rows, columns, channels) for cell in lax.split(row, (1,) * t, axis=4)]
+        for row in lax.split(cells, (1,) * s, axis=2)
+    ]
+    best = None
+    for i in range(windows.size[0]):
+        for j in range(windows.size[1]):
+            (down, a), (right, b) = divmod(i, s), divmod(j, t)
+            value = phases[a][b][:, down : down + high, right : right + wide]
+            if best is None:
+                best = value
+            else:
+                best = jnp.where((value > best) | jnp.isnan(value), value, best)
+    assert best is not None
+    return best
