@@ -172,7 +172,7 @@ def test_it_overfits_eight_images(tmp_path):
         epochs=12_000,
         evaluations=2,
         importance_samples=500,
-        learning_rate=0.01,
+        learning_rate=0.003,
     )
     finished = run(experiment, tmp_path, devices=jax.devices()[:1])
     # Eight images that are equally likely have log 1/8 each at best; all of 64 binary pixels that
