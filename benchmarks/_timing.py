@@ -31,6 +31,39 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def against(
+    ours: Mapping[str, Callable[[], Any]], torch: Mapping[str, Callable[[], Any]], repeats: int
+) -> dict[str, Any]:
+    """Columns of a row: for each of ours its time, PyTorch's, and how many times faster it is.
+
+    Of PyTorch's calls, whose names begin with the one of ours they are to be compared with, the
+    fastest counts; "-" where there is none.
+    """
+    calls = {f"ours {name}": call for name, call in ours.items()}
+    calls |= {f"torch {name}": call for name, call in torch.items()}
+    milliseconds = {name: 1e3 * s for name, s in interleaved(calls, repeats).items()}
+    columns: dict[str, Any] = {}
+    for name in ours:
+        times = [ms for one, ms in milliseconds.items() if one.startswith(f"torch {name}")]
+        mine = milliseconds[f"ours {name}"]
+        columns |= {
+            f"ours {name}, ms": mine,
+            f"torch {name}, ms": min(times) if times else "-",
+            f"torch / ours, {name}": min(times) / mine if times else "-",
+        }
+    return columns
+
+
+def with_gradients(f: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """A function of f's arguments and of its result's gradient: the result and all gradients."""
+
+    def forward_backward(*given: jax.Array) -> tuple[Any, Any]:
+        out, pull = jax.vjp(f, *given[:-1])
+        return out, pull(given[-1])
+
+    return forward_backward
+
+
 def first_call(call: Callable[[], Any]) -> float:
     """Seconds of the first call, compilation included."""
     since = time.perf_counter()

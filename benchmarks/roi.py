@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from benchmarks import _timing
+from benchmarks import _timing, _torch
 from jaxstruct import ops
 from jaxstruct.training import parallel
 
@@ -62,13 +62,10 @@ def main() -> None:
     devices = parallel.choose(options.devices)
     about = f"{_timing.about(devices)}, {options.dtype}, batch {options.batch_size}"
     if not options.no_peer:
-        import torch
         import torchvision
 
-        threads = len(os.sched_getaffinity(0))
-        torch.set_num_threads(threads)
-        about += f", torch {torch.__version__}, torchvision {torchvision.__version__}"
-        about += f", {threads} threads, load {os.getloadavg()[0]:.1f}"
+        about += f", {_torch.start()}, torchvision {torchvision.__version__}"
+        about += f", load {os.getloadavg()[0]:.1f}"
     print(about)
     rows = [
         row

@@ -23,7 +23,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from benchmarks import _timing
+from benchmarks import _timing, _torch
 from jaxstruct import ops
 from jaxstruct.training import parallel
 
@@ -67,11 +67,7 @@ def main() -> None:
     devices = parallel.choose(options.devices)
     about = f"{_timing.about(devices)}, {options.dtype}"
     if not options.no_peer:
-        import torch
-
-        threads = len(os.sched_getaffinity(0))
-        torch.set_num_threads(threads)
-        about += f", torch {torch.__version__}, {threads} threads"
+        about += f", {_torch.start()}"
     print(f"{about}, load {os.getloadavg()[0]:.1f}")
     layers = [layer for layer in LAYERS if options.only in layer.name]
     if not layers:
@@ -102,62 +98,9 @@ def arguments(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return x.astype(np.float32), kernel.astype(np.float32), pulled.astype(np.float32)
 
 
-def both(f: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Any]]:
-    """f and the gradients of both its arguments, as one function."""
-
-    def forward_backward(x: jax.Array, kernel: jax.Array, pulled: jax.Array) -> tuple:
-        out, pull = jax.vjp(f, x, kernel)
-        return out, pull(pulled)
-
-    return forward_backward
-
-
 def gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
     """The gradients alone."""
     return lambda x, kernel, pulled: jax.vjp(f, x, kernel)[1](pulled)
-
-
-def peer(
-    layer: Layer, given: tuple[np.ndarray, ...], dtype: str, memory_format: str
-) -> dict[str, Callable[[], Any]]:
-    """PyTorch's forward, and forward + backward, in a layout of its arrays."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, kernel, pulled = given
-    arrays = (
-        np.moveaxis(x, -1, 1),
-        kernel[::-1, ::-1].transpose(2, 3, 0, 1),
-        np.moveaxis(pulled, -1, 1),
-    )
-    x, weight, pulled = (
-        torch.from_numpy(np.ascontiguousarray(a)).to(device, getattr(torch, dtype)) for a in arrays
-    )
-    layout = getattr(torch, memory_format)
-    x, weight = (a.contiguous(memory_format=layout).requires_grad_() for a in (x, weight))
-    pulled = pulled.contiguous(memory_format=layout)
-    f = functools.partial(
-        torch.nn.functional.conv_transpose2d,
-        stride=layer.stride,
-        padding=(layer.kernel - layer.stride) // 2,
-    )
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def forward() -> Any:
-        with torch.no_grad():
-            out = f(x, weight)
-        wait()
-        return out
-
-    def forward_backward() -> None:
-        x.grad = weight.grad = None
-        f(x, weight).backward(pulled)
-        wait()
-
-    return {"forward": forward, "both": forward_backward}
 
 
 def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]) -> dict[str, Any]:
@@ -169,23 +112,24 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
         for a, spec in zip(given, (SHARED, PartitionSpec(), SHARED), strict=True)
     ]
     f = functools.partial(ops.upconv, stride=layer.stride, padding="SAME")
-    forward, backward = _timing.compiled(f, *arrays[:2]), _timing.compiled(both(f), *arrays)
-    calls = {"ours forward": forward.call, "ours both": backward.call}
-    if not options.no_peer:
-        for layout in ("contiguous_format", "channels_last"):
-            made = peer(layer, given, options.dtype, layout)
-            agree(layer, forward.call(), made["forward"](), options.dtype)
-            calls |= {f"torch {what} {layout}": call for what, call in made.items()}
-    milliseconds = {n: 1e3 * s for n, s in _timing.interleaved(calls, options.repeats).items()}
+    forward = _timing.compiled(f, *arrays[:2])
+    backward = _timing.compiled(_timing.with_gradients(f), *arrays)
     row: dict[str, Any] = {"layer": layer.name}
-    for what in ("forward", "both"):
-        ours = milliseconds[f"ours {what}"]
-        torchs = [ms for name, ms in milliseconds.items() if f"torch {what}" in name]
-        row |= {
-            f"ours {what}, ms": ours,
-            f"torch {what}, ms": min(torchs) if torchs else "-",
-            f"torch / ours, {what}": min(torchs) / ours if torchs else "-",
-        }
+    theirs: dict[str, Callable[[], Any]] = {}
+    if not options.no_peer:
+        from torch.nn.functional import conv_transpose2d
+
+        padding = (layer.kernel - layer.stride) // 2
+        torch_f = functools.partial(conv_transpose2d, stride=layer.stride, padding=padding)
+        x, kernel, pulled = given
+        weight = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+        for layout in _torch.LAYOUTS:
+            made = _torch.calls(torch_f, x, [weight], pulled, options.dtype, layout)
+            _torch.agree(layer.name, forward.call(), made["forward"](), options.dtype)
+            theirs |= {f"{what} {layout}": call for what, call in made.items()}
+    row |= _timing.against(
+        {"forward": forward.call, "both": backward.call}, theirs, options.repeats
+    )
     # What has to be multiplied, forward and for two gradients, zeros left out.
     products = 6 * given[0].size * given[1][:, :, 0].size
     slower: Any = "-"
@@ -198,21 +142,12 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
         slower = seconds["linen"] / seconds["ours"]
     return row | {
         "rate of both": _timing.share_of_peak(
-            products / len(devices), milliseconds["ours both"] / 1e3, devices
+            products / len(devices), row["ours both, ms"] / 1e3, devices
         ),
         "linen / ours, gradients": slower,
         "compiling both, s": backward.seconds,
         "memory of both, MiB": backward.mebibytes,
     }
-
-
-def agree(layer: Layer, ours: jax.Array, theirs: Any, dtype: str) -> None:
-    """Raises SystemExit where the two results differ by more than rounding."""
-    result = np.asarray(ours, np.float32)
-    expected = np.moveaxis(theirs.float().cpu().numpy(), 1, -1)
-    error = np.abs(result - expected).max() / np.abs(expected).max()
-    if error > {"float32": 1e-5, "bfloat16": 2e-2}[dtype]:
-        raise SystemExit(f"{layer.name}: PyTorch's result differs by {error:.1e} of its largest")
 
 
 def linens(layer: Layer, x: jax.Array, kernel: jax.Array) -> Any:
