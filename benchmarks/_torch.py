@@ -65,8 +65,28 @@ def calls(
     return {"forward": forward, "both": both}
 
 
-def agree(name: str, ours: Any, theirs: Any, dtype: str) -> None:
-    """Raises SystemExit where the two results differ by more than rounding."""
+def in_both_layouts(
+    name: str,
+    ours: Any,
+    f: Callable[..., Any],
+    x: np.ndarray,
+    weights: Sequence[np.ndarray],
+    pulled: np.ndarray,
+    dtype: str,
+) -> dict[str, Callable[[], Any]]:
+    """`calls` in each layout, named "forward LAYOUT" and "both LAYOUT", once they agree with ours.
+
+    Raises SystemExit where a result differs from ours by more than rounding.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for layout in LAYOUTS:
+        made = calls(f, x, weights, pulled, dtype, layout)
+        _agree(name, ours, made["forward"](), dtype)
+        found |= {f"{what} {layout}": call for what, call in made.items()}
+    return found
+
+
+def _agree(name: str, ours: Any, theirs: Any, dtype: str) -> None:
     result = np.asarray(ours, np.float32)
     expected = np.moveaxis(theirs.float().cpu().numpy(), 1, -1)
     error = np.abs(result - expected).max() / np.abs(expected).max()

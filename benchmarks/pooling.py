@@ -63,12 +63,7 @@ LAYERS = [
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pooling", description=__doc__)
-    parser.add_argument("--devices", type=int, help="how many devices work at once [1]", default=1)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--batch-size", type=int, help="of a device [2 for VGG, ResNet, 1 for FCN]")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
-    parser.add_argument("--no-peer", action="store_true", help="without PyTorch; needs no torch")
+    parser = _timing.parser("pooling", __doc__, batch_size="2 for VGG and ResNet, 1 for FCN")
     options = parser.parse_args()
     devices = parallel.choose(options.devices)
     about = f"{_timing.about(devices)}, {options.dtype}"
@@ -95,10 +90,9 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
         from torch.nn import functional
 
         torch_f = functools.partial(getattr(functional, layer.torch_op), **layer.torch_options)
-        for layout in _torch.LAYOUTS:
-            made = _torch.calls(torch_f, x, [], pulled, options.dtype, layout)
-            _torch.agree(layer.name, forward.call(), made["forward"](), options.dtype)
-            theirs |= {f"{what} {layout}": call for what, call in made.items()}
+        theirs = _torch.in_both_layouts(
+            layer.name, forward.call(), torch_f, x, [], pulled, options.dtype
+        )
     calls = {"forward": forward.call, "both": backward.call}
     return {
         "layer": layer.name,

@@ -50,17 +50,12 @@ CASES = [
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.roi", description=__doc__)
-    parser.add_argument("--devices", type=int, help="how many devices share a batch [1]", default=1)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of a device [1]")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
+    parser = _timing.parser("roi", __doc__, batch_size="1")
     parser.add_argument("--only", default="", help="rows whose op and case have this in them")
     parser.add_argument("--no-scaling", action="store_true", help="leave out the table over B")
-    parser.add_argument("--no-peer", action="store_true", help="ours alone; needs no torch")
     options = parser.parse_args()
     devices = parallel.choose(options.devices)
-    about = f"{_timing.about(devices)}, {options.dtype}, batch {options.batch_size}"
+    about = f"{_timing.about(devices)}, {options.dtype}, batch {options.batch_size or 1}"
     if not options.no_peer:
         import torchvision
 
@@ -174,7 +169,7 @@ def compare(
     op: str, case: Case, options: argparse.Namespace, devices: list[jax.Device]
 ) -> list[dict[str, Any]]:
     """The rows of one op and case: forward, and forward + backward."""
-    given = arguments(case, options.batch_size * len(devices))
+    given = arguments(case, (options.batch_size or 1) * len(devices))
     dtype = jnp.dtype(options.dtype)
     arrays = [jnp.asarray(given[0], dtype), jnp.asarray(given[1]), jnp.asarray(given[2], dtype)]
     f = ours(op, case)

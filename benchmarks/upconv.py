@@ -55,14 +55,9 @@ SHARED = PartitionSpec("batch")
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.upconv", description=__doc__)
-    parser.add_argument("--devices", type=int, help="how many devices work at once [1]", default=1)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--batch-size", type=int, help="of a device [64 for DCGAN, 1 for FCN]")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
+    parser = _timing.parser("upconv", __doc__, batch_size="64 for DCGAN, 1 for FCN")
     parser.add_argument("--only", default="", help="layers whose name has this in it")
     parser.add_argument("--no-linen", action="store_true", help="leave out linen's ConvTranspose")
-    parser.add_argument("--no-peer", action="store_true", help="without PyTorch; needs no torch")
     options = parser.parse_args()
     devices = parallel.choose(options.devices)
     about = f"{_timing.about(devices)}, {options.dtype}"
@@ -123,10 +118,9 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
         torch_f = functools.partial(conv_transpose2d, stride=layer.stride, padding=padding)
         x, kernel, pulled = given
         weight = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
-        for layout in _torch.LAYOUTS:
-            made = _torch.calls(torch_f, x, [weight], pulled, options.dtype, layout)
-            _torch.agree(layer.name, forward.call(), made["forward"](), options.dtype)
-            theirs |= {f"{what} {layout}": call for what, call in made.items()}
+        theirs = _torch.in_both_layouts(
+            layer.name, forward.call(), torch_f, x, [weight], pulled, options.dtype
+        )
     row |= _timing.against(
         {"forward": forward.call, "both": backward.call}, theirs, options.repeats
     )

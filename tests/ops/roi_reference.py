@@ -1,27 +1,8 @@
-"""Slow references of the ops over regions, and the recorded answers of torchvision."""
+"""Slow references of the ops over regions."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
-
-RECORDED = Path(__file__).parents[1] / "data" / "ops_roi.npz"
-
-
-def recorded(op):
-    """The cases of an op: (options, {name: array}) each."""
-    with np.load(RECORDED) as file:
-        arrays = {name: file[name] for name in file.files if "/" in name}
-    cases = []
-    for i in sorted({int(name.split("/")[0]) for name in arrays}):
-        case = {n.split("/")[1]: a for n, a in arrays.items() if n.startswith(f"{i}/")}
-        if str(case["op"]) == op:
-            options = json.loads(str(case["options"]))
-            if isinstance(options["output_size"], list):
-                options["output_size"] = tuple(options["output_size"])
-            cases.append((options, case))
-    return cases
 
 
 def name(case):

@@ -12,19 +12,6 @@ from jaxstruct.ops import max_pool, pooling
 from tests.ops import conv_reference
 
 
-@pytest.fixture
-def on_accelerator(monkeypatch):
-    """The branch that a CPU never takes."""
-
-    def switch():
-        pooling._form.cache_clear()
-        choose = lambda *args, cpu, default: default(*args)
-        monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-
-    yield switch
-    pooling._form.cache_clear()
-
-
 def test_by_hand():
     x = jnp.array([3.0, 1, 4, 1, 5, 9]).reshape(1, 6, 1)
     pool = lambda *args, **options: max_pool(x, *args, **options)[0, :, 0].tolist()
@@ -43,16 +30,13 @@ def test_by_hand():
 @pytest.mark.parametrize("case", conv_reference.recorded("max_pool"), ids=conv_reference.name)
 def test_recorded_values_and_gradients_are_equal_to_the_bit(case, accelerator, on_accelerator):
     options, answer = case
-    nan = np.isnan(answer["x"]).any()
     if accelerator:
-        on_accelerator()
+        on_accelerator(pooling._form)
     f = lambda x: max_pool(x, **options)
-    out, gradient = jax.jit(lambda x, p: (f(x), jax.vjp(f, x)[1](p)[0]))(
-        answer["x"], answer["pulled"]
-    )
-    np.testing.assert_array_equal(out, answer["out"])
-    if not (nan and accelerator):
-        np.testing.assert_array_equal(gradient, answer["x_gradient"])
+    if accelerator and np.isnan(answer["x"]).any():  # where the gradient goes is not promised
+        np.testing.assert_array_equal(f(answer["x"]), answer["out"])
+    else:
+        conv_reference.equal(f, answer, gradients=["x"])
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -72,7 +56,7 @@ def test_linen_alone_in_a_batch_and_mapped(window, stride, padding):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes_and_derivatives(dtype, accelerator, on_accelerator):
     if accelerator:
-        on_accelerator()
+        on_accelerator(pooling._form)
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(1).permutation(70).reshape(5, 7, 2), dtype)
         f = lambda x: max_pool(x, 3, stride=2, padding=1)

@@ -12,9 +12,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxstruct.ops import region_alignment, roi_align
-from tests.ops import roi_reference
+from tests.ops import recording, roi_reference
 
-RECORDED = roi_reference.recorded("align")
+RECORDED = recording.recorded("ops_roi.npz", "align")
 SHAPE = (7, 9, 3)
 MODES = {
     "eager": lambda f: f,
@@ -221,16 +221,12 @@ def test_pmap_and_shard_map(devices, shared):
     np.testing.assert_allclose(jax.jit(inner)(*placed), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_form_for_accelerators(monkeypatch):
+def test_the_form_for_accelerators(on_accelerator):
     # The branch that a CPU never takes gives the same on one.
     options, answer = RECORDED[2]
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
-    region_alignment._roi_align.cache_clear()
-    try:
-        out, back = jax.vjp(lambda x: roi_align(x, answer["rois"], **options), answer["features"])
-        gradient = back(jnp.asarray(answer["pulled"], jnp.float32))[0]
-    finally:
-        region_alignment._roi_align.cache_clear()
+    on_accelerator(region_alignment._roi_align)
+    out, back = jax.vjp(lambda x: roi_align(x, answer["rois"], **options), answer["features"])
+    gradient = back(jnp.asarray(answer["pulled"], jnp.float32))[0]
     np.testing.assert_allclose(out, answer["out"], atol=2e-5)
     np.testing.assert_allclose(gradient, answer["gradient"], rtol=1e-4, atol=1e-1)
 

@@ -12,9 +12,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxstruct.ops import region_pooling, roi_pool, spatial_pyramid_pool
-from tests.ops import roi_reference
+from tests.ops import recording, roi_reference
 
-RECORDED = roi_reference.recorded("pool")
+RECORDED = recording.recorded("ops_roi.npz", "pool")
 SHAPE = (9, 12, 4)
 
 
@@ -318,17 +318,12 @@ def test_pmap_and_shard_map(devices, shared):
     np.testing.assert_allclose(pulled, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_form_for_accelerators(monkeypatch):
+def test_the_form_for_accelerators(on_accelerator):
     # The branch that a CPU never takes gives the same on one.
     options, answer = RECORDED[1]
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
-    region_pooling._roi_pool.cache_clear()
-    f = lambda x: roi_pool(x, answer["rois"], **options)
-    try:
-        out, back = jax.vjp(f, answer["features"])
-        gradient = back(jnp.asarray(answer["pulled"], jnp.float32))[0]
-    finally:
-        region_pooling._roi_pool.cache_clear()
+    on_accelerator(region_pooling._roi_pool)
+    out, back = jax.vjp(lambda x: roi_pool(x, answer["rois"], **options), answer["features"])
+    gradient = back(jnp.asarray(answer["pulled"], jnp.float32))[0]
     np.testing.assert_array_equal(out, answer["out"])
     np.testing.assert_array_equal(gradient, answer["gradient"])
 

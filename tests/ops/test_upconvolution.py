@@ -45,19 +45,6 @@ def slow(x, kernel, stride, low, size):
     return out
 
 
-@pytest.fixture
-def on_accelerator(monkeypatch):
-    """The branch that a CPU never takes."""
-
-    def switch():
-        upconvolution._form.cache_clear()
-        choose = lambda *args, cpu, default: default(*args)
-        monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-
-    yield switch
-    upconvolution._form.cache_clear()
-
-
 def test_by_hand():
     # A line of two, a kernel of three, the strides 1 and 2: each input adds the kernel, backwards.
     x, kernel = jnp.array([1.0, 10]).reshape(1, 2, 1), jnp.array([1.0, 2, 3]).reshape(1, 3, 1, 1)
@@ -78,14 +65,10 @@ def test_by_hand():
 def test_recorded_values_and_gradients_are_equal_to_the_bit(case, accelerator, on_accelerator):
     # Whole numbers, whose sums are exact.
     if accelerator:
-        on_accelerator()
+        on_accelerator(upconvolution._form)
     options, answer = case
     f = lambda x, weight: upconv(x, torch_upconv_kernel(weight), **options)
-    both = jax.jit(lambda *given: (f(*given[:2]), jax.vjp(f, *given[:2])[1](given[2])))
-    out, gradients = both(answer["x"], answer["weight"], answer["pulled"])
-    np.testing.assert_array_equal(out, answer["out"])
-    np.testing.assert_array_equal(gradients[0], answer["x_gradient"])
-    np.testing.assert_array_equal(gradients[1], answer["weight_gradient"])
+    conv_reference.equal(f, answer)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -123,7 +106,7 @@ def test_slow_reference(form):
 @pytest.mark.parametrize("form", [*FORMS, "accelerator"])
 def test_gradients_in_both_modes_and_twice(form, on_accelerator):
     if form == "accelerator":
-        on_accelerator()
+        on_accelerator(upconvolution._form)
     with jax.enable_x64(True):
         given = example(4, *FORMS.get(form, (3, 2)), size=(2, 3))
         given = [jnp.asarray(array, jnp.float64) for array in given]
