@@ -8,9 +8,10 @@ import pytest
 
 API = {
     "jaxstruct.ops": """
-        anchor_grid atrous_conv batched_nms bilinear_kernel bilinear_sample box_area box_iou
-        clip_boxes decode_boxes encode_boxes match max_pool nms resize_bilinear roi_align
-        roi_pool sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
+        adaptive_mean_pool anchor_grid atrous_conv batched_nms bilinear_kernel bilinear_sample
+        box_area box_iou clip_boxes conv decode_boxes encode_boxes match max_pool nms
+        resize_bilinear roi_align roi_pool sample_balanced spatial_pyramid_pool
+        torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound

@@ -3,8 +3,8 @@
 from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
-from jaxstruct.ops.convolution import atrous_conv
-from jaxstruct.ops.pooling import max_pool
+from jaxstruct.ops.convolution import atrous_conv, conv
+from jaxstruct.ops.pooling import adaptive_mean_pool, max_pool
 from jaxstruct.ops.region_alignment import roi_align
 from jaxstruct.ops.region_pooling import roi_pool, spatial_pyramid_pool
 from jaxstruct.ops.sampling import bilinear_sample, resize_bilinear
@@ -12,6 +12,7 @@ from jaxstruct.ops.suppression import batched_nms, nms
 from jaxstruct.ops.upconvolution import bilinear_kernel, torch_upconv_kernel, upconv
 
 __all__ = [
+    "adaptive_mean_pool",
     "anchor_grid",
     "atrous_conv",
     "batched_nms",
@@ -20,6 +21,7 @@ __all__ = [
     "box_area",
     "box_iou",
     "clip_boxes",
+    "conv",
     "decode_boxes",
     "encode_boxes",
     "match",

@@ -3,9 +3,11 @@
 What may be added: another rule about arrays that says nothing of what they hold.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 
@@ -32,3 +34,26 @@ def vary(*arrays: Any) -> Any:
 def take(values: jax.Array, index: jax.Array) -> jax.Array:
     """values[index] for integers [n], none of them negative or too large: nothing is checked."""
     return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def pad(
+    images: jax.Array, ends: Sequence[tuple[int, int]], size: Sequence[int], value: float = 0.0
+) -> jax.Array:
+    """[B, H, W, C] with ends[axis][0] rows or columns before it, and cut or filled up to `size`."""
+    axes = zip(images.shape[1:3], ends, size, strict=True)
+    around = [(low, whole - n - low, 0) for n, (low, _), whole in axes]
+    filling = jnp.array(value, images.dtype)
+    return lax.pad(images, filling, [(0, 0, 0), *around, (0, 0, 0)])
+
+
+def phases(x: jax.Array, step: int, axis: int) -> list[jax.Array]:
+    """What begins at 0, 1 ... step - 1 of an axis and goes on by steps, which divide its length.
+
+    A slice by steps has a gradient full of gaps, filled one by one; this one's is a concatenation.
+    """
+    if step == 1:
+        return [x]
+    before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    cells = x.reshape(*before, length // step, step, *after)
+    parts = lax.split(cells, (1,) * step, axis=axis + 1)
+    return [part.reshape(*before, length // step, *after) for part in parts]

@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+
 _KINDS: dict[str, Any] = {"floating": jnp.floating, "integer": jnp.integer, "boolean": jnp.bool_}
 
 
@@ -88,11 +90,18 @@ def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
 def padding(
     value: Any, size: Sequence[int], window: Sequence[int], stride: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """How much is put before and after each axis: "SAME", "VALID", an integer or a pair of them."""
+    """How much is put before and after each axis.
+
+    "SAME", "VALID", an integer, a pair of them, or a pair of (before, after).
+    """
     if isinstance(value, str):
         if value not in ("SAME", "VALID"):
             raise ValueError(f"got padding {value!r}, expected 'SAME', 'VALID' or integers")
         return lax.padtype_to_pads(size, window, stride, value)
+    if isinstance(value, tuple | list) and any(isinstance(v, tuple | list) for v in value):
+        if len(value) != 2:
+            raise ValueError(f"got padding {value!r}, expected (before, after) of two axes")
+        return [pair("padding", v, least=0) for v in value]
     return [(p, p) for p in pair("padding", value, least=0)]
 
 
@@ -103,18 +112,22 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
-def image_and_kernel(x: ArrayLike, kernel: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Returns images [H, W, C] or [B, H, W, C] and a kernel [kh, kw, C, D] in one dtype."""
+def image_and_kernel(
+    x: ArrayLike, kernel: ArrayLike, groups: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    """Returns images [H, W, C] or [B, H, W, C] and [kh, kw, C / groups, D] in one dtype."""
     x, kernel = floating("x", x), floating("kernel", kernel)
     if (
         x.ndim not in (3, 4)
         or kernel.ndim != 4
-        or x.shape[-1] != kernel.shape[2]
+        or x.shape[-1] != kernel.shape[2] * groups
+        or kernel.shape[3] % groups
         or 0 in (*x.shape[-3:], *kernel.shape)
     ):
         raise ValueError(
             f"got x {x.shape} and kernel {kernel.shape}, expected [H, W, C] or [B, H, W, C] "
-            "and [kh, kw, C, D], none of them empty"
+            f"and [kh, kw, C{f' / {groups}' if groups > 1 else ''}, D], none of them empty"
+            f"{f', and D a multiple of {groups}' if groups > 1 else ''}"
         )
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     return x.astype(dtype), kernel.astype(dtype)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -61,6 +62,39 @@ def max_pool(
         )
     out = _form(windows)(images)
     return out if x.ndim == 4 else out[0]
+
+
+def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
+    """The mean of each cell of a grid that covers the image, whatever its size.
+
+        out[i] = mean of x[floor(i H / size)] ... x[ceil((i + 1) H / size) - 1]
+
+    along both axes. Cells overlap by one where size does not divide H, and repeat where size is
+    larger.
+
+    Args:
+        x: [H, W, C] or [B, H, W, C].
+        size: of the result, an integer for both axes or (down, across).
+
+    Returns:
+        [size, size, C] or [B, size, size, C], in the dtype of x.
+
+    Raises:
+        ValueError: another shape, or size is below 1. TypeError: x is not floating, or size no
+        integer.
+
+    Source: torch.nn.functional.adaptive_avg_pool2d, in front of the linear layers of torchvision's
+    VGG.
+    """
+    x = _checks.floating("x", x)
+    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
+        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
+    down, across = (
+        jnp.asarray(_cells(n, m), jnp.promote_types(x.dtype, jnp.float32))
+        for n, m in zip(x.shape[-3:-1], _checks.pair("size", size), strict=True)
+    )
+    means = jnp.einsum("...hwc,ih,jw->...ijc", x, down, across, precision="highest")
+    return means.astype(x.dtype)
 
 
 class _Windows(NamedTuple):
@@ -126,3 +160,10 @@ def _compared(windows: _Windows, x: jax.Array) -> jax.Array:
                 best = jnp.where((value > best) | jnp.isnan(value), value, best)
     assert best is not None
     return best
+
+
+def _cells(n: int, m: int) -> np.ndarray:
+    """[m, n]: the weights of each of m means."""
+    i, place = np.arange(m)[:, None], np.arange(n)
+    inside = (place >= i * n // m) & (place < -(-(i + 1) * n // m))
+    return inside / inside.sum(1, keepdims=True)

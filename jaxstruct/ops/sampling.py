@@ -3,6 +3,9 @@
 What may be added: other interpolations. The samples of ROIAlign are in region_alignment.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,14 +126,65 @@ def resize_bilinear(
         raise ValueError(
             f"got image {image.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0"
         )
-    wide = jnp.promote_types(image.dtype, jnp.float32)
-    down = _interpolation(image.shape[-3], height, align_corners).astype(wide)
-    right = _interpolation(image.shape[-2], width, align_corners).astype(wide)
-    # Products with banded matrices: their transpose, the gradient, is again a product, where
-    # that of a gather is a slow scatter.
+    images = image if image.ndim == 4 else image[None]
+    out = _resizing((height, width), align_corners)(images)
+    return out if image.ndim == 4 else out[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _resizing(size: tuple[int, int], align_corners: bool) -> Callable[[jax.Array], jax.Array]:
+    """Cached and jitted, so that a call outside of jit compiles once for its shape."""
+    multiplied = functools.partial(_multiplied, size, align_corners)
+
+    def on_cpu(images: jax.Array) -> jax.Array:
+        rows, columns = images.shape[1:3]
+        if align_corners or size[0] % rows or size[1] % columns:
+            return multiplied(images)
+        out = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+        for axis, factor in ((1, size[0] // rows), (2, size[1] // columns)):
+            out = _stretched(out, axis, factor)
+        return out.astype(images.dtype)
+
+    return jax.jit(lambda x: lax.platform_dependent(x, cpu=on_cpu, default=multiplied))
+
+
+def _multiplied(size: tuple[int, int], align_corners: bool, images: jax.Array) -> jax.Array:
+    """Products with banded matrices: their transpose, the gradient, is again a product.
+
+    That of a gather is a slow scatter.
+    """
+    wide = jnp.promote_types(images.dtype, jnp.float32)
+    down, right = (
+        _interpolation(n, new, align_corners).astype(wide)
+        for n, new in zip(images.shape[1:3], size, strict=True)
+    )
     highest = lax.Precision.HIGHEST
-    rows = jnp.einsum("ph,...hwc->...pwc", down, image.astype(wide), precision=highest)
-    return jnp.einsum("qw,...pwc->...pqc", right, rows, precision=highest).astype(image.dtype)
+    rows = jnp.einsum("ph,bhwc->bpwc", down, images.astype(wide), precision=highest)
+    return jnp.einsum("qw,bpwc->bpqc", right, rows, precision=highest).astype(images.dtype)
+
+
+def _stretched(x: jax.Array, axis: int, factor: int) -> jax.Array:
+    """By a whole factor along an axis: each of the new places between two pixels is one image.
+
+    On a CPU five times as fast as a product, of which all but two numbers in a row are zeros. The
+    barrier keeps the images, and so their gradients, from being computed in the concatenation.
+    """
+    if factor == 1:
+        return x
+    n, zero = x.shape[axis], jnp.zeros((), x.dtype)
+    ends = [[(0, 0, 0)] * x.ndim for _ in range(2)]
+    ends[0][axis], ends[1][axis] = (1, -1, 0), (-1, 1, 0)
+    before, after = (lax.pad(x, zero, one) for one in ends)
+    index, places = np.arange(n), []
+    for at in (np.arange(factor) + 0.5) / factor - 0.5:
+        far = abs(at)
+        # At the edge a pixel stands for its missing neighbour.
+        own = 1 - far + far * (index == (0 if at < 0 else n - 1))
+        own = own.reshape([n if i == axis else 1 for i in range(x.ndim)]).astype(x.dtype)
+        place = x * own + (before if at < 0 else after) * np.asarray(far, x.dtype)
+        places.append(jnp.expand_dims(place, axis + 1))
+    out = jnp.concatenate(lax.optimization_barrier(places), axis + 1)
+    return out.reshape(*x.shape[:axis], n * factor, *x.shape[axis + 1 :])
 
 
 def _interpolation(size: int, new: int, align_corners: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ sums are exact in any order, or NaN; arrays are channels last, kernels in PyTorc
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,25 @@ POOL = [
     ((2, 5), (3, 2), (1, 2)),
     (2, 5, 0),
 ]
-# Of each of the forms that upconv chooses from, and more of the commonest.
+# k, stride, padding, dilation, groups; size
+CONV = [
+    *((k, s, k // 2, 1, 1, (5, 4)) for k in (1, 2, 3) for s in (1, 2, 3)),
+    *((k, s, 1, d, 2, (7, 6)) for k in (1, 3) for s in (1, 2) for d in (1, 2)),
+    *((k, 1, 1, 1, 1, (1, 1)) for k in (1, 2, 3)),
+    (1, 1, 0, 1, 1, (1, 1)),
+    (5, 1, 2, 1, 1, (5, 4)),
+    (5, 2, 2, 1, 1, (5, 4)),
+    (2, 5, 0, 1, 1, (8, 7)),
+    (7, 2, 3, 1, 1, (9, 8)),
+    (3, 4, 1, 1, 1, (9, 8)),
+    (4, 1, 2, 1, 1, (8, 6)),
+    (4, 2, 1, 1, 1, (8, 6)),
+    (4, 2, 1, 1, 3, (8, 6)),
+    ((3, 2), (1, 2), (2, 0), (2, 3), 1, (5, 8)),
+    ((1, 4), (2, 1), (0, 2), 1, 2, (5, 4)),
+]
+# Of each of the forms that upconv chooses from, and more of the commonest. None is enough for
+# Winograd's algorithm, which is not exact.
 CHANNELS = [(3, 2)] * 6 + [(1, 4), (40, 1)]
 SIZE = (5, 4)
 
@@ -55,57 +74,60 @@ def last(tensor: torch.Tensor) -> np.ndarray:
     return array.astype(np.min_scalar_type(-int(np.abs(array).max()) - 1))
 
 
+def drawn(op: str, case: tuple, i: int, rng: np.random.Generator) -> tuple:
+    """(options, PyTorch's function of the arguments, arguments) of the i-th case."""
+    channels, depth = CHANNELS[i % len(CHANNELS)]
+    kernel = np.broadcast_to(case[0], 2)
+    if op == "upconv":
+        options = dict(zip(("stride", "padding", "output_padding"), case[1:], strict=True))
+        given = [whole(rng, 1, channels, *SIZE), whole(rng, channels, depth, *kernel)]
+        return options, partial(torch.nn.functional.conv_transpose2d, **options), given
+    if op == "atrous_conv":
+        options = dict(zip(("rate", "stride", "padding"), case[1:], strict=True))
+        size = [n + 2 * int(r) for n, r in zip(SIZE, np.broadcast_to(case[1], 2), strict=True)]
+        given = [whole(rng, 1, channels, *size), whole(rng, depth, channels, *kernel)]
+        theirs = {"dilation" if n == "rate" else n: v for n, v in options.items()}
+        return options, partial(torch.nn.functional.conv2d, **theirs), given
+    if op == "max_pool":
+        options = dict(zip(("window", "stride", "padding"), case, strict=True))
+        x = whole(rng, 1, 3, 7, 9)
+        if i % 2:
+            x[torch.from_numpy(rng.uniform(size=x.shape) < 0.05)] = torch.nan
+        theirs = {"kernel_size" if n == "window" else n: v for n, v in options.items()}
+        return options, partial(torch.nn.functional.max_pool2d, **theirs), [x]
+    *values, size = case[1:]
+    options = dict(zip(("stride", "padding", "dilation", "groups"), values, strict=True))
+    groups = options["groups"]
+    x = whole(rng, 1, groups * channels, *size)
+    weight = whole(rng, groups * depth, channels, *kernel)
+    return options, partial(torch.nn.functional.conv2d, **options), [x, weight]
+
+
 def main() -> None:
     """Asks PyTorch and writes the file."""
     rng = np.random.default_rng(0)
     recorded: dict[str, np.ndarray] = {"versions": np.array(f"torch {torch.__version__}")}
-    cases = [("upconv", case) for case in UPCONV] + [("atrous_conv", case) for case in ATROUS]
+    ops = {"upconv": UPCONV, "atrous_conv": ATROUS, "max_pool": POOL, "conv": CONV}
+    cases = [(op, case) for op, some in ops.items() for case in some]
     for i, (op, case) in enumerate(cases):
-        channels, depth = CHANNELS[i % len(CHANNELS)]
-        kernel = np.broadcast_to(case[0], 2)
-        if op == "upconv":
-            options = dict(zip(("stride", "padding", "output_padding"), case[1:], strict=True))
-            x, weight = whole(rng, 1, channels, *SIZE), whole(rng, channels, depth, *kernel)
-            f, given = torch.nn.functional.conv_transpose2d, options
-        else:
-            options = dict(zip(("rate", "stride", "padding"), case[1:], strict=True))
-            size = [n + 2 * int(r) for n, r in zip(SIZE, np.broadcast_to(case[1], 2), strict=True)]
-            x, weight = whole(rng, 1, channels, *size), whole(rng, depth, channels, *kernel)
-            f = torch.nn.functional.conv2d
-            given = {"dilation" if n == "rate" else n: v for n, v in options.items()}
-        x, weight = x.requires_grad_(), weight.requires_grad_()
-        out = f(x, weight, **given)
+        options, f, given = drawn(op, case, i, rng)
+        given = [array.requires_grad_() for array in given]
+        out = f(*given)
         pulled = whole(rng, *out.shape)
         out.backward(pulled)
         recorded |= {
             f"{i}/op": np.array(op),
             f"{i}/options": np.array(json.dumps(options)),
-            f"{i}/x": last(x),
-            f"{i}/weight": weight.detach().numpy().astype(np.int8),
+            f"{i}/x": last(given[0]),
             f"{i}/out": last(out),
             f"{i}/pulled": last(pulled),
-            f"{i}/x_gradient": last(x.grad),
-            f"{i}/weight_gradient": weight.grad.numpy().astype(np.int16),
+            f"{i}/x_gradient": last(given[0].grad),
         }
-    for i, case in enumerate(POOL, len(cases)):
-        options = dict(zip(("window", "stride", "padding"), case, strict=True))
-        x = whole(rng, 1, 3, 7, 9)
-        if i % 2:
-            x[torch.from_numpy(rng.uniform(size=x.shape) < 0.05)] = torch.nan
-        x = x.requires_grad_()
-        out = torch.nn.functional.max_pool2d(x, *case)
-        pulled = whole(rng, *out.shape)
-        out.backward(pulled)
-        recorded |= {
-            f"{i}/op": np.array("max_pool"),
-            f"{i}/options": np.array(json.dumps(options)),
-            f"{i}/x": last(x),
-            f"{i}/out": last(out),
-            f"{i}/pulled": last(pulled),
-            f"{i}/x_gradient": last(x.grad),
-        }
+        for weight in given[1:]:
+            recorded[f"{i}/weight"] = weight.detach().numpy().astype(np.int8)
+            recorded[f"{i}/weight_gradient"] = weight.grad.numpy().astype(np.int16)
     np.savez_compressed(Path(__file__).with_name("ops_conv.npz"), **recorded)
-    print(f"{len(cases) + len(POOL)} cases, {recorded['versions']}")
+    print(f"{len(cases)} cases, {recorded['versions']}")
 
 
 if __name__ == "__main__":

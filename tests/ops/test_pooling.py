@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxstruct.ops import max_pool, pooling
+from jaxstruct.ops import adaptive_mean_pool, max_pool, pooling
 from tests.ops import conv_reference
 
 
@@ -104,3 +104,25 @@ def test_argument_errors():
         max_pool(np.zeros((5, 4)), 2, stride=2)
     with pytest.raises(TypeError, match="x has dtype int32, expected a floating dtype"):
         max_pool(np.zeros((5, 4, 3), np.int32), 2, stride=2)
+
+
+def test_adaptive_mean_pool():
+    mean = lambda row, size: adaptive_mean_pool(
+        jnp.array(row, jnp.float32).reshape(1, -1, 1), (1, size)
+    )[0, :, 0].tolist()
+    assert mean([1, 3, 5, 7], 2) == [2, 6]
+    assert mean([1, 3, 8], 2) == [2, 5.5]  # the middle one counts in both
+    assert mean([1, 3], 3) == [1, 2, 3]
+    assert mean([1, 3], 4) == [1, 1, 3, 3]
+    x = np.random.default_rng(0).normal(size=(2, 7, 10, 3)).astype(np.float32)
+    pool = partial(adaptive_mean_pool, size=(7, 5))
+    np.testing.assert_allclose(pool(x), x.reshape(2, 7, 5, 2, 3).mean(3), atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(pool)(x), pool(x), atol=1e-6)
+    np.testing.assert_allclose(pool(x[1]), pool(x)[1], atol=1e-6)
+    assert pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda x: pool(x).sum())(x)
+    np.testing.assert_allclose(gradient, np.full(x.shape, 0.5), atol=1e-6)
+    with pytest.raises(ValueError, match=r"got x \(5, 4\), expected \[H, W, C\]"):
+        adaptive_mean_pool(np.zeros((5, 4)), 2)
+    with pytest.raises(ValueError, match="size 0, expected one or two integers"):
+        adaptive_mean_pool(np.zeros((5, 4, 1)), 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstruct.ops import bilinear_sample, resize_bilinear
+from jaxstruct.ops import bilinear_sample, resize_bilinear, sampling
 
 
 def slow_sample(image, coords, outside):
@@ -133,8 +133,11 @@ def test_resize_by_hand():
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(10, 14), (3, 4), (1, 9), (5, 7)])
-def test_resize_slow_reference(size, align_corners):
+@pytest.mark.parametrize("accelerator", [False, True])
+@pytest.mark.parametrize("size", [(10, 14), (3, 4), (1, 9), (5, 7), (40, 21), (5, 35)])
+def test_resize_slow_reference(size, align_corners, accelerator, on_accelerator):
+    if accelerator:
+        on_accelerator(sampling._resizing)
     image, _ = example(4)
     f = partial(resize_bilinear, size=size, align_corners=align_corners)
     expected = slow_resize(image, size, align_corners)
@@ -147,14 +150,29 @@ def test_resize_slow_reference(size, align_corners):
         np.testing.assert_array_equal(f(image), image)
 
 
-def test_resize_gradient_is_the_transpose():
+@pytest.mark.parametrize("size", [(8, 3), (10, 28), (15, 7)])
+def test_resize_gradient_is_the_transpose(size):
     # A linear map: <f(a), b> = <a, gradient at b>.
     image, _ = example(5)
-    f = partial(resize_bilinear, size=(8, 3))
+    f = partial(resize_bilinear, size=size)
     out, back = jax.vjp(f, image)
     other = np.random.default_rng(0).normal(size=out.shape).astype(np.float32)
     expected = np.sum(image * np.asarray(back(other)[0]))
     assert np.sum(np.asarray(out) * other) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_single_pixel_fills_any_size():
+    pixel = jnp.array([3.0, jnp.inf]).reshape(1, 1, 2)
+    np.testing.assert_array_equal(resize_bilinear(pixel, (2, 3))[..., 0], 3)
+    gradient = jax.grad(lambda v: resize_bilinear(v, (2, 3))[..., 0].sum())(pixel)
+    np.testing.assert_array_equal(gradient[0, 0], [6, 0])
+
+
+def test_whole_factors_multiply_no_matrices_on_a_cpu():
+    f = jax.jit(jax.grad(lambda x: resize_bilinear(x, (8, 6)).sum()))
+    text = lambda platform: f.trace(jnp.ones((4, 2, 1))).lower(lowering_platforms=(platform,))
+    assert "dot_general" not in text("cpu").as_text()
+    assert "dot_general" in text("tpu").as_text()
 
 
 @settings(deadline=None, max_examples=20)
