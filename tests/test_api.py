@@ -18,7 +18,9 @@ API = {
         kl_to_standard_normal reparameterize standard_normal_log_density
     """,
     "jaxstruct.models": """
-        BernoulliDecoder GaussianDecoder GaussianEncoder UpConv VAE vae_initializer
+        BernoulliDecoder Conv DCGANDiscriminator DCGANGenerator GaussianDecoder GaussianEncoder
+        ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead dcgan_scale_initializer
+        from_torchvision torchvision_resnet_name torchvision_vgg_name vae_initializer
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """

@@ -1,6 +1,13 @@
 """Models: linen modules, one family a file."""
 
-from jaxstruct.models.layers import UpConv
+from jaxstruct.models.dcgan import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    dcgan_scale_initializer,
+)
+from jaxstruct.models.layers import Conv, UpConv
+from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
+from jaxstruct.models.torchvision import from_torchvision
 from jaxstruct.models.vae import (
     VAE,
     BernoulliDecoder,
@@ -8,12 +15,25 @@ from jaxstruct.models.vae import (
     GaussianEncoder,
     vae_initializer,
 )
+from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_name
 
 __all__ = [
     "VAE",
+    "VGG",
     "BernoulliDecoder",
+    "Conv",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
+    "ResNet",
+    "ResNetClassifier",
     "UpConv",
+    "VGGClassifier",
+    "VGGHead",
+    "dcgan_scale_initializer",
+    "from_torchvision",
+    "torchvision_resnet_name",
+    "torchvision_vgg_name",
     "vae_initializer",
 ]

@@ -3,7 +3,9 @@
 What may be added here: another layer with the parameters of the one that it replaces.
 """
 
+from collections.abc import Sequence
 from dataclasses import field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,25 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 
 from jaxstruct import ops
+
+
+class Conv(nn.Conv):
+    """`flax.linen.Conv`, computed by `ops.conv` where there are two axes to convolve along.
+
+    The attributes, parameters, names, initialisers, options and values are linen's, and so is the
+    computation where `input_dilation` is not 1 or the number of axes is another.
+
+    Attributes:
+        features, kernel_size, strides, padding, kernel_dilation, feature_group_count, use_bias,
+        mask, dtype, param_dtype, precision, kernel_init, bias_init: linen's.
+
+    Raises:
+        ValueError, TypeError: when called, as linen's and `ops.conv` do.
+
+    Source: `flax.linen.Conv`; see `ops.conv` for the forms.
+    """
+
+    conv_general_dilated_cls: Any = lambda: _convolve
 
 
 class UpConv(nn.Module):
@@ -73,3 +94,39 @@ class UpConv(nn.Module):
         )
         out = out if bias is None else out + jnp.broadcast_to(bias, out.shape)
         return out.reshape(*x.shape[:-3], *out.shape[-3:])
+
+
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Any,
+    *,
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    feature_group_count: int,
+    precision: lax.PrecisionLike,
+    **options: Any,
+) -> jax.Array:
+    """`lax.conv_general_dilated` as linen calls it."""
+    if len(strides) != 2 or any(d != 1 for d in lhs_dilation):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            padding,
+            lhs_dilation=lhs_dilation,
+            rhs_dilation=rhs_dilation,
+            feature_group_count=feature_group_count,
+            precision=precision,
+            **options,
+        )
+    return ops.conv(
+        x,
+        kernel,
+        stride=(strides[0], strides[1]),
+        padding=padding if isinstance(padding, str) else tuple(padding),
+        dilation=(rhs_dilation[0], rhs_dilation[1]),
+        groups=feature_group_count,
+        precision=precision,
+    )

@@ -1,12 +1,15 @@
 """Layers against the ones of linen that they replace."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxstruct.models import UpConv
+from jaxstruct.models import Conv, UpConv
 from jaxstruct.ops import bilinear_kernel
 
 
@@ -43,3 +46,75 @@ def test_upconv_options():
     out, variables = half.init_with_output(jax.random.key(0), x)
     assert out.dtype == jnp.bfloat16
     assert variables["params"]["kernel"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": 2, "use_bias": False},
+        {"padding": "CIRCULAR", "kernel_dilation": 2},
+        {"padding": [(1, 2), (0, 1)], "strides": (2, 1)},
+        {"feature_group_count": 2, "padding": 1},
+        {"input_dilation": 2, "padding": 1},
+        {"dtype": jnp.bfloat16, "padding": "VALID"},
+    ],
+)
+def test_conv_is_linens(options):
+    x = np.random.default_rng(0).normal(size=(2, 9, 8, 4)).astype(np.float32)
+    theirs, ours = nn.Conv(6, (3, 3), **options), Conv(6, (3, 3), **options)
+    variables = theirs.init(jax.random.key(0), x)
+    made = ours.init(jax.random.key(0), x)
+    jax.tree.map(np.testing.assert_array_equal, made, variables)
+    variables = jax.tree.map(lambda p: p + 0.1, variables)
+    expected, out = theirs.apply(variables, x), ours.apply(variables, x)
+    assert out.dtype == expected.dtype
+    tolerance = 1e-5 if out.dtype == jnp.float32 else 0.1
+    np.testing.assert_allclose(
+        np.asarray(out, np.float32), np.asarray(expected, np.float32), atol=tolerance
+    )
+    many = ours.apply(variables, x.reshape(2, 1, 9, 8, 4))
+    np.testing.assert_array_equal(many[:, 0], out)
+    np.testing.assert_allclose(
+        np.asarray(ours.apply(variables, x[0]), np.float32),
+        np.asarray(expected[0], np.float32),
+        atol=tolerance,
+    )
+
+
+def test_a_network_of_linens_convolutions_swaps_them():
+    class Network(nn.Module):
+        conv: type[nn.Conv]
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(self.conv(32, (3, 3))(x))
+            x = nn.relu(self.conv(48, (4, 4), strides=2)(x))
+            return self.conv(3, (1, 1), name="last")(x)
+
+    x = np.random.default_rng(0).normal(size=(2, 24, 24, 3)).astype(np.float32)
+    variables = Network(nn.Conv).init(jax.random.key(0), x)
+    made = Network(Conv).init(jax.random.key(0), x)
+    assert jax.tree.structure(made) == jax.tree.structure(variables)
+    jax.tree.map(np.testing.assert_array_equal, made, variables)
+    f = lambda conv: jax.jit(jax.grad(lambda v: (Network(conv).apply(v, x) ** 2).mean()))
+    for ours, theirs in zip(
+        jax.tree.leaves(f(Conv)(variables)), jax.tree.leaves(f(nn.Conv)(variables)), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_conv_along_other_numbers_of_axes_is_linens():
+    x = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+    for size, given in ((3,), x), ((2, 2, 2), x.reshape(1, 2, 7, 1, 3).repeat(2, 3)):
+        variables = nn.Conv(4, size).init(jax.random.key(0), given)
+        expected = nn.Conv(4, size).apply(variables, given)
+        np.testing.assert_array_equal(Conv(4, size).apply(variables, given), expected)
+
+
+def test_no_model_convolves_with_linens():
+    root = Path(__file__).parents[2]
+    files = [*root.glob("jaxstruct/models/*.py"), *root.glob("experiments/*.py")]
+    assert len(files) > 8
+    used = {f.name: re.findall(r"nn\.Conv\w*\(", f.read_text()) for f in files}
+    assert not {name for name, found in used.items() if found}

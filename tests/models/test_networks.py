@@ -1,0 +1,162 @@
+"""VGG, ResNet and DCGAN against torchvision's and PyTorch's recorded answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstruct.models import dcgan, resnet, torchvision, vgg
+from tests.models import weights
+
+
+def close(ours, theirs, tolerance=1e-4):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+def loaded(model, name, drawn, *given):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *given)
+    return torchvision.from_torchvision(shapes, drawn, name)
+
+
+def test_vgg16_is_torchvisions():
+    answer, drawn = weights.recorded("vgg16")
+    images, model = weights.images(64, 96), vgg.VGGClassifier()
+    variables = loaded(model, vgg.torchvision_vgg_name, drawn, images)
+    close(jax.jit(model.apply)(variables, images), answer["out"])
+    # The maps at stride 8 have the same weights under the same names.
+    answer, _ = weights.recorded("vgg16/8")
+    dilated = vgg.VGG(16, output_stride=8)
+    maps = jax.jit(dilated.apply)({"params": variables["params"]["features"]}, images)
+    close(maps["pool5"][..., :: weights.EVERY], answer["pool5"])
+    assert maps["conv4_3"].shape[1:3] == maps["conv5_3"].shape[1:3] == (8, 12)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_resnet_is_torchvisions(depth):
+    answer, drawn = weights.recorded(f"resnet{depth}")
+    images, model = weights.images(64, 96), resnet.ResNetClassifier(depth=depth)
+    variables = loaded(model, resnet.torchvision_resnet_name, drawn, images)
+    close(jax.jit(model.apply)(variables, images), answer["out"])
+    for stride in (32, 8) if depth == 50 else (32,):
+        part = resnet.ResNet(depth, output_stride=stride)
+        maps = jax.jit(part.apply)(_features(variables), images)
+        answer, _ = weights.recorded(f"resnet{depth}" if stride == 32 else f"resnet{depth}/8")
+        for name in ("conv2", "conv3", "conv4", "conv5"):
+            if name in answer:
+                close(maps[name][..., :: weights.EVERY], answer[name])
+        for name, map_ in maps.items():
+            assert map_.shape[1] * part.strides()[name] == images.shape[1]
+
+
+def _features(variables):
+    return {kind: tree["features"] for kind, tree in variables.items()}
+
+
+def test_generator_is_pytorchs():
+    answer, drawn = weights.recorded("generator")
+    z = weights.noise(2, 100)
+    model = dcgan.DCGANGenerator(32, 8, kernel_size=4)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), z)
+    params, stats = {}, {}
+    project = drawn["1.weight"].transpose(0, 2, 3, 1).reshape(100, -1)
+    params["project"] = {"kernel": project}
+    for i, name in enumerate(["project_norm", "norm1", "norm2"]):
+        params[name], stats[name] = _norm(drawn, 2 + 3 * i)
+    for i in (1, 2, 3):
+        kernel = drawn[f"{1 + 3 * i}.weight"].transpose(2, 3, 0, 1)[::-1, ::-1]
+        params[f"upconv{i}"] = {"kernel": kernel}
+    params["upconv3"]["bias"] = drawn["10.bias"]
+    variables = {"params": params, "batch_stats": stats}
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
+    close(model.apply(variables, z), answer["out"])
+
+
+def test_discriminator_is_pytorchs():
+    answer, drawn = weights.recorded("discriminator")
+    images = weights.images(32, 32)
+    model = dcgan.DCGANDiscriminator(8, kernel_size=4)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    params, stats = {}, {}
+    for i, place in enumerate((0, 2, 5), 1):
+        params[f"conv{i}"] = {"kernel": drawn[f"{place}.weight"].transpose(2, 3, 1, 0)}
+        if i > 1:
+            params[f"norm{i}"], stats[f"norm{i}"] = _norm(drawn, place + 1)
+    params["conv1"]["bias"] = drawn["0.bias"]
+    kernel = drawn["8.weight"].transpose(2, 3, 1, 0).reshape(-1, 1)
+    params["logits"] = {"kernel": kernel, "bias": drawn["8.bias"]}
+    variables = {"params": params, "batch_stats": stats}
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
+    logits, maps = model.apply(variables, images)
+    close(logits, answer["out"][:, 0])
+    assert [m.shape for m in maps] == [(2, 16, 16, 8), (2, 8, 8, 16), (2, 4, 4, 32)]
+
+
+def _norm(drawn, place):
+    params = {"scale": drawn[f"{place}.weight"], "bias": drawn[f"{place}.bias"]}
+    stats = {"mean": drawn[f"{place}.running_mean"], "var": drawn[f"{place}.running_var"]}
+    return params, stats
+
+
+def test_training_changes_statistics_and_drops_units():
+    images = weights.images(32, 32)
+    model = resnet.ResNet(18)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    maps, changed = jax.jit(lambda v: model.apply(v, images, train=True, mutable=["batch_stats"]))(
+        variables
+    )
+    mean = changed["batch_stats"]["bn1"]["mean"]
+    assert np.abs(mean).max() > 0
+    # He's initial values keep the size of what passes.
+    assert 0.1 < np.std(maps["conv5"]) < 10
+    head = vgg.VGGHead(16, dropout=0.5)
+    x = jnp.ones((4, 7, 7, 8))
+    variables = head.init(jax.random.key(0), x)
+    out = head.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)})
+    assert out.shape == (4, 1, 1, 16)
+    assert np.any(out != head.apply(variables, x))
+    assert vgg.VGGHead(16, padding="SAME").init_with_output(jax.random.key(0), x)[0].shape == (
+        (4, 7, 7, 16)
+    )
+
+
+def test_dcgan_begins_and_ends_where_the_paper_does():
+    z = weights.noise(4, 100)
+    variables = jax.jit(dcgan.DCGANGenerator(64, 4).init)(jax.random.key(0), z)
+    kernel = variables["params"]["upconv2"]["kernel"]
+    assert kernel.shape == (5, 5, 16, 8)
+    assert abs(np.std(kernel) - 0.02) < 0.002
+    scale = dcgan.dcgan_scale_initializer(jax.random.key(0), (4000,), jnp.float32)
+    assert abs(np.mean(scale) - 1) < 0.002
+    assert abs(np.std(scale) - 0.02) < 0.002
+    norm = variables["params"]["project_norm"]
+    assert 0 < np.std(norm["scale"]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "message"),
+    [
+        (vgg.VGG(15), (1, 32, 32, 3), r"depth 15, expected one of \[11, 13, 16, 19\]"),
+        (vgg.VGG(output_stride=4), (1, 32, 32, 3), "output_stride 4, expected 8, 16 or 32"),
+        (vgg.VGG(), (32, 32, 3), r"images \(32, 32, 3\), expected \[B, H, W, C\]"),
+        (resnet.ResNet(51), (1, 32, 32, 3), "depth 51, expected one of"),
+        (resnet.ResNet(output_stride=64), (1, 32, 32, 3), "output_stride 64, expected"),
+        (resnet.ResNet(), (32, 32, 3), r"images \(32, 32, 3\), expected"),
+        (dcgan.DCGANGenerator(48), (1, 100), "48 pixels, expected a power of two from 8"),
+        (dcgan.DCGANGenerator(), (1, 1, 1, 100), r"z \(1, 1, 1, 100\), expected \[B, latent\]"),
+        (dcgan.DCGANDiscriminator(), (1, 64, 32, 3), r"images \(1, 64, 32, 3\), expected"),
+        (dcgan.DCGANDiscriminator(), (1, 4, 4, 3), "4 pixels, expected a power of two from 8"),
+    ],
+)
+def test_errors(model, shape, message):
+    with pytest.raises(ValueError, match=message):
+        model.init(jax.random.key(0), jnp.zeros(shape))
+
+
+def test_weights_that_do_not_fit():
+    model, image = resnet.ResNetClassifier(10, 18), jnp.zeros((1, 32, 32, 3))
+    _, drawn = weights.recorded("resnet18")
+    with pytest.raises(ValueError, match=r"fc.bias has shape \(1000,\), expected \(10,\)"):
+        loaded(model, resnet.torchvision_resnet_name, drawn, image)
+    del drawn["layer3.1.bn2.running_var"]
+    with pytest.raises(ValueError, match=r"weights have no layer3\.1\.bn2\.running_var"):
+        loaded(model, resnet.torchvision_resnet_name, drawn, image)
