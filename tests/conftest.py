@@ -31,6 +31,14 @@ def prepared_sets(tmp_path_factory):
             os.environ[name] = value
 
 
+@pytest.fixture(scope="session", autouse=True)
+def memory_goes_back():
+    """This process runs many programs, and would keep the memory of them all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxstruct.training.memory.keep_freed", lambda: False)
+        yield
+
+
 @pytest.fixture
 def devices():
     """`devices(n)`: the first n of the CPU's devices."""

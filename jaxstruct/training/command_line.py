@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 import jax
 
 from jaxstruct import data
-from jaxstruct.training import parallel
+from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
@@ -40,6 +40,7 @@ class Options:
     devices: int | None = None  # how many devices share a batch [all]
     distributed: bool = False  # several processes (jax.distributed; detected on clusters)
     deterministic: bool = False  # on a GPU: equal bits from run to run, slower scatter-adds
+    return_memory: bool = False  # give freed memory back at once: slower convolutions on a CPU
     debug: bool = False  # show tracebacks
 
 
@@ -118,6 +119,8 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
         known[verb] = _with_options(commands[verb][0])
     config, options = _parse(kind, known[verb], base, variant, arguments)
+    if not options.return_memory:
+        memory.keep_freed()
     name = Path(sys.argv[0]).stem
     workdir = options.workdir or _default_workdir(name, config, base, variant, options)
     if verb == "train":

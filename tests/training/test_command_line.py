@@ -38,6 +38,7 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
         "--devices {None}|INT how many devices share a batch",
         "--distributed several processes",
         "--deterministic on a GPU: equal bits",
+        "--return-memory give freed memory back at once",
         "--debug show tracebacks",
     ):
         assert part in text, (part, text)
@@ -216,6 +217,14 @@ def on_mnist(config: Config) -> Experiment:
     batches = shuffled_batches(data.Examples({**x, **y}, images.source), 8, seed=0)
     stage = tiny.stage("train", tiny.Config(), steps=5, batches=batches)
     return Experiment(config, [stage], predict=tiny.predict)
+
+
+@pytest.mark.parametrize("flags", [[], ["--return-memory"]])
+def test_freed_memory_is_kept_unless_asked(call, place, monkeypatch, flags):
+    asked = []
+    monkeypatch.setattr(command_line.memory, "keep_freed", lambda: asked.append(True))
+    assert call("train", "--smoke", *flags)[0] == 0
+    assert len(asked) == 1 - len(flags)
 
 
 def test_missing_data_are_refused_or_imitated_and_said(call, place, monkeypatch):
