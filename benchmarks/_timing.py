@@ -31,15 +31,18 @@ def parser(name: str, about: str | None, *, batch_size: str) -> argparse.Argumen
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """The median seconds of each call over `repeats` rounds that make all of them in turn.
 
-    A call has to wait for its own result; one round that is not counted comes first.
+    A call has to wait for its own result, or returns its seconds as a float, if another process
+    took them; one round that is not counted comes first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(repeats + 1):
         for name, call in calls.items():
             since = time.perf_counter()
-            call()
+            took = call()
+            if not isinstance(took, float):
+                took = time.perf_counter() - since
             if i:
-                seconds[name].append(time.perf_counter() - since)
+                seconds[name].append(took)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -76,6 +79,11 @@ def with_gradients(f: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     return forward_backward
 
 
+def gradients(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of f's arguments and of its result's gradient: all gradients alone."""
+    return lambda *given: jax.vjp(f, *given[:-1])[1](given[-1])
+
+
 def first_call(call: Callable[[], Any]) -> float:
     """Seconds of the first call, compilation included."""
     since = time.perf_counter()
@@ -86,22 +94,28 @@ def first_call(call: Callable[[], Any]) -> float:
 class Compiled(NamedTuple):
     """A program, and what it took to make."""
 
-    call: Callable[[], Any]  # waits for its result
+    call: Callable[..., Any]
     seconds: float  # of compilation
     mebibytes: float  # of its temporaries and results, NaN where the backend does not tell
 
 
 def compiled(f: Callable[..., Any], *given: jax.Array) -> Compiled:
-    """The program of f for these arguments, where they are."""
+    """f of these arguments, where they are: called without any, it waits for its result."""
     jitted = jax.jit(f)
+    made = program(jitted, *given)
+    # Not the program itself, whose call goes through Python and takes 30 microseconds longer.
+    return made._replace(call=lambda: jax.block_until_ready(jitted(*given)))
+
+
+def program(jitted: Any, *given: Any) -> Compiled:
+    """The program of a jitted function for such arguments; a call takes them and does not wait."""
     lowered = jitted.lower(*given)
     since = time.perf_counter()
-    program = lowered.compile()
+    made = lowered.compile()
     seconds = time.perf_counter() - since
-    memory: Any = program.memory_analysis()
+    memory: Any = made.memory_analysis()
     used = memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else float("nan")
-    # Not the program itself, whose call goes through Python and takes 30 microseconds longer.
-    return Compiled(lambda: jax.block_until_ready(jitted(*given)), seconds, used / 2**20)
+    return Compiled(made, seconds, used / 2**20)
 
 
 def about(devices: Sequence[jax.Device]) -> str:

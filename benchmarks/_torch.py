@@ -5,11 +5,16 @@ What may be added: another way of running PyTorch that every comparison should t
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from jaxstruct.training import memory
 
 LAYOUTS = ("contiguous_format", "channels_last")
 
@@ -31,7 +36,7 @@ def calls(
     dtype: str,
     layout: str,
 ) -> dict[str, Callable[[], Any]]:
-    """ "forward" and "both", which has the gradients of x and weights too; each waits.
+    """ "forward", "gradients" of x and weights, and "both"; each waits.
 
     x and pulled, the gradient of the result, are channels last; weights as PyTorch has them.
     """
@@ -46,23 +51,25 @@ def calls(
     leaves = [tensor(a).requires_grad_() for a in (np.moveaxis(x, -1, 1), *weights)]
     gradient = tensor(np.moveaxis(pulled, -1, 1))
 
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
     def forward() -> Any:
         with torch.no_grad():
             out = f(*leaves)
-        wait()
+        _wait()
         return out
 
     def both() -> None:
         for leaf in leaves:
             leaf.grad = None
         f(*leaves).backward(gradient)
-        wait()
+        _wait()
 
-    return {"forward": forward, "both": both}
+    made = f(*leaves)
+
+    def gradients() -> None:
+        torch.autograd.grad(made, leaves, gradient, retain_graph=True)
+        _wait()
+
+    return {"forward": forward, "gradients": gradients, "both": both}
 
 
 def in_both_layouts(
@@ -73,22 +80,121 @@ def in_both_layouts(
     weights: Sequence[np.ndarray],
     pulled: np.ndarray,
     dtype: str,
+    tolerance: float = 1e-5,
 ) -> dict[str, Callable[[], Any]]:
-    """`calls` in each layout, named "forward LAYOUT" and "both LAYOUT", once they agree with ours.
+    """`calls` in each layout, their names followed by it, once they agree with ours.
 
     Raises SystemExit where a result differs from ours by more than rounding.
     """
     found: dict[str, Callable[[], Any]] = {}
     for layout in LAYOUTS:
         made = calls(f, x, weights, pulled, dtype, layout)
-        _agree(name, ours, made["forward"](), dtype)
+        _agree(name, ours, made["forward"](), dtype, tolerance)
         found |= {f"{what} {layout}": call for what, call in made.items()}
     return found
 
 
-def _agree(name: str, ours: Any, theirs: Any, dtype: str) -> None:
+def apart(make: Callable[..., dict[str, Callable[[], Any]]], *given: Any) -> dict[str, Any]:
+    """The calls of make(*given), made and done by a process of its own; each returns its seconds.
+
+    In one process with PyTorch's threads and memory, JAX takes up to twice as long as by itself.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=_serve, args=(there, make, given), daemon=True).start()
+    there.close()
+
+    def call(name: str) -> float:
+        here.send(name)
+        seconds: float = here.recv()
+        return seconds
+
+    try:
+        names = here.recv()
+    except EOFError:
+        raise SystemExit("PyTorch's process ended; what it said stands above") from None
+    return {name: functools.partial(call, name) for name in names}
+
+
+def _serve(pipe: Any, make: Callable[..., dict[str, Callable[[], Any]]], given: Any) -> None:
+    memory.keep_freed()
+    start()
+    calls = make(*given)
+    pipe.send(list(calls))
+    while True:
+        try:
+            call = calls[pipe.recv()]
+        except EOFError:
+            return
+        since = time.perf_counter()
+        call()
+        pipe.send(time.perf_counter() - since)
+
+
+def placed(model: Any, dtype: str) -> Any:
+    """A module where PyTorch computes, channels last."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device, getattr(torch, dtype), memory_format=torch.channels_last)
+
+
+def network(
+    make: Callable[[], Any],
+    loss: Callable[[Any, Any], Any],
+    optimizer: Callable[[Any], Any],
+    x: np.ndarray,
+    dtype: str,
+    *,
+    inference: bool = False,
+) -> dict[str, Callable[[], Any]]:
+    """A training "step" and "inference", each in eager mode and compiled; each waits.
+
+    x is channels last.
+    """
+    import torch
+
+    found: dict[str, Callable[[], Any]] = {}
+    for how in ("eager", "compiled"):
+        model = placed(make(), dtype)
+        chosen = optimizer(model.parameters())
+        first = next(model.parameters())
+        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+        images = images.to(first.device, first.dtype, memory_format=torch.channels_last)
+        value = lambda model=model, images=images: loss(model, images)
+        predict = lambda model=model, images=images: model(images)
+        if how == "compiled":
+            value, predict = torch.compile(value), torch.compile(predict)
+
+        def step(model: Any = model, value: Any = value, chosen: Any = chosen) -> None:
+            model.train()
+            chosen.zero_grad(set_to_none=True)
+            value().backward()
+            chosen.step()
+            _wait()
+
+        def infer(model: Any = model, predict: Any = predict) -> None:
+            model.eval()
+            with torch.inference_mode():
+                predict()
+            _wait()
+
+        found[f"step {how}"] = step
+        if inference:
+            found[f"inference {how}"] = infer
+    return found
+
+
+def _wait() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _agree(name: str, ours: Any, theirs: Any, dtype: str, tolerance: float) -> None:
     result = np.asarray(ours, np.float32)
     expected = np.moveaxis(theirs.float().cpu().numpy(), 1, -1)
     error = np.abs(result - expected).max() / np.abs(expected).max()
-    if error > {"float32": 1e-5, "bfloat16": 2e-2}[dtype]:
+    if error > {"float32": tolerance, "bfloat16": 2e-2}[dtype]:
         raise SystemExit(f"{name}: PyTorch's result differs by {error:.1e} of its largest")

@@ -4,7 +4,8 @@ python -m benchmarks.pooling            # needs torch
 python -m benchmarks.pooling --no-peer  # ours alone
 
 The layers are those of VGG16 and ResNet at 240x320, and FCN's maps of 21 classes. PyTorch is timed
-with both layouts of its arrays and the faster one counts.
+with both layouts of its arrays and the faster one counts. Freed memory is kept by the process, as
+experiments do, for both.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks import _timing, _torch
 from jaxstruct import ops
-from jaxstruct.training import parallel
+from jaxstruct.training import memory, parallel
 
 
 class Layer(NamedTuple):
@@ -66,7 +67,8 @@ def main() -> None:
     parser = _timing.parser("pooling", __doc__, batch_size="2 for VGG and ResNet, 1 for FCN")
     options = parser.parse_args()
     devices = parallel.choose(options.devices)
-    about = f"{_timing.about(devices)}, {options.dtype}"
+    kept = memory.keep_freed()
+    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
     if not options.no_peer:
         about += f", {_torch.start()}"
     print(f"{about}, load {os.getloadavg()[0]:.1f}")

@@ -93,11 +93,6 @@ def arguments(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return x.astype(np.float32), kernel.astype(np.float32), pulled.astype(np.float32)
 
 
-def gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """The gradients alone."""
-    return lambda x, kernel, pulled: jax.vjp(f, x, kernel)[1](pulled)
-
-
 def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]) -> dict[str, Any]:
     """The row of one layer."""
     given = arguments(layer, (options.batch_size or layer.batch) * len(devices))
@@ -129,8 +124,10 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
     slower: Any = "-"
     if not options.no_linen:
         calls = {
-            "ours": _timing.compiled(gradients(f), *arrays).call,
-            "linen": _timing.compiled(gradients(functools.partial(linens, layer)), *arrays).call,
+            "ours": _timing.compiled(_timing.gradients(f), *arrays).call,
+            "linen": _timing.compiled(
+                _timing.gradients(functools.partial(linens, layer)), *arrays
+            ).call,
         }
         seconds = _timing.interleaved(calls, SLOW_REPEATS)
         slower = seconds["linen"] / seconds["ours"]

@@ -1,0 +1,358 @@
+"""Convolutional networks and their layers against PyTorch's and torchvision's.
+
+python -m benchmarks.conv            # needs torch and torchvision
+python -m benchmarks.conv --no-peer  # ours alone
+
+Networks: VGG16 and ResNet-50 at 240x320, inference and a step of SGD with momentum; the
+discriminator and the generator of DCGAN at 64x64, a step of Adam each, the generator's through the
+discriminator. Layers: forward, and both gradients. PyTorch is timed in eager mode and compiled, its
+arrays in channels_last (the layers in both layouts too), its optimisers fused; the fastest counts.
+It has a process of its own, in turn with ours. Both keep freed memory, as experiments do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from benchmarks import _timing, _torch
+from jaxstruct import ops
+from jaxstruct.models import dcgan, resnet, vgg
+from jaxstruct.training import memory, parallel
+
+Calls = dict[str, Callable[[], Any]]
+
+
+class Layer(NamedTuple):
+    """A convolution of square kernels."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    depth: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    dilation: int = 1
+
+
+class Network(NamedTuple):
+    """How both libraries make it, and what is asked of it."""
+
+    name: str
+    shape: tuple[int, ...]  # of one example
+    batch: int
+    ours: Callable[..., tuple[Calls, float, float]]
+    torch: Callable[..., Calls]
+
+
+VGG, RESNET, DISCRIMINATOR = "VGG16", "ResNet-50", "DCGAN discriminator"
+LAYERS = [
+    Layer(f"{VGG} 3x3, 3 to 64", (2, 240, 320, 3), 64),
+    Layer(f"{VGG} 3x3, 64 to 64", (2, 240, 320, 64), 64),
+    Layer(f"{VGG} 3x3, 128 to 128", (2, 120, 160, 128), 128),
+    Layer(f"{VGG} 3x3, 256 to 256", (2, 60, 80, 256), 256),
+    Layer(f"{VGG} 3x3, 512 to 512", (2, 30, 40, 512), 512),
+    Layer(f"{VGG} 3x3, 512 to 512, last", (2, 15, 20, 512), 512),
+    Layer(f"{RESNET} 7x7 stride 2, 3 to 64", (2, 240, 320, 3), 64, 7, 2, 3),
+    Layer(f"{RESNET} 1x1, 64 to 256", (2, 60, 80, 64), 256, 1, 1, 0),
+    Layer(f"{RESNET} 3x3, 64 to 64", (2, 60, 80, 64), 64),
+    Layer(f"{RESNET} 3x3 stride 2, 128 to 128", (2, 60, 80, 128), 128, 3, 2),
+    Layer(f"{RESNET} 3x3, 128 to 128", (2, 30, 40, 128), 128),
+    Layer(f"{RESNET} 3x3, 512 to 512", (2, 8, 10, 512), 512),
+    Layer("DeepLab 3x3 rate 2, 512 to 512", (1, 41, 41, 512), 512, 3, 1, 2, 2),
+    Layer(f"{DISCRIMINATOR} 4x4 stride 2, 3 to 64", (64, 64, 64, 3), 64, 4, 2),
+    Layer(f"{DISCRIMINATOR} 4x4 stride 2, 64 to 128", (64, 32, 32, 64), 128, 4, 2),
+    Layer(f"{DISCRIMINATOR} 4x4 stride 2, 128 to 256", (64, 16, 16, 128), 256, 4, 2),
+    Layer(f"{DISCRIMINATOR} 4x4 stride 2, 256 to 512", (64, 8, 8, 256), 512, 4, 2),
+]
+CLASSES = 1000
+LATENT, FEATURES, KERNEL = 100, 64, 4  # DCGAN as PyTorch's examples have it: half the width
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = _timing.parser("conv", __doc__, batch_size="64 for DCGAN, 1 for DeepLab, else 2")
+    parser.add_argument("--only", default="", help="rows whose name has this in it")
+    parser.add_argument("--no-networks", action="store_true", help="leave out whole networks")
+    parser.add_argument("--no-layers", action="store_true", help="leave out single layers")
+    options = parser.parse_args()
+    devices = parallel.choose(options.devices)
+    kept = memory.keep_freed()
+    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
+    if not options.no_peer:
+        about += f", {_torch.start()}"
+    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    networks = [] if options.no_networks else [n for n in NETWORKS if options.only in n.name]
+    layers = [] if options.no_layers else [n for n in LAYERS if options.only in n.name]
+    if not [*networks, *layers]:
+        names = ", ".join([n.name for n in NETWORKS] + [n.name for n in LAYERS])
+        parser.error(f"nothing has {options.only!r} in its name; there are {names}")
+    for rows in (
+        [row for network in networks for row in whole(network, options, devices)],
+        [compare(layer, options, devices) for layer in layers],
+    ):
+        if rows:
+            _timing.print_table(rows)
+
+
+def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]) -> dict[str, Any]:
+    """The row of one layer."""
+    rng = np.random.default_rng(0)
+    batch = (options.batch_size or layer.shape[0]) * len(devices)
+    x = np.maximum(rng.normal(size=(batch, *layer.shape[1:])), 0).astype(np.float32)
+    shape = (layer.kernel, layer.kernel, layer.shape[3], layer.depth)
+    kernel = rng.normal(size=shape).astype(np.float32) / np.sqrt(np.prod(shape[:3]))
+    f = functools.partial(
+        ops.conv, stride=layer.stride, padding=layer.padding, dilation=layer.dilation
+    )
+    pulled = rng.normal(size=jax.eval_shape(f, x, kernel).shape).astype(np.float32)
+    arrays = [
+        _placed(jnp.asarray(a, options.dtype), devices, shared)
+        for a, shared in ((x, True), (kernel, False), (pulled, True))
+    ]
+    forward = _timing.compiled(f, *arrays[:2])
+    backward = _timing.compiled(_timing.gradients(f), *arrays)
+    theirs: Calls = {}
+    if not options.no_peer:
+        result = np.asarray(forward.call(), np.float32)
+        theirs = _torch.apart(_torch_layer, layer, result, x, kernel, pulled, options.dtype)
+    calls = {"forward": forward.call, "gradients": backward.call}
+    row = {"layer": layer.name, **_timing.against(calls, theirs, options.repeats)}
+    operations = 2 * kernel[..., 0].size * pulled.size / len(devices)
+    return row | {
+        "as a direct convolution, forward": _timing.share_of_peak(
+            operations, row["ours forward, ms"] / 1e3, devices
+        ),
+        "compiling gradients, s": backward.seconds,
+        "memory of gradients, MiB": backward.mebibytes,
+    }
+
+
+def _torch_layer(
+    layer: Layer, ours: Any, x: np.ndarray, kernel: np.ndarray, pulled: np.ndarray, dtype: str
+) -> Calls:
+    from torch.nn.functional import conv2d
+
+    f = functools.partial(
+        conv2d, stride=layer.stride, padding=layer.padding, dilation=layer.dilation
+    )
+    weight = kernel.transpose(3, 2, 0, 1)
+    return _torch.in_both_layouts(layer.name, ours, f, x, [weight], pulled, dtype, 1e-4)
+
+
+def whole(
+    network: Network, options: argparse.Namespace, devices: list[jax.Device]
+) -> list[dict[str, Any]]:
+    """A row for each thing that is asked of a network."""
+    batch = (options.batch_size or network.batch) * len(devices)
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(batch, *network.shape)).astype(np.float32)
+    ours, seconds, mebibytes = network.ours(given, options, devices)
+    theirs = {} if options.no_peer else _torch.apart(network.torch, given, options)
+    measured = _timing.against(ours, theirs, options.repeats)
+    return [
+        {
+            "network": f"{network.name}, {what}",
+            "ours, ms": measured[f"ours {what}, ms"],
+            "torch, ms": measured[f"torch {what}, ms"],
+            "torch / ours": measured[f"torch / ours, {what}"],
+            "compiling all, s": seconds,
+            "memory of the step, MiB": mebibytes,
+        }
+        for what in ours
+    ]
+
+
+def _placed(array: Any, devices: list[jax.Device], shared: bool) -> Any:
+    mesh = jax.make_mesh((len(devices),), ("batch",), (AxisType.Auto,), devices=devices)
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*("batch",) * shared)))
+
+
+def _trained(
+    loss: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]],
+    variables: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    given: jax.Array,
+    predict: Callable[..., Any] | None,
+) -> tuple[Calls, float, float]:
+    """Calls of a step of loss(params, others, given, key), and of predict(variables, given)."""
+    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def step(state: Any, given: jax.Array) -> tuple[Any, jax.Array]:
+        params, others, opt_state, key = state
+        key, drawn = jax.random.split(key)
+        (value, others), gradient = jax.value_and_grad(loss, has_aux=True)(
+            params, others, given, drawn
+        )
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), others, opt_state, key), value
+
+    state = [params, others, optimizer.init(params), jax.random.key(0)]
+    programs = []
+    calls: Calls = {}
+    if predict is not None:
+        program = _timing.program(jax.jit(predict), variables, given)
+        programs.append(program)
+        kept = jax.tree.map(jnp.copy, variables)
+        inference = program.call
+        calls["inference"] = lambda: jax.block_until_ready(inference(kept, given))
+    program = _timing.program(jax.jit(step, donate_argnums=0), tuple(state), given)
+    programs.append(program)
+    holder = [tuple(state)]
+
+    def call() -> None:
+        holder[0], value = program.call(holder[0], given)
+        jax.block_until_ready(value)
+
+    calls["step"] = call
+    return calls, sum(p.seconds for p in programs), program.mebibytes
+
+
+def _classifier(
+    make: Callable[..., nn.Module],
+    given: np.ndarray,
+    options: argparse.Namespace,
+    devices: list[jax.Device],
+) -> tuple[Calls, float, float]:
+    model = make(dtype=jnp.dtype(options.dtype))
+    images = _placed(given, devices, True)
+    labels = jnp.arange(len(given)) % CLASSES
+    variables = _placed(jax.jit(model.init)(jax.random.key(0), given[:1]), devices, False)
+
+    def loss(params: Any, others: Any, images: jax.Array, key: jax.Array) -> Any:
+        logits, others = model.apply(
+            {"params": params, **others},
+            images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=list(others),
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), others
+
+    optimizer = optax.sgd(1e-3, momentum=0.9)
+    return _trained(loss, variables, optimizer, images, model.apply)
+
+
+def _torch_classifier(name: str, given: np.ndarray, options: argparse.Namespace) -> Calls:
+    import torch
+    import torchvision
+
+    labels = torch.arange(len(given)) % CLASSES
+    made = lambda: getattr(torchvision.models, name)()
+    sgd = lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, fused=True)
+    loss = lambda model, x: torch.nn.functional.cross_entropy(model(x).float(), labels.to(x.device))
+    return _torch.network(made, loss, sgd, given, options.dtype, inference=True)
+
+
+def _discriminator(
+    given: np.ndarray, options: argparse.Namespace, devices: list[jax.Device]
+) -> tuple[Calls, float, float]:
+    model = dcgan.DCGANDiscriminator(FEATURES, kernel_size=KERNEL, dtype=jnp.dtype(options.dtype))
+    images = _placed(given, devices, True)
+    variables = _placed(jax.jit(model.init)(jax.random.key(0), given), devices, False)
+    real = jnp.arange(len(given)) % 2
+
+    def loss(params: Any, others: Any, images: jax.Array, _: jax.Array) -> Any:
+        (logits, _), others = model.apply(
+            {"params": params, **others}, images, train=True, mutable=list(others)
+        )
+        return optax.sigmoid_binary_cross_entropy(logits, real).mean(), others
+
+    return _trained(loss, variables, optax.adam(2e-4, 0.5), images, None)
+
+
+def _generator(
+    given: np.ndarray, options: argparse.Namespace, devices: list[jax.Device]
+) -> tuple[Calls, float, float]:
+    dtype = jnp.dtype(options.dtype)
+    model = dcgan.DCGANGenerator(64, FEATURES, kernel_size=KERNEL, dtype=dtype)
+    judge = dcgan.DCGANDiscriminator(FEATURES, kernel_size=KERNEL, dtype=dtype)
+    z = _placed(given, devices, True)
+    drawn, variables = jax.jit(model.init_with_output)(jax.random.key(0), given)
+    variables = _placed(variables, devices, False)
+    judging = _placed(jax.jit(judge.init)(jax.random.key(1), drawn), devices, False)
+
+    def loss(params: Any, others: Any, z: jax.Array, _: jax.Array) -> Any:
+        made, others = model.apply(
+            {"params": params, **others}, z, train=True, mutable=list(others)
+        )
+        logits = judge.apply(judging, made, train=True, mutable=["batch_stats"])[0][0]
+        return optax.sigmoid_binary_cross_entropy(logits, jnp.ones(len(z))).mean(), others
+
+    return _trained(loss, variables, optax.adam(2e-4, 0.5), z, None)
+
+
+def _torch_gan(which: str, given: np.ndarray, options: argparse.Namespace) -> Calls:
+    import torch
+    from torch import nn
+
+    f = FEATURES
+
+    def discriminator() -> Any:
+        layers: list[Any] = [nn.Conv2d(3, f, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)]
+        for i in (1, 2, 4):
+            layers += [nn.Conv2d(f * i, 2 * f * i, 4, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(2 * f * i), nn.LeakyReLU(0.2, True)]
+        return nn.Sequential(*layers, nn.Conv2d(8 * f, 1, 4, 1, 0, bias=False), nn.Flatten(0))
+
+    def generator() -> Any:
+        layers: list[Any] = [nn.ConvTranspose2d(LATENT, 8 * f, 4, 1, 0, bias=False)]
+        for i in (8, 4, 2):
+            layers += [nn.BatchNorm2d(f * i), nn.ReLU(True)]
+            layers += [nn.ConvTranspose2d(f * i, f * i // 2, 4, 2, 1, bias=False)]
+        layers += [nn.BatchNorm2d(f), nn.ReLU(True)]
+        return nn.Sequential(*layers, nn.ConvTranspose2d(f, 3, 4, 2, 1, bias=False), nn.Tanh())
+
+    adam = lambda p: torch.optim.Adam(p, lr=2e-4, betas=(0.5, 0.999), fused=True)
+    entropy = nn.functional.binary_cross_entropy_with_logits
+    if which == "discriminator":
+        real = (torch.arange(len(given)) % 2).float()
+        loss = lambda model, x: entropy(model(x).float(), real.to(x.device))
+        return _torch.network(discriminator, loss, adam, given, options.dtype)
+    judge = _torch.placed(discriminator(), options.dtype).requires_grad_(False)
+    ones = torch.ones(len(given))
+    loss = lambda model, z: entropy(judge(model(z)).float(), ones.to(z.device))
+    return _torch.network(generator, loss, adam, given[:, None, None], options.dtype)
+
+
+NETWORKS = [
+    Network(
+        VGG,
+        (240, 320, 3),
+        2,
+        functools.partial(_classifier, vgg.VGGClassifier),
+        functools.partial(_torch_classifier, "vgg16"),
+    ),
+    Network(
+        RESNET,
+        (240, 320, 3),
+        2,
+        functools.partial(_classifier, resnet.ResNetClassifier),
+        functools.partial(_torch_classifier, "resnet50"),
+    ),
+    Network(
+        DISCRIMINATOR,
+        (64, 64, 3),
+        64,
+        _discriminator,
+        functools.partial(_torch_gan, "discriminator"),
+    ),
+    Network(
+        "DCGAN generator", (LATENT,), 64, _generator, functools.partial(_torch_gan, "generator")
+    ),
+]
+
+
+if __name__ == "__main__":
+    main()
