@@ -17,6 +17,7 @@ def keep_freed() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    options = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _ARENA_MAX: 1}
+    # A threshold of -1 is none: one program's temporaries can be larger than an int.
+    options = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 2**26, _ARENA_MAX: 1}
     taken = [mallopt(option, value) for option, value in options.items()]
     return taken == [1] * len(options)
