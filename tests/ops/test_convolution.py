@@ -170,6 +170,8 @@ def test_alone_in_a_batch_and_mapped(form):
         (partial(_by_depth, 2), (7, 5), (4, 4), {"stride": (2, 2), "ends": ((1, 1), (0, 2))}),
         (partial(_by_depth, 2), (4, 9), (2, 6), {"stride": (1, 3), "ends": ((0, 1), (2, 0))}),
         (partial(_by_depth, 2), (9, 8), (4, 2), {"stride": (2, 1)}),
+        # No multiples of the stride.
+        (partial(_by_depth, 2), (9, 8), (5, 7), {"stride": (2, 3), "ends": ((1, 2), (0, 1))}),
     ],
 )
 def test_each_form(form, size, kernel, options):
@@ -221,6 +223,9 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (4, 4, 64, 128), TWO, (_by_depth, 2)),
         ((8, *X[1:]), (4, 4, 64, 128), TWO, (_by_depth, 4)),
         (X, (2, 4, 64, 128), {"stride": (1, 2)}, (_by_depth, 4)),
+        (X, (5, 5, 64, 64), TWO, (_by_depth, 2)),
+        (X, (7, 7, 64, 64), TWO, (_by_depth, 3)),
+        (X, (3, 4, 64, 64), TWO, (_gathered,)),
         (X, (4, 4, 64, 128), TWO | {"precision": "highest"}, (_gathered,)),
         (X, (4, 4, 64, 128), TWO | {"dilation": (2, 2)}, (_gathered,)),
         (X, (4, 4, 64, 128), {"stride": (2, 1)}, (_gathered,)),
