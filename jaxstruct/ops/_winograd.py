@@ -4,6 +4,7 @@ What may be added: another set of points, with its error.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,37 @@ import numpy as np
 from jax import lax
 
 from jaxstruct.ops import _arrays
+
+_TILES = {2: (2, 3, 4), 3: (2, 4), 4: (3,), 5: (2,)}  # F(5, 2) errs more and saves a tenth
+_FEWEST_TILES = 64
+_FEWEST_CHANNELS = 32
+
+
+def best_tile(
+    batch: int, number: tuple[int, int], kernel: tuple[int, ...], precision: lax.PrecisionLike
+) -> tuple[int, int]:
+    """The m with the fewest products of channels for so many results, and how many these are.
+
+    (0, 0) where Winograd's algorithm does not pay or is not wanted: kernels that are not square,
+    products of few rows or channels, the precision "highest".
+    """
+    channels = 2 / (1 / kernel[2] + 1 / kernel[3])
+    if kernel[0] != kernel[1] or channels < _FEWEST_CHANNELS or _is_highest(precision):
+        return 0, 0
+    found = []
+    for m in _TILES.get(kernel[0], ()):
+        tiles = batch * math.prod(-(-n // m) for n in number)
+        if tiles >= _FEWEST_TILES:
+            found.append((tiles * (m + kernel[0] - 1) ** 2, m))
+    products, m = min(found, default=(0, 0))
+    return m, products
+
+
+def _is_highest(precision: lax.PrecisionLike) -> bool:
+    if precision is None:
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    each = precision if isinstance(precision, tuple) else (precision,)
+    return any(lax.Precision(one) == lax.Precision.HIGHEST for one in each)
 
 
 class _Matrices(NamedTuple):

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
-from jaxstruct.ops._winograd import winograd
+from jaxstruct.ops._winograd import best_tile, winograd
 
 
 def conv(
@@ -142,9 +142,7 @@ def _form(setting: _Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
-_FEWEST_TILES = 64
-_FEWEST_CHANNELS = 32
-_TILES = {2: (4, 2), 3: (4, 2), 4: (3,), 5: (2,)}
+_FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
 
 
 def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _OnCpu:
@@ -165,7 +163,8 @@ def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _
         return _product
     if setting.stride == (1, 1):
         down, across = setting.dilation
-        tile = _tile(setting, batch * down * across, (-(-high // down), -(-wide // across)), kernel)
+        number = -(-high // down), -(-wide // across)
+        tile, _ = best_tile(batch * down * across, number, kernel, setting.precision)
         if tile:
             return functools.partial(_by_batch, tile)
     elif setting.dilation == (1, 1) and all(
@@ -174,32 +173,16 @@ def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _
         # A smaller kernel would be filled up with too many zeros.
         down, across = _taps(setting.stride, kernel)
         taps = (down, across, kernel[2] * math.prod(setting.stride), kernel[3])
-        tile = _tile(setting, batch, (high, wide), taps)
+        tile, _ = best_tile(batch, (high, wide), taps, setting.precision)
         if tile and kernel[2] >= _FEWEST_CHANNELS:
             return functools.partial(_by_depth, tile)
     unrolled = batch * high * wide * math.prod(kernel[:3])
     return _gathered if unrolled <= _LARGEST else _convolved
 
 
-def _tile(setting: _Setting, batch: int, number: _Pair, kernel: tuple[int, ...]) -> int:
-    """The m of Winograd's F(m, r), the largest with products of enough rows, or 0 for none."""
-    channels = 2 / (1 / kernel[2] + 1 / kernel[3])
-    if kernel[0] != kernel[1] or channels < _FEWEST_CHANNELS or _is_highest(setting.precision):
-        return 0
-    tiles = {m: batch * math.prod(-(-n // m) for n in number) for m in _TILES.get(kernel[0], ())}
-    return next((m for m, n in tiles.items() if n >= _FEWEST_TILES), 0)
-
-
 def _taps(stride: _Pair, kernel: tuple[int, ...]) -> _Pair:
     """What the kernel's size becomes where a step is one pixel."""
     return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
-
-
-def _is_highest(precision: lax.PrecisionLike) -> bool:
-    if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    each = precision if isinstance(precision, tuple) else (precision,)
-    return any(lax.Precision(one) == lax.Precision.HIGHEST for one in each)
 
 
 def _convolved(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:

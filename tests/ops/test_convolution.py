@@ -220,7 +220,7 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         # 4 images of 8 x 8: of 4 x 4 tiles of 2 each.
         ((1, 16, 16, 64), (3, 3, 64, 64), {"dilation": (2, 2)}, (_by_batch, 2)),
         (X, (3, 3, 64, 64), TWO, (_gathered,)),
-        (X, (4, 4, 64, 128), TWO, (_by_depth, 2)),
+        (X, (4, 4, 64, 128), TWO, (_by_depth, 3)),
         ((8, *X[1:]), (4, 4, 64, 128), TWO, (_by_depth, 4)),
         (X, (2, 4, 64, 128), {"stride": (1, 2)}, (_by_depth, 4)),
         (X, (5, 5, 64, 64), TWO, (_by_depth, 2)),
@@ -337,6 +337,7 @@ def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
     first, before = gradient(x, kernel), len(traced)
     jax.tree.map(np.testing.assert_array_equal, gradient(x, kernel), first)
     assert len(traced) == before > 0
+    assert len(jax.make_jaxpr(f)(x[None], kernel).eqns) == 1
     convolution._form.cache_clear()
 
 

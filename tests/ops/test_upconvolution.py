@@ -198,6 +198,43 @@ def test_bilinear_kernel_by_hand():
         bilinear_kernel(2, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size", "m"),
+    [((4, 4), (2, 2), (8, 7), 3), ((5, 5), (2, 2), (4, 5), 4), ((3, 4), (2, 2), (3, 1), 2)],
+)
+def test_winograd_has_the_values_and_gradients_of_the_products(kernel, stride, size, m):
+    with jax.enable_x64(True):
+        given = [jnp.asarray(a, jnp.float64) for a in example(14, 3, 2, kernel, size)]
+        grid = upconvolution._Grid(stride, ((1, 0), (2, 1)), None)
+        expected = lambda x, kernel: upconvolution._scattered(grid, x[None], kernel, at_once=False)
+        ours = lambda x, kernel: upconvolution._filtered(grid, m, x[None], kernel)
+        results = [(f(*given), jax.jacobian(f, (0, 1))(*given)) for f in (ours, expected)]
+        for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "depth", "products"),
+    [
+        ((8, 8), (4, 4), 16, 16),  # F(3, 2): 9 x 9 results of each phase
+        ((9, 9), (4, 4), 16, 9),  # F(2, 2) and F(4, 2) have as many: 10 x 10
+        ((4, 4), (4, 4), 16, 4),  # F(3, 2) has as many as there are
+        ((16, 16), (5, 5), 16, 36),
+        ((8, 8), (4, 4), 5, 4),  # few channels
+    ],
+)
+def test_winograd_where_it_saves_products(size, kernel, depth, products):
+    x, kernel = np.zeros((64, *size, 64), np.float32), np.zeros((*kernel, 64, depth), np.float32)
+    count = lambda **options: (
+        jax.jit(partial(upconv, stride=2, **options))
+        .lower(x, kernel)
+        .as_text()
+        .count("stablehlo.dot_general")
+    )
+    assert count() == products
+    assert count(precision="highest") == {4: 4, 5: 9}[kernel.shape[0]]
+
+
 def test_no_examples():
     x, kernel = np.zeros((0, *SIZE, 3)), np.zeros((4, 4, 3, 2))
     f = lambda x, kernel: upconv(x, kernel, stride=2)

@@ -4,11 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxstruct.ops._winograd import winograd
+from jaxstruct.ops._winograd import best_tile, winograd
 from tests.ops import conv_reference
 
 # (m, r), and what the error in float32 may be: what the docstring says, or three times what it is.
-BOUNDS = {(2, 2): 2e-6, (4, 2): 5e-6, (2, 3): 3e-6, (4, 3): 3e-5, (3, 4): 1.5e-5, (2, 5): 4e-5}
+BOUNDS = {(2, 2): 2e-6, (3, 2): 3e-6, (4, 2): 5e-6} | {
+    (2, 3): 3e-6,
+    (4, 3): 3e-5,
+    (3, 4): 1.5e-5,
+    (2, 5): 4e-5,
+}
 NO_ENDS = ((0, 0), (0, 0))
 
 
@@ -55,3 +60,25 @@ def test_forward_mode_and_twice():
     f = lambda x, kernel: winograd(2, x, kernel, ends)
     with jax.enable_x64(True):
         assert conv_reference.largest_derivative_error(f, *example(2, (5, 4)), ends=ends) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("batch", "number", "kernel", "expected"),
+    [
+        (1, (32, 32), (3, 3, 64, 64), (4, 64 * 36)),
+        (1, (31, 32), (3, 3, 64, 64), (4, 64 * 36)),  # whole tiles, the last one partly for nothing
+        (1, (16, 32), (3, 3, 64, 64), (2, 128 * 16)),  # F(4, 3) has 32 tiles alone
+        (64, (9, 9), (2, 2, 256, 512), (3, 9 * 64 * 16)),
+        (64, (5, 5), (2, 2, 512, 1024), (3, 4 * 64 * 16)),
+        (1, (15, 15), (3, 3, 64, 64), (2, 64 * 16)),
+        (1, (14, 14), (3, 3, 64, 64), (0, 0)),  # 49 tiles
+        (64, (9, 9), (2, 3, 64, 64), (0, 0)),
+        (64, (9, 9), (1, 1, 64, 64), (0, 0)),
+        (64, (9, 9), (6, 6, 64, 64), (0, 0)),
+        (64, (9, 9), (2, 2, 20, 64), (0, 0)),  # 30 channels in the harmonic mean
+        (64, (9, 9), (2, 2, 22, 64), (3, 9 * 64 * 16)),
+    ],
+)
+def test_the_tile_of_the_fewest_products(batch, number, kernel, expected):
+    assert best_tile(batch, number, kernel, None) == expected
+    assert best_tile(batch, number, kernel, "highest") == (0, 0)
