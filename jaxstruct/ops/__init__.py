@@ -4,6 +4,8 @@ from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
 from jaxstruct.ops.convolution import atrous_conv, conv
+from jaxstruct.ops.crf import dense_crf, gaussian_filter, mean_field
+from jaxstruct.ops.permutohedral import PermutohedralLattice
 from jaxstruct.ops.pooling import adaptive_mean_pool, max_pool
 from jaxstruct.ops.region_alignment import roi_align
 from jaxstruct.ops.region_pooling import roi_pool, spatial_pyramid_pool
@@ -12,6 +14,7 @@ from jaxstruct.ops.suppression import batched_nms, nms
 from jaxstruct.ops.upconvolution import bilinear_kernel, torch_upconv_kernel, upconv
 
 __all__ = [
+    "PermutohedralLattice",
     "adaptive_mean_pool",
     "anchor_grid",
     "atrous_conv",
@@ -23,9 +26,12 @@ __all__ = [
     "clip_boxes",
     "conv",
     "decode_boxes",
+    "dense_crf",
     "encode_boxes",
+    "gaussian_filter",
     "match",
     "max_pool",
+    "mean_field",
     "nms",
     "resize_bilinear",
     "roi_align",

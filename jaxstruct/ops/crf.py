@@ -1,0 +1,526 @@
+"""Fully connected conditional random fields: mean-field inference, energies, and their filters.
+
+What may be added: another filter, that is, a linear and symmetric function of values at all points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxstruct.ops import _checks
+from jaxstruct.ops.permutohedral import PermutohedralLattice
+
+Filter = Callable[[jax.Array], jax.Array]
+FilterName = Literal["lattice", "exact"]
+
+
+class Kernel(NamedTuple):
+    """One kernel of the pairwise energy.
+
+    Attributes:
+        filter: of values [..., C] at the points the sum over j of k(f_i, f_j) v_j, [..., C]: linear
+            and symmetric. `normalized` makes one as dense CRFs have it.
+        compatibility: a weight w, for w K [x_i != x_j] (Potts); or [L], what a pair of equal labels
+            costs; or [L, L], what each pair of labels costs, of which the symmetric half counts.
+            A cost below 0 is a gain: [L] of -w is Potts but for a constant.
+    """
+
+    filter: Filter
+    compatibility: ArrayLike
+
+
+def dense_crf(
+    unary: ArrayLike,
+    image: ArrayLike,
+    *,
+    bilateral_weight: ArrayLike = 10.0,
+    sigma_xy: ArrayLike = 80.0,
+    sigma_rgb: ArrayLike = 13.0,
+    gaussian_weight: ArrayLike = 3.0,
+    sigma_gaussian: ArrayLike = 3.0,
+    compatibility: ArrayLike | None = None,
+    iterations: int = 10,
+    filter: FilterName = "lattice",
+    capacity: int | None = None,
+) -> jax.Array:
+    """The marginals of a fully connected CRF over the pixels of an image, by mean-field inference.
+
+        E(x) = sum over i of U_i(x_i)  +  sum over i < j of  mu(x_i, x_j) k(i, j)
+        k(i, j) = w1 exp(-|p_i - p_j|^2 / (2 sigma_xy^2) - |I_i - I_j|^2 / (2 sigma_rgb^2))
+                + w2 exp(-|p_i - p_j|^2 / (2 sigma_gaussian^2))
+
+    with each exponential normalized by itself and symmetrically, D^-1/2 K D^-1/2 with D = K 1, and
+    with j = i in the sums of mean-field inference: as pydensecrf has it, whose default this is, and
+    whose marginals come out within 1e-4 on average with filter "lattice".
+
+    What costs is linear in pixels and labels with "lattice", and quadratic in pixels with "exact".
+    Outside of a trace the lattice gets the room that the image needs: images of one size share few
+    programs. Inside of jit, vmap and the like give a `capacity`, or there is room for the worst
+    case, many times as much. A batch is computed image by image on a CPU, together elsewhere.
+
+    Gradients reach the unary, the weights, the compatibility and sigma_gaussian; sigma_xy,
+    sigma_rgb and the image only with "exact". On a GPU the lattice adds up in any order, so last
+    bits can change from call to call.
+
+    Args:
+        unary: [H, W, L] or [B, H, W, L], negative log-probabilities; +inf forbids a label, and a
+            pixel that forbids all of them, or a NaN, makes the image NaN.
+        image: [H, W, 3] or [B, H, W, 3], of any dtype, in [0, 255].
+        bilateral_weight: w1.
+        sigma_xy: in pixels.
+        sigma_rgb: in the image's units.
+        gaussian_weight: w2.
+        sigma_gaussian: in pixels. Where it is a Python number, "lattice" cuts this kernel off at 3
+            standard deviations, on a CPU.
+        compatibility: mu; by default Potts, [x_i != x_j]. Else [L] or [L, L] costs, as in `Kernel`,
+            which the weights multiply.
+        iterations: of mean-field inference, all pixels at once.
+        filter: "lattice", the permutohedral lattice, or "exact", the sum over all pairs.
+        capacity: vertices of the lattice, as in `PermutohedralLattice.build`.
+
+    Returns:
+        [H, W, L] or [B, H, W, L], which sum to 1 over the last axis, in the dtype of unary.
+
+    Raises:
+        ValueError: other shapes or options; or, outside of a trace, a floating image within [0, 1]
+            that is not constant, or a standard deviation so small that the lattice has no
+            coordinates left (in a trace: NaN). TypeError: another dtype.
+
+    Source: Kraehenbuehl & Koltun 2011, Efficient inference in fully connected CRFs with Gaussian
+    edge potentials, eq. 2, 3 and algorithm 1; the names of the parameters are DeepLab's (Chen et
+    al. 2015, section 3.2).
+    """
+    costs, pixels = _images(unary, image)
+    _checks.integer("iterations", iterations, least=0)
+    if filter not in ("lattice", "exact"):
+        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+    weights: tuple[ArrayLike, ...] = bilateral_weight, gaussian_weight
+    if compatibility is not None:
+        label_costs = _compatibility(compatibility, costs.shape[-1])
+        weights = tuple(jnp.asarray(w)[..., None] * label_costs for w in weights)
+    kernels = functools.partial(
+        pixel_kernels,
+        bilateral_weight=weights[0],
+        sigma_xy=sigma_xy,
+        sigma_rgb=sigma_rgb,
+        gaussian_weight=weights[1],
+        sigma_gaussian=sigma_gaussian,
+        filter=filter,
+    )
+
+    def one(unary: jax.Array, image: jax.Array, capacity: int | None = capacity) -> jax.Array:
+        return mean_field(unary, kernels(image, capacity=capacity), iterations=iterations)
+
+    if costs.ndim == 3:
+        return one(costs, pixels)
+    each = lambda unary, image: lax.map(lambda pair: one(*pair), (unary, image))
+    if isinstance(pixels, jax.core.Tracer) or isinstance(costs, jax.core.Tracer):
+        return lax.platform_dependent(costs, pixels, cpu=each, default=jax.vmap(one))
+    if jax.default_backend() == "cpu" or filter == "exact":
+        return jnp.stack([one(*pair) for pair in zip(costs, pixels, strict=True)])
+    if capacity is None:
+        capacity = _shared_capacity(pixels, sigma_xy, sigma_rgb)
+    return jax.vmap(functools.partial(one, capacity=capacity))(costs, pixels)
+
+
+def pixel_kernels(
+    image: ArrayLike,
+    *,
+    bilateral_weight: ArrayLike = 10.0,
+    sigma_xy: ArrayLike = 80.0,
+    sigma_rgb: ArrayLike = 13.0,
+    gaussian_weight: ArrayLike = 3.0,
+    sigma_gaussian: ArrayLike = 3.0,
+    filter: FilterName = "lattice",
+    capacity: int | None = None,
+) -> list[Kernel]:
+    """The two kernels of `dense_crf`, for `mean_field` on any number of unaries of this image.
+
+    Args:
+        image: [H, W, 3]; the others are as in `dense_crf`, but a weight can be any compatibility.
+
+    Returns:
+        The bilateral and the Gaussian kernel, normalized, of values [H, W, C].
+    """
+    pixels = jnp.asarray(image)
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ValueError(f"image has shape {pixels.shape}, expected [H, W, 3]")
+    shape = pixels.shape[:2]
+    features = pixel_features(pixels, sigma_xy, sigma_rgb)
+    bilateral = _gaussian(features.reshape(-1, 5), filter, capacity)
+    reach = None
+    if filter == "lattice" and not isinstance(sigma_gaussian, jax.Array):
+        reach = math.ceil(3 * _checks.positive("sigma_gaussian", sigma_gaussian))
+    spatial = GridGaussian(jnp.asarray(sigma_gaussian, features.dtype), reach)
+    return [
+        Kernel(normalized(bilateral, shape), bilateral_weight),
+        Kernel(normalized(spatial, shape), gaussian_weight),
+    ]
+
+
+def pixel_features(image: ArrayLike, sigma_xy: ArrayLike, sigma_rgb: ArrayLike) -> jax.Array:
+    """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C]."""
+    pixels = jnp.asarray(image)
+    pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+    rows, columns = jnp.mgrid[: pixels.shape[0], : pixels.shape[1]]
+    places = jnp.stack([columns, rows], -1) / sigma_xy
+    return jnp.concatenate([places.astype(pixels.dtype), pixels / sigma_rgb], -1)
+
+
+def gaussian_filter(
+    values: ArrayLike,
+    features: ArrayLike,
+    *,
+    filter: FilterName = "lattice",
+    capacity: int | None = None,
+) -> jax.Array:
+    """The sum over j of exp(-|f_i - f_j|^2 / 2) v_j, for all points i: Gaussian filtering.
+
+    Args:
+        values: [N, C].
+        features: [N, D], in standard deviations.
+        filter: "exact", or "lattice", which is right where points are dense, and whose gradient
+            reaches the values alone.
+        capacity: as in `PermutohedralLattice.build`.
+
+    Returns:
+        [N, C], in the dtype that both promote to.
+
+    Raises:
+        ValueError: other shapes or options. TypeError: something is not floating.
+    """
+    points = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
+    given = _checks.array("values", values, "floating", "[N, C]", ranks=range(2, 3))
+    if len(given) != len(points):
+        raise ValueError(f"got values {given.shape} and features {points.shape}: not as many")
+    if filter not in ("lattice", "exact"):
+        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+    dtype = jnp.promote_types(given.dtype, points.dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    chosen = _gaussian(points.astype(wide), filter, capacity)
+    return _apply(chosen, given.astype(wide)).astype(dtype)
+
+
+def mean_field(
+    unary: ArrayLike,
+    kernels: Sequence[Kernel],
+    *,
+    iterations: int = 10,
+    trace: bool = False,
+) -> Any:
+    """Mean-field inference, all points at once: the marginals Q that approximate exp(-E).
+
+        Q = softmax(-U);  repeated:  Q <- softmax(-U - sum over kernels of mu K Q)
+
+    for any points: pixels, regions, or nodes of a graph, whatever the filters make of them.
+
+    Args:
+        unary: [..., L], negative log-probabilities at the points.
+        kernels: filters of values [..., C] at these points, and their compatibilities.
+        iterations: how often Q is replaced.
+        trace: whether to return the free energies, too.
+
+    Returns:
+        Q, [..., L], in the dtype of unary. With trace (Q, energies [iterations + 1]): what
+        `free_energy` says of Q before each iteration and after the last one.
+
+    Raises:
+        ValueError: a compatibility of another shape. TypeError: unary is not floating.
+
+    Source: Kraehenbuehl & Koltun 2011, algorithm 1.
+    """
+    costs = _checks.floating("unary", unary)
+    _checks.integer("iterations", iterations, least=0)
+    checked = [
+        k._replace(compatibility=_compatibility(k.compatibility, costs.shape[-1], 0))
+        for k in kernels
+    ]
+    leaves, structure = jax.tree.flatten(checked)
+    dynamic = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    fixed = tuple(None if d else leaf for d, leaf in zip(dynamic, leaves, strict=True))
+    arrays = [leaf if d else None for d, leaf in zip(dynamic, leaves, strict=True)]
+    return _mean_field(costs, arrays, fixed, structure, iterations, trace)
+
+
+@functools.partial(jax.jit, static_argnames=("fixed", "structure", "iterations", "trace"))
+def _mean_field(
+    unary: jax.Array, arrays: Any, fixed: Any, structure: Any, iterations: int, trace: bool
+) -> Any:
+    """Jitted once for all kernels of a kind: what in them is no array is static."""
+    leaves = [f if a is None else a for f, a in zip(fixed, arrays, strict=True)]
+    kernels = jax.tree.unflatten(structure, leaves)
+    wide = unary.astype(jnp.promote_types(unary.dtype, jnp.float32))
+
+    def step(q: jax.Array, _: None) -> Any:
+        messages = _messages(q, kernels)
+        energy = _free(q, wide, messages, kernels) if trace else None
+        return jax.nn.softmax(-wide - _total(messages, kernels, wide)), energy
+
+    q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)
+    if not trace:
+        return q.astype(unary.dtype)
+    last = _free(q, wide, _messages(q, kernels), kernels)
+    return q.astype(unary.dtype), jnp.append(energies, last)
+
+
+def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
+    """What mean-field inference minimizes: the expected energy less the entropy.
+
+        F(Q) = sum Q log Q + sum Q U + 1/2 sum over kernels, i, j of  Q_i^T mu Q_j k(i, j)
+
+    which, but for the terms j = i, is KL(Q || P) - log Z. pydensecrf's klDivergence has the pairs
+    twice, and counts what Potts does to equal labels instead of to different ones.
+
+    Args:
+        marginals: Q, [..., L].
+        unary: U, [..., L].
+        kernels: as in `mean_field`.
+
+    Returns:
+        A scalar.
+    """
+    q, costs = _checks.floating("marginals", marginals), _checks.floating("unary", unary)
+    _checks.leading("two arrays of one shape", marginals=q.shape, unary=costs.shape)
+    return _free(q, costs, _messages(q, kernels), kernels)
+
+
+def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
+    """The energy of one labeling: the sum of its unaries and of its pairs' costs.
+
+        E(x) = sum U_i(x_i) + 1/2 sum over kernels, i, j of mu(x_i, x_j) k(i, j)
+
+    For Potts these are the pairs i < j of different labels; costs of equal labels, which [L] and
+    [L, L] have, take half of k(i, i), too.
+
+    Args:
+        labels: [...], integers in [0, L).
+        unary: [..., L].
+        kernels: as in `mean_field`.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: other shapes. TypeError: labels are not integers, or unary is not floating.
+    """
+    costs = _checks.floating("unary", unary)
+    index = _checks.array("labels", labels, "integer", "[...]", ranks=range(costs.ndim))
+    _checks.leading("as many labels", labels=index.shape, unary=costs.shape[:-1])
+    return free_energy(jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype), costs, kernels)
+
+
+def _messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
+    """K Q of each kernel. Without the barrier XLA computes them for each pass of the softmax."""
+    return lax.optimization_barrier([kernel.filter(q) for kernel in kernels])
+
+
+def _total(messages: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array) -> jax.Array:
+    total = jnp.zeros_like(like)
+    for message, kernel in zip(messages, kernels, strict=True):
+        mu = jnp.asarray(kernel.compatibility, message.dtype)
+        if mu.ndim == 2:
+            total += jnp.dot(message, 0.5 * (mu + mu.T), precision="highest")
+        else:
+            total += mu * message if mu.ndim else -mu * message
+    return total
+
+
+def _free(
+    q: jax.Array, unary: jax.Array, messages: Sequence[jax.Array], kernels: Sequence[Kernel]
+) -> jax.Array:
+    """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
+    own = jnp.where(q > 0, q * (jnp.log(jnp.where(q > 0, q, 1)) + unary), 0).sum()
+    pairs = (q * _total(messages, kernels, q)).sum()
+    for message, kernel in zip(messages, kernels, strict=True):
+        mu = jnp.asarray(kernel.compatibility, message.dtype)
+        if mu.ndim == 0:
+            pairs += mu * message.sum()
+    return own + 0.5 * pairs
+
+
+def normalized(filter: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+    """The filter D^-1/2 K D^-1/2, with D = K 1.
+
+    Args:
+        filter: K, of values [*shape, C]; a pytree, as the filters here are, passes through jit.
+        shape: of the points.
+        dtype: of the values.
+    """
+    if isinstance(filter, PermutohedralLattice):
+        return _weighted(filter)
+    return _normalized(filter, tuple(shape), jnp.dtype(dtype).name)
+
+
+_EMPTY = 1e-20  # what pydensecrf adds to D
+
+
+@jax.jit
+def _weighted(lattice: PermutohedralLattice) -> PermutohedralLattice:
+    ones = jnp.ones((lattice.vertices.shape[1], 1), lattice.weights.dtype)
+    return lattice.weighted(lax.stop_gradient(lax.rsqrt(lattice(ones)[:, 0] + _EMPTY)))
+
+
+def _normalized(filter: Any, shape: tuple[int, ...], dtype: str) -> Normalized:
+    return Normalized(filter, lax.rsqrt(_apply(filter, jnp.ones((*shape, 1), dtype)) + _EMPTY))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["filter", "scale"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Normalized:
+    """A filter between two multiplications of each point by its scale, [..., 1]."""
+
+    filter: Any
+    scale: jax.Array
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """[..., C] to [..., C]."""
+        return self.scale * self.filter(self.scale * values)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["features"], meta_fields=["tile"])
+@dataclasses.dataclass(frozen=True)
+class ExactGaussian:
+    """The sum over all points, tile by tile: of N^2 exponentials `tile` N are there at a time.
+
+    Attributes:
+        features: [N, D], in standard deviations.
+        tile: points whose sums are computed at once.
+    """
+
+    features: jax.Array
+    tile: int = 128
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """[..., C], of N points altogether, filtered."""
+        features, flat = self.features, values.reshape(-1, values.shape[-1])
+        more = -len(features) % self.tile
+        rows = jnp.pad(features, ((0, more), (0, 0))).reshape(-1, self.tile, features.shape[1])
+
+        @jax.checkpoint
+        def sums(row: jax.Array) -> jax.Array:
+            # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
+            squares = functools.reduce(
+                jnp.add, [(a[:, None] - b) ** 2 for a, b in zip(row.T, features.T, strict=True)]
+            )
+            return jnp.dot(jnp.exp(-0.5 * squares), flat, precision="highest")
+
+        out = lax.map(sums, rows).reshape(-1, flat.shape[1])
+        return out[: len(features)].reshape(values.shape)
+
+
+_MOST_SHIFTS = 64
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["sigma"], meta_fields=["reach"])
+@dataclasses.dataclass(frozen=True)
+class GridGaussian:
+    """The sum over all pixels of a grid, one axis after the other.
+
+    Attributes:
+        sigma: in pixels.
+        reach: how far a CPU goes from a pixel, in pixels; None is to the ends.
+    """
+
+    sigma: ArrayLike
+    reach: int | None = None
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """[H, W, C] to [H, W, C]."""
+        for axis in (0, 1):
+            products = functools.partial(_multiplied, axis)
+            if self.reach is None or 2 * self.reach + 1 > _MOST_SHIFTS:
+                values = products(self.sigma, values)
+            else:
+                reach = min(self.reach, values.shape[axis] - 1)
+                shifted = functools.partial(_shifted, axis, reach)
+                values = lax.platform_dependent(self.sigma, values, cpu=shifted, default=products)
+        return values
+
+
+def _weights(offsets: jax.Array, sigma: ArrayLike, dtype: Any) -> jax.Array:
+    return jnp.exp(-0.5 * (offsets / jnp.asarray(sigma, dtype)) ** 2)
+
+
+def _multiplied(axis: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
+    """A matrix of all weights."""
+    place = jnp.arange(values.shape[axis], dtype=values.dtype)
+    weights = _weights(place[:, None] - place, sigma, values.dtype)
+    return jnp.moveaxis(jnp.tensordot(weights, values, (1, axis), precision="highest"), 0, axis)
+
+
+def _shifted(axis: int, reach: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
+    """A weighted sum of slices, which a CPU adds up in one pass."""
+    high, wide, depth = values.shape
+    size, step = (wide * depth, depth) if axis else (high, 1)
+    ends = [(reach * step * (i == axis),) * 2 for i in (0, 1)]
+    around = lax.optimization_barrier(jnp.pad(values.reshape(high, -1), ends))
+    weights = _weights(jnp.arange(reach + 1), sigma, values.dtype)
+    shift = lambda offset: lax.slice_in_dim(
+        around, (reach + offset) * step, (reach + offset) * step + size, axis=axis
+    )
+    terms = [(shift(-i) + shift(i)) * weights[i] for i in range(1, reach + 1)]
+    return functools.reduce(jnp.add, terms, shift(0)).reshape(values.shape)
+
+
+@jax.jit
+def _apply(filter: Any, values: jax.Array) -> jax.Array:
+    return filter(values)
+
+
+def _gaussian(features: jax.Array, filter: str, capacity: int | None) -> Any:
+    if filter == "lattice":
+        return PermutohedralLattice.build(features, capacity=capacity)
+    return ExactGaussian(features)
+
+
+def _images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both, checked."""
+    costs = _checks.array(
+        "unary", unary, "floating", "[H, W, L] or [B, H, W, L]", ranks=range(3, 5)
+    )
+    pixels = jnp.asarray(image)
+    if pixels.shape != (*costs.shape[:-1], 3):
+        raise ValueError(
+            f"got unary {costs.shape} and image {pixels.shape}, expected [H, W, L] and [H, W, 3], "
+            "or both with a batch axis"
+        )
+    if 0 in costs.shape:
+        raise ValueError(f"got unary {costs.shape}, expected pixels and labels")
+    if not isinstance(pixels, jax.core.Tracer) and jnp.issubdtype(pixels.dtype, jnp.floating):
+        low, high = float(pixels.min()), float(pixels.max())
+        if 0 <= low < high <= 1:
+            raise ValueError(
+                f"image reaches from {low:.3g} to {high:.3g}, expected [0, 255], the unit of "
+                "sigma_rgb: multiply it by 255"
+            )
+    return costs, pixels
+
+
+def _compatibility(value: ArrayLike, labels: int, least: int = 1) -> jax.Array:
+    mu = jnp.asarray(value)
+    if mu.ndim not in range(least, 3) or any(n != labels for n in mu.shape):
+        raise ValueError(
+            f"compatibility has shape {mu.shape}, expected {'(), ' if not least else ''}"
+            f"({labels},) or ({labels}, {labels})"
+        )
+    return mu
+
+
+def _shared_capacity(images: jax.Array, sigma_xy: ArrayLike, sigma_rgb: ArrayLike) -> int:
+    from jaxstruct.ops import permutohedral
+
+    features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)
+    used = jax.vmap(permutohedral._find)(features.reshape(len(images), -1, 5)).used
+    return permutohedral._rounded(int(np.max(used)))
