@@ -8,6 +8,10 @@ from jaxstruct.figures.images import (
     image_grid,
     side_by_side,
 )
+from jaxstruct.figures.labels import (
+    label_colors,
+    label_overlay,
+)
 from jaxstruct.figures.manifold import (
     manifold_coordinates,
 )
@@ -16,6 +20,8 @@ __all__ = [
     "curve_panels",
     "curves",
     "image_grid",
+    "label_colors",
+    "label_overlay",
     "manifold_coordinates",
     "side_by_side",
 ]

@@ -1,5 +1,6 @@
 """Models: linen modules, one family a file."""
 
+from jaxstruct.models.crf import CRFRNN
 from jaxstruct.models.dcgan import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -18,6 +19,7 @@ from jaxstruct.models.vae import (
 from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_name
 
 __all__ = [
+    "CRFRNN",
     "VAE",
     "VGG",
     "BernoulliDecoder",

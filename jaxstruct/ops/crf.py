@@ -100,7 +100,7 @@ def dense_crf(
     edge potentials, eq. 2, 3 and algorithm 1; the names of the parameters are DeepLab's (Chen et
     al. 2015, section 3.2).
     """
-    costs, pixels = _images(unary, image)
+    costs, pixels = check_images(unary, image)
     _checks.integer("iterations", iterations, least=0)
     if filter not in ("lattice", "exact"):
         raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
@@ -123,14 +123,19 @@ def dense_crf(
 
     if costs.ndim == 3:
         return one(costs, pixels)
-    each = lambda unary, image: lax.map(lambda pair: one(*pair), (unary, image))
     if isinstance(pixels, jax.core.Tracer) or isinstance(costs, jax.core.Tracer):
-        return lax.platform_dependent(costs, pixels, cpu=each, default=jax.vmap(one))
+        return over_images(one, costs, pixels)
     if jax.default_backend() == "cpu" or filter == "exact":
         return jnp.stack([one(*pair) for pair in zip(costs, pixels, strict=True)])
     if capacity is None:
         capacity = _shared_capacity(pixels, sigma_xy, sigma_rgb)
     return jax.vmap(functools.partial(one, capacity=capacity))(costs, pixels)
+
+
+def over_images(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """f of each image of a batch: one after the other on a CPU, all together elsewhere."""
+    in_turn = lambda *arrays: lax.map(lambda each: f(*each), arrays)
+    return lax.platform_dependent(*arrays, cpu=in_turn, default=jax.vmap(f))
 
 
 def pixel_kernels(
@@ -262,14 +267,14 @@ def _mean_field(
     wide = unary.astype(jnp.promote_types(unary.dtype, jnp.float32))
 
     def step(q: jax.Array, _: None) -> Any:
-        messages = _messages(q, kernels)
-        energy = _free(q, wide, messages, kernels) if trace else None
-        return jax.nn.softmax(-wide - _total(messages, kernels, wide)), energy
+        sums = messages(q, kernels)
+        energy = _free(q, wide, sums, kernels) if trace else None
+        return jax.nn.softmax(-wide - _total(sums, kernels, wide)), energy
 
     q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)
     if not trace:
         return q.astype(unary.dtype)
-    last = _free(q, wide, _messages(q, kernels), kernels)
+    last = _free(q, wide, messages(q, kernels), kernels)
     return q.astype(unary.dtype), jnp.append(energies, last)
 
 
@@ -291,7 +296,7 @@ def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel
     """
     q, costs = _checks.floating("marginals", marginals), _checks.floating("unary", unary)
     _checks.leading("two arrays of one shape", marginals=q.shape, unary=costs.shape)
-    return _free(q, costs, _messages(q, kernels), kernels)
+    return _free(q, costs, messages(q, kernels), kernels)
 
 
 def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
@@ -319,29 +324,34 @@ def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> ja
     return free_energy(jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype), costs, kernels)
 
 
-def _messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
+def messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
     """K Q of each kernel. Without the barrier XLA computes them for each pass of the softmax."""
     return lax.optimization_barrier([kernel.filter(q) for kernel in kernels])
 
 
-def _total(messages: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array) -> jax.Array:
+def _over(labels: jax.Array, like: jax.Array) -> jax.Array:
+    """[L] as [1, ..., L]."""
+    return labels.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def _total(sums: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array) -> jax.Array:
     total = jnp.zeros_like(like)
-    for message, kernel in zip(messages, kernels, strict=True):
+    for message, kernel in zip(sums, kernels, strict=True):
         mu = jnp.asarray(kernel.compatibility, message.dtype)
         if mu.ndim == 2:
             total += jnp.dot(message, 0.5 * (mu + mu.T), precision="highest")
         else:
-            total += mu * message if mu.ndim else -mu * message
+            total += _over(mu, message) * message if mu.ndim else -mu * message
     return total
 
 
 def _free(
-    q: jax.Array, unary: jax.Array, messages: Sequence[jax.Array], kernels: Sequence[Kernel]
+    q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
 ) -> jax.Array:
     """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
     own = jnp.where(q > 0, q * (jnp.log(jnp.where(q > 0, q, 1)) + unary), 0).sum()
-    pairs = (q * _total(messages, kernels, q)).sum()
-    for message, kernel in zip(messages, kernels, strict=True):
+    pairs = (q * _total(sums, kernels, q)).sum()
+    for message, kernel in zip(sums, kernels, strict=True):
         mu = jnp.asarray(kernel.compatibility, message.dtype)
         if mu.ndim == 0:
             pairs += mu * message.sum()
@@ -412,7 +422,8 @@ class ExactGaussian:
         def sums(row: jax.Array) -> jax.Array:
             # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
             squares = functools.reduce(
-                jnp.add, [(a[:, None] - b) ** 2 for a, b in zip(row.T, features.T, strict=True)]
+                jnp.add,
+                [(a[:, None] - b[None]) ** 2 for a, b in zip(row.T, features.T, strict=True)],
             )
             return jnp.dot(jnp.exp(-0.5 * squares), flat, precision="highest")
 
@@ -456,7 +467,7 @@ def _weights(offsets: jax.Array, sigma: ArrayLike, dtype: Any) -> jax.Array:
 def _multiplied(axis: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
     """A matrix of all weights."""
     place = jnp.arange(values.shape[axis], dtype=values.dtype)
-    weights = _weights(place[:, None] - place, sigma, values.dtype)
+    weights = _weights(place[:, None] - place[None], sigma, values.dtype)
     return jnp.moveaxis(jnp.tensordot(weights, values, (1, axis), precision="highest"), 0, axis)
 
 
@@ -485,8 +496,8 @@ def _gaussian(features: jax.Array, filter: str, capacity: int | None) -> Any:
     return ExactGaussian(features)
 
 
-def _images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Both, checked."""
+def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Both as arrays; raises what `dense_crf` says of them."""
     costs = _checks.array(
         "unary", unary, "floating", "[H, W, L] or [B, H, W, L]", ranks=range(3, 5)
     )

@@ -131,7 +131,9 @@ class PermutohedralLattice:
     def weighted(self, factors: jax.Array) -> PermutohedralLattice:
         """The lattice that filters values times factors [N], and multiplies the results by them."""
         return dataclasses.replace(
-            self, weights=self.weights * factors, shares=self.shares * _take(factors, self.points)
+            self,
+            weights=self.weights * factors[None],
+            shares=self.shares * _take(factors, self.points),
         )
 
     def __call__(self, values: jax.Array) -> jax.Array:
@@ -342,11 +344,11 @@ def _order(found: _Found, capacity: int) -> _Ordered:
     vertex = jnp.pad(jnp.minimum(found.vertices, capacity), more, constant_values=capacity)
     keys = vertex.astype(jnp.uint32).reshape(kinds, chunks, size) << bits
     # Half the time of an unstable sort on a CPU: points that follow each other are in order.
-    keys = lax.sort(keys | jnp.arange(size, dtype=jnp.uint32), is_stable=True)
+    keys = lax.sort(keys | jnp.arange(size, dtype=jnp.uint32)[None, None], is_stable=True)
     vertex = (keys >> bits).astype(jnp.int32)
     start = jnp.arange(kinds, dtype=jnp.int32)[:, None, None] * capacity
     row = jnp.where(vertex < capacity, vertex + start, kinds * capacity)
-    first = jnp.arange(chunks, dtype=jnp.int32)[:, None] * size
+    first = jnp.arange(chunks, dtype=jnp.int32)[None, :, None] * size
     point = jnp.minimum((keys & (2**bits - 1)).astype(jnp.int32) + first, count - 1)
     return _Ordered(row, point, _begins(row).sum(dtype=jnp.int32))
 
@@ -399,8 +401,8 @@ def _windows(
     start = start.at[place].set(jnp.arange(total, dtype=jnp.int32), mode="drop")
     inner = jnp.minimum(start, total - 1)
     owner = jnp.where(start < total, _take(vertex, inner), empty)
-    entry = inner // _WINDOW * _WINDOW + jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
-    shared = (_take(vertex, entry) == owner) & (owner < empty)
+    entry = inner[None] // _WINDOW * _WINDOW + jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
+    shared = (_take(vertex, entry) == owner[None]) & (owner < empty)[None]
     shares = jnp.where(shared, _take(weight, entry), 0)
     return _take(point, entry), shares, jnp.where(owner < empty, owner, empty + 1)
 

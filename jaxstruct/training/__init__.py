@@ -8,6 +8,7 @@ from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batch
 from jaxstruct.training.command_line import main
 from jaxstruct.training.evaluation import make_evaluation
 from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
+from jaxstruct.training.images import LabelMap, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError
 from jaxstruct.training.run import Run, StudyRun, restore, run, seeds
@@ -27,6 +28,7 @@ __all__ = [
     "AXIS",
     "Batches",
     "Experiment",
+    "LabelMap",
     "Reference",
     "Run",
     "RunError",
@@ -46,9 +48,12 @@ __all__ = [
     "make_game_step",
     "make_step",
     "objective",
+    "read_image",
+    "read_labels",
     "reduce_gradients",
     "restore",
     "run",
     "seeds",
     "shuffled_batches",
+    "write_labels",
 ]

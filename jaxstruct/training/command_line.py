@@ -175,7 +175,8 @@ def _train(
 
 def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     if made.predict is None:
-        raise RunError("this experiment has no predict")
+        verbs = ", ".join(("train", *made.commands))
+        raise RunError(f"this experiment has no predict; its verbs are: {verbs}")
     restored = restore(made, workdir)
     state = restored.state
     if state is not None and not restored.metrics:
@@ -229,9 +230,11 @@ def _with_options(arguments: type) -> type:
     import tyro
 
     unnamed: Any = Annotated[arguments, tyro.conf.arg(name="")]
+    required = [f.name for f in dataclasses.fields(arguments) if f.default is f.default_factory is dataclasses.MISSING]
+    default = arguments(**dict.fromkeys(required, tyro.MISSING))
     return dataclasses.make_dataclass(
         "Command",
-        [("arguments", unnamed, arguments()), ("member", str | None, None)],
+        [("arguments", unnamed, default), ("member", str | None, None)],
         bases=(Options,),
         frozen=True,
     )
@@ -329,7 +332,7 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
 def _stored_config(workdir: Path, config: Any) -> Any:
     """The configuration that a workdir was trained with; `config` where nothing was."""
     stored = read_json(workdir / "config.json")
-    if stored is None:
+    if stored is None or next(workdir.glob("**/checkpoints"), None) is None:
         return config
     kept = stored["config"]
     unknown = set(kept) ^ set(plain(config))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from jaxstruct.data import Source
 from jaxstruct.training.batches import Batches
 from jaxstruct.training.state import State
 
@@ -77,6 +78,8 @@ class Stage:
 class Experiment:
     """A configuration and what it means: the stages to train, then what to score and draw.
 
+    Without stages there is no state: what it scores and draws follows from the configuration.
+
     - `score(states) -> {metric: float}`: metrics too dear to compute during training, once at the
       end, from the last state of each stage by its name.
     - `figures(run) -> {name: Figure}` sees `run.states`, `run.history` and `run.metrics`.
@@ -84,7 +87,9 @@ class Experiment:
       samples where `image` is None; `state` is the last stage's.
     - `best`: the metric and direction ("max" or "min") whose best checkpoint is kept.
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
-      the function gets the arguments and the restored `Run`.
+      a field without a default must be given; the function gets the arguments and the restored
+      `Run`, which without stages has no states.
+    - `data`: the sets that are read beside those of the stages' batches.
     """
 
     config: Any
@@ -95,6 +100,7 @@ class Experiment:
     best: tuple[str, Literal["max", "min"]] | None = None
     references: Sequence[Reference] = ()
     commands: Mapping[str, tuple[type, Callable[[Any, Any], None]]] = field(default_factory=dict)
+    data: Sequence[Source] = ()
 
     def __post_init__(self) -> None:
         """Checks what would otherwise fail after hours of training."""

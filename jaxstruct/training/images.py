@@ -1,12 +1,20 @@
-"""A user's own image files, whatever a camera or a drawing program wrote."""
+"""A user's own image files, whatever a camera or a drawing program wrote, and label maps of theirs.
+
+What may be added: another kind of file that a user has beside an image.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxstruct.data import DataError
+
+VOID = 255  # of a class map: no label
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -18,19 +26,94 @@ def read_image(path: Path) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
+    with _opened(path) as opened:
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.asarray(image, np.float64)
+            # A mode of 16 bits says so, those of 32 leave their range to be guessed.
+            wide = image.mode.startswith("I;16") or np.max(values, initial=0) > 255
+            image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        return np.asarray(image.convert("RGB"))
+
+
+class LabelMap(NamedTuple):
+    """Which label each pixel has, and how the file writes a label.
+
+    Attributes:
+        labels: int32 [H, W], from 0 on in the order of the colors; 255 where no label is known.
+        colors: uint8 [L, 3], as the labels look.
+        values: uint8 [L] or [L, 3]: grey values, indices into the palette, or colors.
+        palette: of the indices, None without.
+    """
+
+    labels: np.ndarray
+    colors: np.ndarray
+    values: np.ndarray
+    palette: list[int] | None
+
+
+def read_labels(path: Path, unknown: tuple[int, int, int] | None = (0, 0, 0)) -> LabelMap:
+    """A label map: each color is a label, be it of RGB, of a palette, or grey.
+
+    Args:
+        path: an image file without loss. Transparent pixels have no label.
+        unknown: the color of pixels without a label (a grey value thrice); None where all have one.
+
+    Raises:
+        DataError: the file is missing or no image, has more than 8 bits, or does not have 2 to 255
+            labels.
+    """
+    with _opened(path) as opened:
+        mode, palette = opened.mode, opened.getpalette("RGB") if opened.mode == "P" else None
+        pixels = np.asarray(opened.convert("RGBA")).reshape(-1, 4)
+        kept = opened if palette else opened.convert("L" if mode in ("1", "L") else "RGB")
+        written = np.asarray(kept)
+    if mode.startswith("I") or mode == "F":
+        raise DataError(f"{path} has more than 8 bits a pixel; expected a label map of 8 bits")
+    known = pixels[:, 3] > 0
+    if unknown is not None:
+        known &= (pixels[:, :3] != unknown).any(1)
+    colors, first, labels = np.unique(
+        pixels[known, :3], axis=0, return_index=True, return_inverse=True
+    )
+    aside = f"beside {unknown}, which is unknown" if unknown else "and nothing is unknown"
+    if len(colors) < 2:
+        alone = f"the one label {tuple(colors[0].tolist())}" if len(colors) else "no label"
+        raise DataError(f"{path} holds {alone} {aside}; expected at least two labels")
+    if len(colors) > VOID:
+        raise DataError(
+            f"{path} has {len(colors):,} colors {aside}; expected at most {VOID} labels, without "
+            "smooth edges, and in a format without loss (PNG, not JPEG)"
+        )
+    every = np.full(len(pixels), VOID, np.int32)
+    every[known] = labels.ravel()
+    values = written.reshape(len(pixels), -1)[known][first]
+    values = values if written.ndim == 3 else values[:, 0]
+    return LabelMap(every.reshape(written.shape[:2]), colors, values, palette)
+
+
+def write_labels(path: Path, labels: np.ndarray, like: LabelMap) -> None:
+    """Writes labels [H, W], integers, as the file that `like` was read from writes them."""
+    from PIL import Image
+
+    image = Image.fromarray(like.values[labels])
+    if like.palette:
+        image.putpalette(like.palette)
+    image.save(path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An opened image file; whatever goes wrong with it is a DataError."""
+    from PIL import Image
+
     try:
         with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I") or image.mode == "F":
-                values = np.asarray(image, np.float64)
-                # A mode of 16 bits says so, those of 32 leave their range to be guessed.
-                wide = image.mode.startswith("I;16") or np.max(values, initial=0) > 255
-                image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            return np.asarray(image.convert("RGB"))
+            yield opened
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; expected an image file") from error
     except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...

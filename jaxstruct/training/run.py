@@ -91,21 +91,26 @@ def run(
 
 
 def restore(experiment: Experiment, workdir: str | Path) -> Run:
-    """A run as its workdir has it, without training; raises RunError where there is nothing."""
+    """A run as its workdir has it, without training; raises RunError where there is nothing.
+
+    Without stages nothing is missing: where no equal run has ended, it has no metrics yet.
+    """
     folder = Path(workdir)
-    if experiment.stages and not (folder / "config.json").exists():
-        raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
     config = files.plain(experiment.config)
+    if not experiment.stages:
+        found = files.read_json(folder / "metrics.json") or {"config": None}
+        ended = found if found["config"] == config else {"metrics": {}, "data": []}
+        return Run(folder, experiment.config, {}, [], ended["metrics"], ended["data"])
+    if not (folder / "config.json").exists():
+        raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
     files.check_config(folder, None, config)
     results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
-    states: dict[str, State] = {}
-    if experiment.stages:
-        kept = Checkpoints(folder / "checkpoints", experiment.stages, config, write=False)
-        with kept as checkpoints:
-            restored = checkpoints.restore(_root(experiment))
-        if restored is None:
-            raise RunError(f"no checkpoint in {folder} yet: train first")
-        states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
+    kept = Checkpoints(folder / "checkpoints", experiment.stages, config, write=False)
+    with kept as checkpoints:
+        restored = checkpoints.restore(_root(experiment))
+    if restored is None:
+        raise RunError(f"no checkpoint in {folder} yet: train first")
+    states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
     number = sum(stage.steps for stage in experiment.stages)
     with files.Journal(folder, number, write=False) as journal:
         return Run(
@@ -333,8 +338,8 @@ def _over_seeds(
 
 
 def _data(experiment: Experiment) -> list[dict[str, Any]]:
-    """Which sets the stages read."""
-    found: list[dict[str, Any]] = []
+    """Which sets the experiment and its stages read."""
+    found = [dataclasses.asdict(source) for source in experiment.data]
     for stage in experiment.stages:
         read = stage.batches.read
         source = getattr(read, "source", None)

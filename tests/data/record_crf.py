@@ -10,10 +10,10 @@ top of densecrf.pxd and `from . import eigen`, `from . cimport eigen` in densecr
 the folder likewise, with Cython 3.
 
 Writes tests/data/ops_crf.npz. Of each scene: a crop of a photograph NAME_image [H, W, 3] and
-NAME_unary [H, W, L]. Of each case: its options as JSON (the scene, the kernels and the iterations) and the
-marginals after each of these [iterations, H, W, L], rounded to 1/16384; of one, what klDivergence
-says after 0, 1, ..., 10 iterations. A compatibility is in pydensecrf's convention: a number is what
-equal labels gain, but a vector or a matrix is what labels cost.
+NAME_unary [H, W, L]. Of each case: its options as JSON (the scene, the kernels and the iterations)
+and the marginals after each of these [iterations, H, W, L], rounded to 1/16384; of one, what
+klDivergence says after 0, 1, ..., 10 iterations. A compatibility is in pydensecrf's convention: a
+number is what equal labels gain, but a vector or a matrix is what labels cost.
 """
 
 import json
