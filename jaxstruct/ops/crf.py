@@ -269,7 +269,9 @@ def _mean_field(
     def step(q: jax.Array, _: None) -> Any:
         sums = messages(q, kernels)
         energy = _free(q, wide, sums, kernels) if trace else None
-        return jax.nn.softmax(-wide - _total(sums, kernels, wide)), energy
+        # Without the barrier XLA computes the sums for each pass of the softmax.
+        costs = lax.optimization_barrier(_total(sums, kernels, wide))
+        return jax.nn.softmax(-wide - costs), energy
 
     q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)
     if not trace:
@@ -325,8 +327,8 @@ def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> ja
 
 
 def messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
-    """K Q of each kernel. Without the barrier XLA computes them for each pass of the softmax."""
-    return lax.optimization_barrier([kernel.filter(q) for kernel in kernels])
+    """K Q of each kernel."""
+    return [kernel.filter(q) for kernel in kernels]
 
 
 def _over(labels: jax.Array, like: jax.Array) -> jax.Array:
@@ -476,13 +478,17 @@ def _shifted(axis: int, reach: int, sigma: ArrayLike, values: jax.Array) -> jax.
     high, wide, depth = values.shape
     size, step = (wide * depth, depth) if axis else (high, 1)
     ends = [(reach * step * (i == axis),) * 2 for i in (0, 1)]
-    around = lax.optimization_barrier(jnp.pad(values.reshape(high, -1), ends))
+    around = jnp.pad(values.reshape(high, -1), ends)
     weights = _weights(jnp.arange(reach + 1), sigma, values.dtype)
+    around, weights = lax.optimization_barrier((around, weights))
     shift = lambda offset: lax.slice_in_dim(
         around, (reach + offset) * step, (reach + offset) * step + size, axis=axis
     )
     terms = [(shift(-i) + shift(i)) * weights[i] for i in range(1, reach + 1)]
-    return functools.reduce(jnp.add, terms, shift(0)).reshape(values.shape)
+    # Or a later pass computes the sums again.
+    return lax.optimization_barrier(functools.reduce(jnp.add, terms, shift(0))).reshape(
+        values.shape
+    )
 
 
 @jax.jit

@@ -112,13 +112,11 @@ class PermutohedralLattice:
 
     def blur(self, grid: jax.Array, *, reverse: bool = False) -> jax.Array:
         """[V, C] to [V, C]: [1/2, 1, 1/2] along each axis, from the first to the last."""
-        order = self.neighbors[::-1] if reverse else self.neighbors
-
-        def along(axis: int, grid: jax.Array) -> jax.Array:
-            # A loop, since XLA would compute the rows of an axis anew for each of the next one's.
-            return grid + 0.5 * (_take(grid, order[axis, 0]) + _take(grid, order[axis, 1]))
-
-        return lax.fori_loop(0, len(order), along, grid)
+        axes = reversed(self.neighbors) if reverse else self.neighbors
+        for before, after in axes:
+            # Or XLA computes the rows of an axis anew for each of the next one's.
+            grid = lax.optimization_barrier(grid + 0.5 * (_take(grid, before) + _take(grid, after)))
+        return grid
 
     def slice(self, grid: jax.Array) -> jax.Array:
         """[V, C] to [N, C]: of each point the weighted sum of its vertices, and the scale."""
