@@ -193,6 +193,10 @@ def _wait() -> None:
 
 
 def _agree(name: str, ours: Any, theirs: Any, dtype: str, tolerance: float) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        tolerance = max(tolerance, 2e-3)  # both multiply in TF32
     result = np.asarray(ours, np.float32)
     expected = np.moveaxis(theirs.float().cpu().numpy(), 1, -1)
     error = np.abs(result - expected).max() / np.abs(expected).max()
