@@ -206,6 +206,7 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (3, 3, 64, 64), {"precision": "high"}, (_by_batch, 4)),
         (X, (3, 3, 64, 64), {"precision": "highest"}, (_gathered,)),
         (X, (3, 3, 64, 64), {"precision": ("default", "float32")}, (_gathered,)),
+        (X, (3, 3, 64, 64), {"precision": ("highest", "default")}, (_gathered,)),
         ((1, 16, 16, 64), (3, 3, 64, 64), {}, (_by_batch, 2)),
         ((1, 14, 16, 64), (3, 3, 64, 64), {}, (_gathered,)),
         ((2, 30, 40, 16), (3, 3, 16, 16), {}, (_gathered,)),
@@ -219,6 +220,8 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (3, 3, 64, 64), {"dilation": (4, 12)}, (_by_batch, 4)),
         # 4 images of 8 x 8: of 4 x 4 tiles of 2 each.
         ((1, 16, 16, 64), (3, 3, 64, 64), {"dilation": (2, 2)}, (_by_batch, 2)),
+        # 16 images of 3 x 3: of 2 x 2 tiles each, the last ones partly for nothing.
+        ((1, 9, 9, 64), (3, 3, 64, 64), {"dilation": (4, 4)}, (_by_batch, 2)),
         (X, (3, 3, 64, 64), TWO, (_gathered,)),
         (X, (4, 4, 64, 128), TWO, (_by_depth, 3)),
         ((8, *X[1:]), (4, 4, 64, 128), TWO, (_by_depth, 4)),
@@ -231,7 +234,10 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (4, 4, 64, 128), {"stride": (2, 1)}, (_gathered,)),
         ((2, 30, 40, 16), (4, 4, 16, 128), TWO, (_gathered,)),
         ((2, 224, 224, 3), (7, 7, 3, 64), TWO, (_gathered,)),
-        ((64, 224, 224, 3), (7, 7, 3, 64), TWO, (_convolved,)),
+        # 40 channels in the harmonic mean of 4 x 32 and 24, but 27 in that of 32 and 24.
+        ((2, 30, 40, 32), (4, 4, 32, 24), TWO, (_by_depth, 3)),
+        ((36, 224, 224, 3), (7, 7, 3, 64), TWO, (_gathered,)),
+        ((37, 224, 224, 3), (7, 7, 3, 64), TWO, (_convolved,)),
         (X, (3, 3, 32, 64), {"groups": 2}, (_convolved,)),
         (X, (1, 1, 1, 64), {"groups": 64}, (_convolved,)),
     ],

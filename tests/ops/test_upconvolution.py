@@ -235,6 +235,24 @@ def test_winograd_where_it_saves_products(size, kernel, depth, products):
     assert count(precision="highest") == {4: 4, 5: 9}[kernel.shape[0]]
 
 
+@pytest.mark.parametrize(("channels", "depth"), [(128, 8), (32, 32)])
+def test_winograd_is_not_for_what_is_one_product(channels, depth):
+    x, kernel = (np.zeros(s, np.float32) for s in ((64, 9, 9, channels), (4, 4, channels, depth)))
+    text = jax.jit(partial(upconv, stride=2)).lower(x, kernel).as_text()
+    assert text.count("stablehlo.dot_general") == 1
+
+
+def test_winograd_multiplies_in_the_precision_and_remembers_the_arguments_alone():
+    x, kernel = np.zeros((64, 8, 8, 64), np.float32), np.zeros((4, 4, 64, 16), np.float32)
+    f = partial(upconv, stride=2, precision="high")
+    text = jax.jit(f).lower(x, kernel).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) == sum("precision = [HIGH, HIGH]" in line for line in products) == 16
+    back = jax.eval_shape(lambda x, kernel: jax.vjp(f, x, kernel)[1], x, kernel)
+    # And the kernel by its phases, for an accelerator.
+    assert sum(leaf.size for leaf in jax.tree.leaves(back)) < x.size + 2 * kernel.size + 9
+
+
 def test_no_examples():
     x, kernel = np.zeros((0, *SIZE, 3)), np.zeros((4, 4, 3, 2))
     f = lambda x, kernel: upconv(x, kernel, stride=2)
