@@ -24,16 +24,16 @@ API = {
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """
-        curve_panels curves image_grid manifold_coordinates side_by_side
+        curve_panels curves image_grid label_colors label_overlay manifold_coordinates side_by_side
     """,
     "jaxstruct.data": """
         CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare where
     """,
     "jaxstruct.training": """
-        AXIS Batches Experiment Reference Run RunError Stage State Stopped Study StudyRun
+        AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study StudyRun
         TraceError add_up average_parameters averaged batches_in_order example_keys main
-        make_evaluation make_game_step make_step objective reduce_gradients restore run seeds
-        shuffled_batches
+        make_evaluation make_game_step make_step objective read_image read_labels
+        reduce_gradients restore run seeds shuffled_batches write_labels
     """,
 }
 

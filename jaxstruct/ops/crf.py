@@ -107,7 +107,7 @@ def dense_crf(
     weights: tuple[ArrayLike, ...] = bilateral_weight, gaussian_weight
     if compatibility is not None:
         label_costs = _compatibility(compatibility, costs.shape[-1])
-        weights = tuple(jnp.asarray(w)[..., None] * label_costs for w in weights)
+        weights = tuple(w * label_costs for w in weights)
     kernels = functools.partial(
         pixel_kernels,
         bilateral_weight=weights[0],
@@ -168,8 +168,8 @@ def pixel_kernels(
         reach = math.ceil(3 * _checks.positive("sigma_gaussian", sigma_gaussian))
     spatial = GridGaussian(jnp.asarray(sigma_gaussian, features.dtype), reach)
     return [
-        Kernel(normalized(bilateral, shape), bilateral_weight),
-        Kernel(normalized(spatial, shape), gaussian_weight),
+        Kernel(normalized(bilateral, shape, features.dtype), bilateral_weight),
+        Kernel(normalized(spatial, shape, features.dtype), gaussian_weight),
     ]
 
 
@@ -250,11 +250,22 @@ def mean_field(
         k._replace(compatibility=_compatibility(k.compatibility, costs.shape[-1], 0))
         for k in kernels
     ]
-    leaves, structure = jax.tree.flatten(checked)
-    dynamic = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    fixed = tuple(None if d else leaf for d, leaf in zip(dynamic, leaves, strict=True))
-    arrays = [leaf if d else None for d, leaf in zip(dynamic, leaves, strict=True)]
+    arrays, fixed, structure = _split(checked)
     return _mean_field(costs, arrays, fixed, structure, iterations, trace)
+
+
+def _split(tree: Any) -> tuple[list[Any], tuple[Any, ...], Any]:
+    """Arrays, and what else there is, a filter that is any function, say: that is static."""
+    leaves, structure = jax.tree.flatten(tree)
+    dynamic = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    arrays = [leaf if d else None for d, leaf in zip(dynamic, leaves, strict=True)]
+    fixed = tuple(None if d else leaf for d, leaf in zip(dynamic, leaves, strict=True))
+    return arrays, fixed, structure
+
+
+def _joined(arrays: Sequence[Any], fixed: Sequence[Any], structure: Any) -> Any:
+    leaves = [f if a is None else a for a, f in zip(arrays, fixed, strict=True)]
+    return jax.tree.unflatten(structure, leaves)
 
 
 @functools.partial(jax.jit, static_argnames=("fixed", "structure", "iterations", "trace"))
@@ -262,8 +273,7 @@ def _mean_field(
     unary: jax.Array, arrays: Any, fixed: Any, structure: Any, iterations: int, trace: bool
 ) -> Any:
     """Jitted once for all kernels of a kind: what in them is no array is static."""
-    leaves = [f if a is None else a for f, a in zip(fixed, arrays, strict=True)]
-    kernels = jax.tree.unflatten(structure, leaves)
+    kernels = _joined(arrays, fixed, structure)
     wide = unary.astype(jnp.promote_types(unary.dtype, jnp.float32))
 
     def step(q: jax.Array, _: None) -> Any:
@@ -491,9 +501,14 @@ def _shifted(axis: int, reach: int, sigma: ArrayLike, values: jax.Array) -> jax.
     )
 
 
-@jax.jit
 def _apply(filter: Any, values: jax.Array) -> jax.Array:
-    return filter(values)
+    return _applied(values, *_split(filter))
+
+
+@functools.partial(jax.jit, static_argnames=("fixed", "structure"))
+def _applied(values: jax.Array, arrays: Any, fixed: Any, structure: Any) -> jax.Array:
+    filtered: jax.Array = _joined(arrays, fixed, structure)(values)
+    return filtered
 
 
 def _gaussian(features: jax.Array, filter: str, capacity: int | None) -> Any:

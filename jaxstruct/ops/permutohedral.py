@@ -47,7 +47,7 @@ class PermutohedralLattice:
         neighbors: [D + 1, 2, V], each vertex's next ones along each axis. The last row is an empty
             vertex: what has no neighbour has that one.
         points, shares: [8, M], points that one vertex sums up, and their weights.
-        owners: [M], the vertex of each of these sums, ascending.
+        owners: [M], the vertex of each of these sums, or V where there is none.
         used: how many vertices of one remainder there are at most; if there is no room for them,
             V < (D + 1) used + 1, every result is NaN.
 
@@ -108,7 +108,7 @@ class PermutohedralLattice:
         ]
         sums = lax.optimization_barrier(functools.reduce(jnp.add, terms))
         empty = jnp.zeros((self.neighbors.shape[2], values.shape[1]), values.dtype)
-        return empty.at[self.owners].add(sums, mode="drop", indices_are_sorted=True)
+        return empty.at[self.owners].add(sums, mode="drop")
 
     def blur(self, grid: jax.Array, *, reverse: bool = False) -> jax.Array:
         """[V, C] to [V, C]: [1/2, 1, 1/2] along each axis, from the first to the last."""
@@ -202,7 +202,8 @@ def _find(features: jax.Array) -> _Found:
     )
     inside = jnp.stack([jnp.abs(c).max() for c in corners]).max() < _RANGE - 2
     inside &= jnp.isfinite(features).all()
-    size = 1 << max((count - 1).bit_length(), 4)
+    # An empty slot in each row at least, or a search would never end.
+    size = 1 << max(count.bit_length(), 4)
     rows = jnp.repeat(jnp.arange(kinds, dtype=jnp.int32) * size, count)
     table = jnp.full(kinds * size, keys.shape[1], jnp.int32)
     table, slots = _search(keys, table, keys, rows, size, claim=True)
@@ -454,4 +455,4 @@ def _flat(shape: tuple[int, ...], array: ArrayLike) -> jax.Array:
 
 
 def _take(values: jax.Array, index: jax.Array) -> jax.Array:
-    return values.at[index].get(mode="promise_in_bounds")
+    return jnp.asarray(values).at[index].get(mode="promise_in_bounds")

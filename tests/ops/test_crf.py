@@ -1,0 +1,619 @@
+"""Dense CRFs against pydensecrf's recorded marginals, a slow reference, and themselves."""
+
+import os
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxstruct.ops import PermutohedralLattice, crf, dense_crf, gaussian_filter, mean_field
+from tests.ops import crf_reference as reference
+from tests.ops.conv_reference import quick
+from tests.ops.recording import recorded
+
+REAL = os.environ.get("JAXSTRUCT_DATA")
+STORED = np.load(Path(__file__).parents[1] / "data" / "ops_crf.npz")
+ROOM = 900  # vertices of one remainder: enough for every scene, so that they share programs
+WEIGHTS = {"bilateral_weight": 10.0, "gaussian_weight": 3.0}
+SIGMAS = {"sigma_xy": 80.0, "sigma_rgb": 13.0, "sigma_gaussian": 3.0}
+COSTS = {
+    "potts": None,
+    "vector": np.array([-1.0, -0.8, -1.2, -0.9, 0.1], np.float32),
+    "matrix": np.random.default_rng(5).normal(size=(5, 5)).astype(np.float32) - 2 * np.eye(5),
+}
+
+
+def scene(name):
+    return STORED[f"{name}_image"], STORED[f"{name}_unary"]
+
+
+def example(seed=0, size=(5, 6), labels=3):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    return rng.normal(size=(*size, labels)).astype(np.float32), image
+
+
+def softmax(x):
+    return np.asarray(jax.nn.softmax(np.asarray(x)))
+
+
+def slow_kernels(image, costs=None, *, bilateral_weight, gaussian_weight, **sigmas):
+    """Those of `reference` that `dense_crf` has."""
+    kernels = reference.pixel_kernels(image, **sigmas)
+    weights = bilateral_weight, gaussian_weight
+    return [(f, w if costs is None else w * costs) for f, w in zip(kernels, weights, strict=True)]
+
+
+def potts_constant(kernels):
+    """What Potts costs more where it counts different labels instead of equal ones."""
+    weighted = [(w, reference.normalized_kernel(f)) for f, w in kernels if np.ndim(w) == 0]
+    return sum(0.5 * w * kernel.sum() for w, kernel in weighted)
+
+
+@quick
+def built(features):
+    return crf.normalized(PermutohedralLattice.build(features, capacity=ROOM), features.shape[:1])
+
+
+@cache
+def lattice(name, sigma_xy, sigma_rgb=None):
+    """As pydensecrf has it, which takes a lattice for the kernel of places, too."""
+    image, _ = scene(name)
+    features = crf.pixel_features(image, sigma_xy, sigma_rgb or 1)
+    return built(features.reshape(-1, 5)[:, : 5 if sigma_rgb else 2])
+
+
+SEEN = []
+
+
+@quick
+def inferred(unary, kernels):
+    """The free energies, and that of the last marginals; all of these are in SEEN."""
+    look = lambda q: jax.debug.callback(SEEN.append, q, ordered=True) or q
+    last, energies = mean_field(unary, [*kernels, crf.Kernel(look, 0.0)], trace=True)
+    return energies, crf.free_energy(last, unary, kernels)
+
+
+def of_a_case(options):
+    """unary and kernels, of which all scenes of one size have as many labels, and two kernels."""
+    _, unary = scene(options["scene"])
+    labels = 3 if len(unary) == 40 else 5
+    more = labels - unary.shape[2]
+    unary = np.pad(unary, ((0, 0), (0, 0), (0, more)), constant_values=np.inf)
+    nothing = (
+        {"sigma_xy": 80, "sigma_rgb": 13, "compatibility": 0},
+        {"sigma_xy": 3, "compatibility": 0},
+    )
+    kernels = []
+    for kernel in nothing:
+        alike = [k for k in options["kernels"] if k.keys() == kernel.keys()]
+        kernel = dict(alike[0] if alike else kernel)
+        costs = np.asarray(kernel.pop("compatibility"), np.float32)
+        if costs.ndim < 2:
+            costs = np.diag(np.broadcast_to(costs if costs.ndim else -costs, labels))
+        kernels.append(crf.Kernel(lattice(options["scene"], **kernel), costs))
+    return unary, kernels
+
+
+RECORDED = recorded("ops_crf.npz", "mean_field")
+
+
+@pytest.mark.parametrize(("options", "answer"), RECORDED)
+def test_pydensecrfs_marginals(options, answer):
+    unary, kernels = of_a_case(options)
+    SEEN.clear()
+    energies, last = inferred(unary, kernels)
+    jax.effects_barrier()
+    marginals, labels = np.array(SEEN), answer["marginals"].shape[-1]
+    assert marginals.shape == (11, *unary.shape)
+    assert not marginals[..., labels:].any()
+    found = marginals[np.array(options["iterations"]), ..., :labels]
+    np.testing.assert_allclose(found, answer["marginals"], atol=1e-4)
+    np.testing.assert_allclose(energies[-1], last, rtol=1e-5)
+    if "divergences" in answer:
+        own = [
+            reference.free_energy(q, unary.reshape(-1, 3), []) for q in marginals.reshape(11, -1, 3)
+        ]
+        np.testing.assert_allclose(2 * energies - np.array(own), answer["divergences"], rtol=1e-5)
+
+
+@quick
+def exact(unary, image, costs):
+    """The marginals, their free energies, and those again."""
+    numbers = WEIGHTS | SIGMAS
+    q = dense_crf(unary, image, compatibility=costs, filter="exact", **numbers)
+    numbers |= {n: w if costs is None else w * costs for n, w in WEIGHTS.items()}
+    kernels = crf.pixel_kernels(image, filter="exact", **numbers)
+    return q, *mean_field(unary, kernels, trace=True), crf.free_energy(q, unary, kernels)
+
+
+@pytest.mark.parametrize("costs", COSTS)
+def test_exact_marginals_and_free_energies(costs):
+    image, unary = scene("chelsea")
+    q, again, energies, last = exact(unary, image, COSTS[costs])
+    kernels = slow_kernels(image, COSTS[costs], **WEIGHTS, **SIGMAS)
+    true = reference.mean_field(unary.reshape(-1, 5), kernels, 10)
+    np.testing.assert_allclose(q, true[-1].reshape(unary.shape), atol=1e-5)
+    np.testing.assert_array_equal(q, again)
+    free = [reference.free_energy(q, unary.reshape(-1, 5), kernels, itself=True) for q in true]
+    free = np.array(free) + potts_constant(kernels)
+    np.testing.assert_allclose(energies, free, atol=2e-2)
+    np.testing.assert_allclose(last, free[-1], atol=2e-2)
+    if costs != "matrix":
+        assert (np.diff(energies) < 1e-2).all()
+        assert energies[0] - energies[1] > 10
+
+
+@cache
+def alone(flipped=False):
+    """The defaults, outside of jit."""
+    image, unary = scene("chelsea")
+    return np.asarray(dense_crf(unary, image[::-1] if flipped else image))
+
+
+def test_defaults_are_near_pydensecrfs():
+    (expected,) = [
+        answer["marginals"][-1]
+        for options, answer in RECORDED
+        if options["scene"] == "chelsea" and options["iterations"] == (1, 5, 10)
+    ]
+    # Of this crop a tenth is within 3 standard deviations of a corner. Of all of it 5e-4.
+    assert np.abs(alone() - expected).mean() < 1e-3
+
+
+def test_a_second_image_compiles_nothing(caplog):
+    alone()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        second = alone(flipped=True)
+    assert np.abs(second - alone()).max() > 0.1
+    assert not [r for r in caplog.messages if "ompil" in r]
+
+
+def several():
+    """Four unaries, and their images: of chelsea, upside down, of one color and of noise."""
+    image, unary = scene("chelsea")
+    noise = np.random.default_rng(1).integers(100, 160, image.shape).astype(np.uint8)
+    images = np.stack([image, image[::-1], np.full_like(image, 130), noise])
+    return np.stack([unary, unary, unary[::-1], unary]), images
+
+
+def batch(unary, images, bilateral=10.0, gaussian=3.0, sigma_xy=80.0, sigma_rgb=13.0):
+    return dense_crf(
+        unary,
+        images,
+        bilateral_weight=bilateral,
+        gaussian_weight=gaussian,
+        sigma_xy=sigma_xy,
+        sigma_rgb=sigma_rgb,
+        capacity=ROOM,
+    )
+
+
+def numbers(bilateral=10.0, gaussian=3.0, sigma_xy=80.0, sigma_rgb=13.0):
+    return bilateral, gaussian, sigma_xy, sigma_rgb
+
+
+jitted = quick(batch)
+
+
+def test_a_batch_is_the_loop():
+    unary, images = several()
+    out = jitted(unary, images, *numbers())
+    np.testing.assert_allclose(out[0], alone(), atol=1e-5)
+    np.testing.assert_allclose(out[1], alone(flipped=True), atol=1e-5)
+    np.testing.assert_allclose(out.sum(-1), 1, atol=1e-6)
+    eager = dense_crf(np.stack([unary[0], -unary[0]]), np.stack([images[0]] * 2))
+    np.testing.assert_array_equal(eager[0], alone())
+    np.testing.assert_array_equal(eager[1], dense_crf(-unary[0], images[0]))
+
+
+def test_weights_and_standard_deviations_at_their_ends():
+    unary, images = several()
+    nothing = jitted(unary, images, *numbers(bilateral=0.0, gaussian=0.0))
+    np.testing.assert_allclose(nothing, softmax(-unary), atol=1e-6)
+    assert np.isfinite(jitted(unary, images, *numbers(sigma_xy=1e6, sigma_rgb=1e6))).all()
+    assert np.isnan(jitted(unary, images, *numbers(sigma_xy=1e-4))).all()
+    with pytest.raises(ValueError, match="take a larger standard deviation"):
+        dense_crf(unary[0], images[0], sigma_xy=1e-4)
+
+
+def test_forbidden_labels_and_nan():
+    unary, images = several()
+    plain = jitted(unary, images, *numbers())
+    unary[0, 3, 4, 1:3] = np.inf
+    unary[0, 20, 7, 1:] = np.inf
+    unary[1, 5, 5] = np.inf
+    unary[2, 6, 6, 2] = np.nan
+    out = jitted(unary, images, *numbers())
+    assert np.isfinite(out[0]).all()
+    assert not out[0, 3, 4, 1:3].any()
+    assert out[0, 20, 7].tolist() == [1, 0, 0, 0, 0]
+    assert np.isnan(out[1:3]).all()
+    np.testing.assert_array_equal(out[3], plain[3])
+
+
+@pytest.fixture
+def on_accelerator(monkeypatch):
+    cached = crf._mean_field, crf._applied
+    for function in cached:
+        function.clear_cache()
+    choose = lambda *args, cpu, default: default(*args)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    yield
+    for function in cached:
+        function.clear_cache()
+
+
+def test_an_accelerators_batch_is_the_loop(on_accelerator):
+    unary, images = several()
+    out = quick(lambda *given: batch(*given))(unary, images, *numbers())
+    # There the kernel of places is whole.
+    away = np.abs(out - jitted(unary, images, *numbers()))
+    assert 1e-6 < away.max() < 1e-2
+
+
+def slow_places(values, sigma, reach=np.inf):
+    place = [np.arange(n)[:, None] - np.arange(n) for n in values.shape[:2]]
+    down, right = (np.exp(-0.5 * (p / sigma) ** 2) * (abs(p) <= reach) for p in place)
+    return np.einsum("ij,jlc,kl->ikc", down, values.astype(np.float64), right)
+
+
+REACHES = 1, 2, 5, 31, 40, None
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 9), (9, 1)])
+def test_the_kernel_of_places(size, on_accelerator, monkeypatch):
+    values = np.random.default_rng(0).normal(size=(*size, 2)).astype(np.float32)
+    filtered = lambda values, sigma: [crf.GridGaussian(sigma, r)(values) for r in REACHES]
+    whole, cut = slow_places(values, 1.3), slow_places(values, 1.3, 2)
+    assert np.abs(whole - cut).max() > 0.1
+    for out in quick(filtered)(values, 1.3):
+        np.testing.assert_allclose(out, whole, atol=1e-5)
+    monkeypatch.undo()
+    for reach, out in zip(REACHES, quick(lambda *v: filtered(*v))(values, 1.3), strict=True):
+        # So many slices cost more than a matrix, which is whole.
+        expected = slow_places(values, 1.3, reach) if reach and reach < 32 else whole
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+        if reach == 5:
+            # What is left out weighs 2 exp(-(6 / 1.3)^2 / 2) and little more, on each axis.
+            np.testing.assert_allclose(out, whole, atol=4e-4)
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_gaussian_filter_sums_over_all_pairs(depth):
+    rng = np.random.default_rng(depth)
+    # More than a tile of points, and no multiple of it.
+    features, values = (rng.normal(size=(150, n)).astype(np.float32) for n in (depth, 2))
+    squares = ((features[:, None] - features).astype(np.float64) ** 2).sum(-1)
+    out = gaussian_filter(values, features, filter="exact")
+    np.testing.assert_allclose(out, np.exp(-squares / 2) @ values, atol=2e-5)
+
+
+def test_gaussian_filter_by_a_lattice():
+    # Some 300 points within a standard deviation of each.
+    rng = np.random.default_rng(0)
+    features = rng.uniform(-3, 3, (2000, 2)).astype(np.float32)
+    smooth = np.sin(features @ np.array([1.0, 0.3], np.float32)) + 2
+    values = np.stack([smooth, np.ones_like(smooth), rng.normal(size=2000)], 1).astype(np.float32)
+    apply = quick(partial(gaussian_filter, capacity=ROOM))
+    out = np.asarray(apply(values, features))
+    slow = np.exp(-((features[:, None] - features) ** 2).sum(-1) / 2) @ values
+    away = np.abs(out / slow - 1)[:, :2]
+    assert away.mean() < 0.1
+    assert away.max() < 0.5
+    np.testing.assert_allclose(apply(values[:, ::-1] * 2, features), 2 * out[:, ::-1], rtol=1e-4)
+    mixed = apply(values + values[:, ::-1], features)
+    np.testing.assert_allclose(mixed, out + out[:, ::-1], rtol=1e-4, atol=1e-2)
+    one, two = (out[:, 2] * values[:, 0]).sum(), (values[:, 2] * out[:, 0]).sum()
+    assert abs(one - two) < 1e-2 * np.linalg.norm(out[:, 0]) * np.linalg.norm(values[:, 2])
+    ones = quick(lambda filter, v: filter(v))(built(features), np.ones((2000, 1), np.float32))
+    assert np.abs(ones - 1).max() < 0.5
+
+
+def test_gaussian_filter_dtypes_and_errors():
+    features, values = np.zeros((4, 2), np.float32), np.ones((4, 3), np.float32)
+    out = gaussian_filter(values.astype(jnp.bfloat16), features, filter="exact")
+    assert out.dtype == jnp.float32
+    narrow = [jnp.asarray(v, jnp.bfloat16) for v in (values, features)]
+    assert gaussian_filter(*narrow, filter="exact").dtype == jnp.bfloat16
+    for wrong, text in (
+        ((values, features[:3]), r"got values \(4, 3\) and features \(3, 2\): not as many"),
+        ((values[0], features), r"values has shape \(3,\), expected \[N, C\]"),
+        ((values, features[0]), r"features has shape \(2,\), expected \[N, D\]"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            gaussian_filter(*wrong)
+    with pytest.raises(ValueError, match="filter 'grid', expected 'lattice' or 'exact'"):
+        gaussian_filter(values, features, filter="grid")
+    with pytest.raises(TypeError, match="values has dtype int32"):
+        gaussian_filter(np.ones((4, 3), np.int32), features)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pixel", "atol"),
+    [
+        (jnp.bfloat16, np.uint8, 1e-2),
+        (np.float32, np.int32, 1e-5),
+        (np.float64, np.float64, 1e-12),
+    ],
+)
+def test_dtypes(dtype, pixel, atol):
+    unary, image = example()
+    kernels = slow_kernels(image, **WEIGHTS, **SIGMAS)
+    with jax.enable_x64(True):
+        unary = jnp.asarray(unary, dtype)
+        out = dense_crf(unary, image.astype(pixel), filter="exact", iterations=2)
+        assert out.dtype == dtype
+        true = reference.mean_field(np.asarray(unary, np.float64).reshape(-1, 3), kernels, 2)[-1]
+        np.testing.assert_allclose(np.asarray(out, np.float64).reshape(-1, 3), true, atol=atol)
+
+
+def test_no_iterations():
+    unary, image = example()
+    out = dense_crf(unary, image, iterations=0, filter="exact")
+    np.testing.assert_allclose(out, softmax(-unary), atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "labels"), [((1, 7), 3), ((7, 1), 1)])
+def test_one_label_row_column_or_pixel(size, labels):
+    unary, image = example(size=size, labels=labels)
+    out = dense_crf(unary, image, filter="exact", iterations=2)
+    kernels = slow_kernels(image, **WEIGHTS, **SIGMAS)
+    true = reference.mean_field(unary.reshape(-1, labels), kernels, 2)[-1]
+    np.testing.assert_allclose(out, true.reshape(out.shape), atol=1e-5)
+    if labels == 1:
+        np.testing.assert_array_equal(out, 1)
+
+
+def test_exact_in_a_batch_and_mapped():
+    unary, images = (np.stack(v) for v in zip(*(example(seed) for seed in (1, 2)), strict=True))
+    call = partial(dense_crf, filter="exact", iterations=3)
+    each = np.stack([call(u, i) for u, i in zip(unary, images, strict=True)])
+    np.testing.assert_array_equal(call(unary, images), each)
+    for form in (quick(call), quick(jax.vmap(call)), quick(lambda unary, _: call(unary, images))):
+        np.testing.assert_allclose(form(unary, images), each, atol=1e-6)
+
+
+def test_images_within_zero_and_one():
+    unary, image = example()
+    call = partial(dense_crf, unary, filter="exact", iterations=1)
+    scaled = (image / 255).astype(np.float32)
+    text = r"image reaches from 0 to 1, expected \[0, 255\], .*multiply it by 255"
+    with pytest.raises(ValueError, match=text):
+        call(scaled)
+    with pytest.raises(ValueError, match="multiply it by 255"):
+        call(scaled.astype(jnp.bfloat16))
+    traced = jax.jit(call)(scaled)
+    near = np.asarray(call(np.full_like(scaled, 0.5)))
+    np.testing.assert_allclose(traced, near, atol=1e-2)
+    np.testing.assert_array_equal(call(np.ones_like(scaled)), call(np.zeros_like(scaled)))
+    assert call((image > 127).astype(np.uint8)).shape == unary.shape
+    assert call(scaled * 2).shape == unary.shape
+    assert call(scaled - 0.5).shape == unary.shape
+
+
+@pytest.mark.parametrize(
+    ("unary", "image"),
+    [
+        ((5, 6), (5, 6, 3)),
+        ((1, 2, 5, 6, 3), (1, 2, 5, 6, 3)),
+        ((5, 6, 3), (6, 5, 3)),
+        ((5, 6, 3), (5, 6, 1)),
+        ((5, 6, 3), (2, 5, 6, 3)),
+        ((2, 5, 6, 3), (5, 6, 3)),
+        ((5, 0, 3), (5, 0, 3)),
+        ((5, 6, 0), (5, 6, 3)),
+    ],
+)
+def test_shape_errors(unary, image):
+    with pytest.raises(ValueError, match="expected") as caught:
+        dense_crf(np.zeros(unary, np.float32), np.zeros(image, np.uint8))
+    assert str(unary) in str(caught.value)
+    if len(unary) in (3, 4) and 0 not in unary:
+        assert f"got unary {unary} and image {image}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"filter": "grid"}, ValueError, "filter 'grid', expected 'lattice' or 'exact'"),
+        ({"iterations": 2.0}, TypeError, r"iterations is 2\.0, expected an integer"),
+        ({"iterations": -1}, ValueError, "iterations is -1, expected an integer of at least 0"),
+        ({"compatibility": 1.0}, ValueError, r"shape \(\), expected \(5,\) or \(5, 5\)"),
+        ({"compatibility": np.ones(4)}, ValueError, r"shape \(4,\), expected \(5,\) or"),
+        ({"compatibility": np.ones((3, 2))}, ValueError, r"shape \(3, 2\), expected"),
+        ({"bilateral_weight": np.ones(2)}, ValueError, r"shape \(2,\), expected \(\), \(5,\) or"),
+        ({"sigma_gaussian": 0.0}, ValueError, r"sigma_gaussian 0\.0, expected a finite number"),
+        ({"sigma_gaussian": "3"}, TypeError, "sigma_gaussian '3', expected a number"),
+        ({"capacity": 0}, ValueError, "capacity is 0, expected an integer of at least 1"),
+        ({"capacity": 3}, ValueError, r"capacity is 3, expected \d+ at least"),
+    ],
+)
+def test_option_errors(options, error, text):
+    image, unary = scene("chelsea")
+    with pytest.raises(error, match=text):
+        dense_crf(unary, image, **options)
+
+
+def test_dtype_errors():
+    _, image = example()
+    with pytest.raises(TypeError, match="unary has dtype uint8, expected a floating dtype"):
+        dense_crf(image, image)
+    with pytest.raises(ValueError, match=r"image has shape \(5, 6\), expected \[H, W, 3\]"):
+        crf.pixel_kernels(image[..., 0])
+    with pytest.raises(TypeError, match="unary has dtype int32, expected a floating dtype"):
+        mean_field(np.zeros((4, 3), np.int32), [])
+
+
+def points(seed=0, shape=(3, 4), labels=3):
+    """unary, and two kernels of whatever is linear and symmetric, of ours and of the reference."""
+    rng = np.random.default_rng(seed)
+    unary = rng.normal(size=(*shape, labels)).astype(np.float32)
+    features = [rng.normal(size=(unary[..., 0].size, n)).astype(np.float32) for n in (2, 4)]
+    matrices = [jnp.asarray(reference.normalized_kernel(f), jnp.float32) for f in features]
+    costs = 1.5, rng.normal(size=(labels, labels)).astype(np.float32)
+    apply = lambda matrix, v: (matrix @ v.reshape(-1, v.shape[-1])).reshape(v.shape)
+    kernels = [
+        crf.Kernel(partial(apply, matrix), c) for matrix, c in zip(matrices, costs, strict=True)
+    ]
+    return unary, kernels, list(zip(features, costs, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(12,), (2, 3, 2)])
+def test_any_filters_of_any_points(shape):
+    unary, kernels, slow = points(shape=shape)
+    flat = unary.reshape(-1, 3)
+    start = softmax(-unary)
+
+    @quick
+    def ways(unary):
+        q, energies = mean_field(unary, kernels, iterations=4, trace=True)
+        return q, energies, [crf.free_energy(p, unary, kernels) for p in (start, q)]
+
+    q, energies, ends = ways(unary)
+    true = reference.mean_field(flat, slow, 4)
+    np.testing.assert_allclose(q.reshape(-1, 3), true[-1], atol=1e-5)
+    free = [reference.free_energy(q, flat, slow, itself=True) for q in true]
+    np.testing.assert_allclose(energies, np.array(free) + potts_constant(slow), atol=1e-4)
+    np.testing.assert_allclose(ends, energies[np.array([0, -1])], atol=1e-5)
+
+
+def test_filters_that_are_normalized():
+    features = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    squares = ((features[:, None] - features) ** 2).sum(-1)
+    matrix, values = jnp.exp(-squares / 2), jnp.asarray(features)
+    expected = reference.normalized_kernel(features) @ features
+    for filter in (
+        crf.ExactGaussian(values),
+        crf.ExactGaussian(values, tile=5),
+        lambda v: matrix @ v,
+        jax.tree_util.Partial(jnp.matmul, matrix),
+    ):
+        normal = crf.normalized(filter, (12,))
+        np.testing.assert_allclose(normal(values), expected, atol=1e-5)
+
+
+def test_without_kernels():
+    unary, *_ = points()
+    q, energies = mean_field(unary, [], iterations=2, trace=True)
+    np.testing.assert_allclose(q, softmax(-unary), atol=1e-6)
+    # Then F is -log Z.
+    expected = -np.log(np.exp(-unary.astype(np.float64)).sum(-1)).sum()
+    np.testing.assert_allclose(energies, np.full(3, expected), atol=1e-5)
+
+
+LABELINGS = st.lists(st.integers(0, 2), min_size=12, max_size=12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(LABELINGS)
+def test_energy(labels):
+    unary, kernels, slow = points()
+    index = np.array(labels).reshape(unary.shape[:-1])
+    found = crf.energy(index, unary, kernels)
+    own = [reference.normalized_kernel(f).trace() for f, _ in slow]
+    # The reference has no j = i, and counts equal labels where Potts counts different ones.
+    matrix = (slow[1][1] + slow[1][1].T) / 2
+    itself = np.diag(reference.normalized_kernel(slow[1][0])) @ np.diag(matrix)[labels] / 2
+    expected = reference.energy(np.array(labels), unary.reshape(-1, 3), slow)
+    expected += potts_constant(slow[:1]) - 0.5 * slow[0][1] * own[0] + itself
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    hard = np.eye(3, dtype=np.float32)[index]
+    np.testing.assert_array_equal(found, crf.free_energy(hard, unary, kernels))
+
+
+def test_potts_energy_by_hand():
+    matrix = jnp.array([[1.0, 0.5, 0.1], [0.5, 1, 0.2], [0.1, 0.2, 1]])
+    kernels = [crf.Kernel(lambda v: matrix @ v, 10.0)]
+    unary = np.array([[1.0, 2], [3, 4], [np.inf, 6]], np.float32)
+    assert float(crf.energy(np.array([0, 0, 1]), unary, kernels)) == pytest.approx(10 + 3)
+    assert float(crf.energy(np.array([0, 1, 1]), unary, kernels)) == pytest.approx(11 + 6)
+    assert float(crf.energy(np.array([0, 1, 0]), unary, kernels)) == np.inf
+
+
+def test_energy_errors():
+    unary, kernels, _ = points()
+    with pytest.raises(ValueError, match=r"labels \(3, 3\), unary \(3, 4\), expected as many la"):
+        crf.energy(np.zeros((3, 3), int), unary, kernels)
+    with pytest.raises(TypeError, match="labels has dtype float32, expected an integer dtype"):
+        crf.energy(np.zeros((3, 4), np.float32), unary, kernels)
+    with pytest.raises(ValueError, match=r"marginals \(3, 4, 2\), unary \(3, 4, 3\), expected two"):
+        crf.free_energy(unary[..., :2], unary, kernels)
+    with pytest.raises(ValueError, match=r"compatibility has shape \(2,\), expected \(\), \(3,\)"):
+        mean_field(unary, [crf.Kernel(lambda v: v, np.ones(2))])
+
+
+NAMES = ("bilateral_weight", "sigma_xy", "sigma_rgb", "gaussian_weight", "sigma_gaussian")
+
+
+def test_exact_gradients_are_finite_differences():
+    rng = np.random.default_rng(0)
+    unary, image = example()
+    with jax.enable_x64(True):
+        given = [unary.astype(float), image.astype(float), 2.0, 2.5, 70.0, 1.5, 1.2]
+        given = [jnp.asarray(v) for v in given]
+        pulled = rng.normal(size=unary.shape)
+
+        def total(unary, image, *numbers):
+            options = dict(zip(NAMES, numbers, strict=True)) | {"filter": "exact"}
+            return (dense_crf(unary, image, **options, iterations=4) * pulled).sum()
+
+        values = quick(jax.value_and_grad(total, range(7)))
+        gradients = values(*given)[1]
+        for i, gradient in enumerate(gradients):
+            way = rng.normal(size=gradient.shape)
+            step = 1e-5 * (100 if i == 1 else 1)
+            low, high = (
+                values(*given[:i], given[i] + sign * step * way, *given[i + 1 :])[0]
+                for sign in (-1, 1)
+            )
+            assert abs((gradient * way).sum()) > 1e-6
+            np.testing.assert_allclose((gradient * way).sum(), (high - low) / (2 * step), rtol=1e-5)
+
+
+def test_gradients_with_a_lattice():
+    image, unary = (v[:33, :21] for v in scene("coffee"))
+    rng = np.random.default_rng(0)
+    truth = np.digitize(image.mean(-1), np.quantile(image.mean(-1), [1 / 3, 2 / 3]))[..., None]
+
+    def loss(filter, unary, image, *numbers):
+        options = dict(zip(NAMES, numbers, strict=True)) | {"filter": filter, "capacity": ROOM}
+        q = dense_crf(unary, image, **options, iterations=3)
+        return -jnp.log(jnp.take_along_axis(q, truth, -1) + 1e-6).mean()
+
+    given = unary, image.astype(np.float32), 3.0, 80.0, 13.0, 3.0, 3.0
+    values = quick(jax.value_and_grad(partial(loss, "lattice"), range(7)))
+    gradients = values(*given)[1]
+    exact = quick(jax.grad(partial(loss, "exact")))(*given)
+    assert (gradients[0] * exact).sum() > 0.98 * np.linalg.norm(gradients[0]) * np.linalg.norm(
+        exact
+    )
+    for nothing in (gradients[1], gradients[3], gradients[4]):
+        assert not nothing.any()
+    way = rng.normal(size=unary.shape).astype(np.float32)
+    for i, step in ((0, 0.05 * way), (2, 0.2), (5, 0.2), (6, 0.1)):
+        low, high = (values(*given[:i], given[i] + s * step, *given[i + 1 :])[0] for s in (-1, 1))
+        np.testing.assert_allclose((gradients[i] * step).sum(), (high - low) / 2, rtol=0.05)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL, reason="$JAXSTRUCT_DATA is not set: no real data")
+def test_real_photograph():
+    folder = Path(REAL) / "crf_demo"
+    if not folder.is_dir():
+        pytest.skip("no crf_demo in $JAXSTRUCT_DATA")
+    image_module = pytest.importorskip("PIL.Image")
+    image = np.asarray(image_module.open(folder / "im1.png").convert("RGB"))
+    high, wide = (n // 4 for n in image.shape[:2])
+    image = image[: high * 4, : wide * 4].reshape(high, 4, wide, 4, 3).mean((1, 3))
+    grey = image.mean(-1)
+    rng = np.random.default_rng(0)
+    unary = rng.normal(size=(high, wide, 3)) - 2 * np.eye(3)[np.digitize(grey, [85, 170])]
+    unary, image = unary.astype(np.float32), image.astype(np.float32)
+    away = np.abs(dense_crf(unary, image) - dense_crf(unary, image, filter="exact"))
+    assert away.mean() < 0.01
