@@ -17,14 +17,16 @@ import jax
 from jaxstruct.training import hardware
 
 
-def parser(name: str, about: str | None, *, batch_size: str) -> argparse.ArgumentParser:
-    """The options that the comparisons of layers share; `batch_size` says what the default is."""
+def parser(
+    name: str, about: str | None, *, batch_size: str, peer: str = "torch"
+) -> argparse.ArgumentParser:
+    """The options that the comparisons share; `batch_size` says what the default is."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
     made.add_argument("--devices", type=int, help="how many devices work at once [1]", default=1)
     made.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     made.add_argument("--batch-size", type=int, help=f"images of a device [{batch_size}]")
     made.add_argument("--repeats", type=int, default=10, help="rounds of each comparison [10]")
-    made.add_argument("--no-peer", action="store_true", help="ours alone; needs no torch")
+    made.add_argument("--no-peer", action="store_true", help=f"ours alone; needs no {peer}")
     return made
 
 

@@ -8,19 +8,20 @@ import pytest
 
 API = {
     "jaxstruct.ops": """
-        adaptive_mean_pool anchor_grid atrous_conv batched_nms bilinear_kernel bilinear_sample
-        box_area box_iou clip_boxes conv decode_boxes encode_boxes match max_pool nms
-        resize_bilinear roi_align roi_pool sample_balanced spatial_pyramid_pool
-        torch_upconv_kernel upconv
+        PermutohedralLattice adaptive_mean_pool anchor_grid atrous_conv batched_nms
+        bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes
+        dense_crf encode_boxes gaussian_filter match max_pool mean_field nms resize_bilinear
+        roi_align roi_pool sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
         kl_to_standard_normal reparameterize standard_normal_log_density
     """,
     "jaxstruct.models": """
-        BernoulliDecoder Conv DCGANDiscriminator DCGANGenerator GaussianDecoder GaussianEncoder
-        ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead dcgan_scale_initializer
-        from_torchvision torchvision_resnet_name torchvision_vgg_name vae_initializer
+        BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator GaussianDecoder
+        GaussianEncoder ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
+        dcgan_scale_initializer from_torchvision torchvision_resnet_name
+        torchvision_vgg_name vae_initializer
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """

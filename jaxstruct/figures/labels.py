@@ -72,7 +72,7 @@ def label_overlay(
     if pixels.dtype != np.uint8 or index.dtype.kind not in "iu":
         raise TypeError(f"got image {pixels.dtype}, labels {index.dtype}; expected uint8, integers")
     there = index != VOID
-    count = int(np.max(index, where=there, initial=-1)) + 1
+    count = int(index[there].max()) + 1 if there.any() else 0
     table = label_colors(count) if colors is None else np.asarray(colors)
     if np.min(index, initial=0) < 0 or count > len(table):
         raise ValueError(f"labels reach from {index.min()} to {count - 1}, colors {table.shape}")

@@ -4,7 +4,8 @@ from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
 from jaxstruct.ops.convolution import atrous_conv, conv
-from jaxstruct.ops.crf import dense_crf, gaussian_filter, mean_field
+from jaxstruct.ops.crf import dense_crf, mean_field
+from jaxstruct.ops.gaussian import gaussian_filter
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 from jaxstruct.ops.pooling import adaptive_mean_pool, max_pool
 from jaxstruct.ops.region_alignment import roi_align

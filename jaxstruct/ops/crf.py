@@ -5,11 +5,10 @@ What may be added: another filter, that is, a linear and symmetric function of v
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,16 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
-from jaxstruct.ops.permutohedral import PermutohedralLattice
+from jaxstruct.ops.gaussian import (
+    FilterName,
+    GridGaussian,
+    gaussian,
+    joined,
+    normalized,
+    split,
+)
 
 Filter = Callable[[jax.Array], jax.Array]
-FilterName = Literal["lattice", "exact"]
 
 
 class Kernel(NamedTuple):
@@ -162,7 +167,7 @@ def pixel_kernels(
         raise ValueError(f"image has shape {pixels.shape}, expected [H, W, 3]")
     shape = pixels.shape[:2]
     features = pixel_features(pixels, sigma_xy, sigma_rgb)
-    bilateral = _gaussian(features.reshape(-1, 5), filter, capacity)
+    bilateral = gaussian(features.reshape(-1, 5), filter, capacity)
     reach = None
     if filter == "lattice" and not isinstance(sigma_gaussian, jax.Array):
         reach = math.ceil(3 * _checks.positive("sigma_gaussian", sigma_gaussian))
@@ -180,40 +185,6 @@ def pixel_features(image: ArrayLike, sigma_xy: ArrayLike, sigma_rgb: ArrayLike) 
     rows, columns = jnp.mgrid[: pixels.shape[0], : pixels.shape[1]]
     places = jnp.stack([columns, rows], -1) / sigma_xy
     return jnp.concatenate([places.astype(pixels.dtype), pixels / sigma_rgb], -1)
-
-
-def gaussian_filter(
-    values: ArrayLike,
-    features: ArrayLike,
-    *,
-    filter: FilterName = "lattice",
-    capacity: int | None = None,
-) -> jax.Array:
-    """The sum over j of exp(-|f_i - f_j|^2 / 2) v_j, for all points i: Gaussian filtering.
-
-    Args:
-        values: [N, C].
-        features: [N, D], in standard deviations.
-        filter: "exact", or "lattice", which is right where points are dense, and whose gradient
-            reaches the values alone.
-        capacity: as in `PermutohedralLattice.build`.
-
-    Returns:
-        [N, C], in the dtype that both promote to.
-
-    Raises:
-        ValueError: other shapes or options. TypeError: something is not floating.
-    """
-    points = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
-    given = _checks.array("values", values, "floating", "[N, C]", ranks=range(2, 3))
-    if len(given) != len(points):
-        raise ValueError(f"got values {given.shape} and features {points.shape}: not as many")
-    if filter not in ("lattice", "exact"):
-        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
-    dtype = jnp.promote_types(given.dtype, points.dtype)
-    wide = jnp.promote_types(dtype, jnp.float32)
-    chosen = _gaussian(points.astype(wide), filter, capacity)
-    return _apply(chosen, given.astype(wide)).astype(dtype)
 
 
 def mean_field(
@@ -250,22 +221,8 @@ def mean_field(
         k._replace(compatibility=_compatibility(k.compatibility, costs.shape[-1], 0))
         for k in kernels
     ]
-    arrays, fixed, structure = _split(checked)
+    arrays, fixed, structure = split(checked)
     return _mean_field(costs, arrays, fixed, structure, iterations, trace)
-
-
-def _split(tree: Any) -> tuple[list[Any], tuple[Any, ...], Any]:
-    """Arrays, and what else there is, a filter that is any function, say: that is static."""
-    leaves, structure = jax.tree.flatten(tree)
-    dynamic = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    arrays = [leaf if d else None for d, leaf in zip(dynamic, leaves, strict=True)]
-    fixed = tuple(None if d else leaf for d, leaf in zip(dynamic, leaves, strict=True))
-    return arrays, fixed, structure
-
-
-def _joined(arrays: Sequence[Any], fixed: Sequence[Any], structure: Any) -> Any:
-    leaves = [f if a is None else a for a, f in zip(arrays, fixed, strict=True)]
-    return jax.tree.unflatten(structure, leaves)
 
 
 @functools.partial(jax.jit, static_argnames=("fixed", "structure", "iterations", "trace"))
@@ -273,7 +230,7 @@ def _mean_field(
     unary: jax.Array, arrays: Any, fixed: Any, structure: Any, iterations: int, trace: bool
 ) -> Any:
     """Jitted once for all kernels of a kind: what in them is no array is static."""
-    kernels = _joined(arrays, fixed, structure)
+    kernels = joined(arrays, fixed, structure)
     wide = unary.astype(jnp.promote_types(unary.dtype, jnp.float32))
 
     def step(q: jax.Array, _: None) -> Any:
@@ -368,153 +325,6 @@ def _free(
         if mu.ndim == 0:
             pairs += mu * message.sum()
     return own + 0.5 * pairs
-
-
-def normalized(filter: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
-    """The filter D^-1/2 K D^-1/2, with D = K 1.
-
-    Args:
-        filter: K, of values [*shape, C]; a pytree, as the filters here are, passes through jit.
-        shape: of the points.
-        dtype: of the values.
-    """
-    if isinstance(filter, PermutohedralLattice):
-        return _weighted(filter)
-    return _normalized(filter, tuple(shape), jnp.dtype(dtype).name)
-
-
-_EMPTY = 1e-20  # what pydensecrf adds to D
-
-
-@jax.jit
-def _weighted(lattice: PermutohedralLattice) -> PermutohedralLattice:
-    ones = jnp.ones((lattice.vertices.shape[1], 1), lattice.weights.dtype)
-    return lattice.weighted(lax.stop_gradient(lax.rsqrt(lattice(ones)[:, 0] + _EMPTY)))
-
-
-def _normalized(filter: Any, shape: tuple[int, ...], dtype: str) -> Normalized:
-    return Normalized(filter, lax.rsqrt(_apply(filter, jnp.ones((*shape, 1), dtype)) + _EMPTY))
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["filter", "scale"], meta_fields=[]
-)
-@dataclasses.dataclass(frozen=True)
-class Normalized:
-    """A filter between two multiplications of each point by its scale, [..., 1]."""
-
-    filter: Any
-    scale: jax.Array
-
-    def __call__(self, values: jax.Array) -> jax.Array:
-        """[..., C] to [..., C]."""
-        return self.scale * self.filter(self.scale * values)
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["features"], meta_fields=["tile"])
-@dataclasses.dataclass(frozen=True)
-class ExactGaussian:
-    """The sum over all points, tile by tile: of N^2 exponentials `tile` N are there at a time.
-
-    Attributes:
-        features: [N, D], in standard deviations.
-        tile: points whose sums are computed at once.
-    """
-
-    features: jax.Array
-    tile: int = 128
-
-    def __call__(self, values: jax.Array) -> jax.Array:
-        """[..., C], of N points altogether, filtered."""
-        features, flat = self.features, values.reshape(-1, values.shape[-1])
-        more = -len(features) % self.tile
-        rows = jnp.pad(features, ((0, more), (0, 0))).reshape(-1, self.tile, features.shape[1])
-
-        @jax.checkpoint
-        def sums(row: jax.Array) -> jax.Array:
-            # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
-            squares = functools.reduce(
-                jnp.add,
-                [(a[:, None] - b[None]) ** 2 for a, b in zip(row.T, features.T, strict=True)],
-            )
-            return jnp.dot(jnp.exp(-0.5 * squares), flat, precision="highest")
-
-        out = lax.map(sums, rows).reshape(-1, flat.shape[1])
-        return out[: len(features)].reshape(values.shape)
-
-
-_MOST_SHIFTS = 64
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["sigma"], meta_fields=["reach"])
-@dataclasses.dataclass(frozen=True)
-class GridGaussian:
-    """The sum over all pixels of a grid, one axis after the other.
-
-    Attributes:
-        sigma: in pixels.
-        reach: how far a CPU goes from a pixel, in pixels; None is to the ends.
-    """
-
-    sigma: ArrayLike
-    reach: int | None = None
-
-    def __call__(self, values: jax.Array) -> jax.Array:
-        """[H, W, C] to [H, W, C]."""
-        for axis in (0, 1):
-            products = functools.partial(_multiplied, axis)
-            if self.reach is None or 2 * self.reach + 1 > _MOST_SHIFTS:
-                values = products(self.sigma, values)
-            else:
-                reach = min(self.reach, values.shape[axis] - 1)
-                shifted = functools.partial(_shifted, axis, reach)
-                values = lax.platform_dependent(self.sigma, values, cpu=shifted, default=products)
-        return values
-
-
-def _weights(offsets: jax.Array, sigma: ArrayLike, dtype: Any) -> jax.Array:
-    return jnp.exp(-0.5 * (offsets / jnp.asarray(sigma, dtype)) ** 2)
-
-
-def _multiplied(axis: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
-    """A matrix of all weights."""
-    place = jnp.arange(values.shape[axis], dtype=values.dtype)
-    weights = _weights(place[:, None] - place[None], sigma, values.dtype)
-    return jnp.moveaxis(jnp.tensordot(weights, values, (1, axis), precision="highest"), 0, axis)
-
-
-def _shifted(axis: int, reach: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
-    """A weighted sum of slices, which a CPU adds up in one pass."""
-    high, wide, depth = values.shape
-    size, step = (wide * depth, depth) if axis else (high, 1)
-    ends = [(reach * step * (i == axis),) * 2 for i in (0, 1)]
-    around = jnp.pad(values.reshape(high, -1), ends)
-    weights = _weights(jnp.arange(reach + 1), sigma, values.dtype)
-    around, weights = lax.optimization_barrier((around, weights))
-    shift = lambda offset: lax.slice_in_dim(
-        around, (reach + offset) * step, (reach + offset) * step + size, axis=axis
-    )
-    terms = [(shift(-i) + shift(i)) * weights[i] for i in range(1, reach + 1)]
-    # Or a later pass computes the sums again.
-    return lax.optimization_barrier(functools.reduce(jnp.add, terms, shift(0))).reshape(
-        values.shape
-    )
-
-
-def _apply(filter: Any, values: jax.Array) -> jax.Array:
-    return _applied(values, *_split(filter))
-
-
-@functools.partial(jax.jit, static_argnames=("fixed", "structure"))
-def _applied(values: jax.Array, arrays: Any, fixed: Any, structure: Any) -> jax.Array:
-    filtered: jax.Array = _joined(arrays, fixed, structure)(values)
-    return filtered
-
-
-def _gaussian(features: jax.Array, filter: str, capacity: int | None) -> Any:
-    if filter == "lattice":
-        return PermutohedralLattice.build(features, capacity=capacity)
-    return ExactGaussian(features)
 
 
 def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:

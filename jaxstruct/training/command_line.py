@@ -62,6 +62,13 @@ class Predict(Options):
     sample_seed: int = 0  # seed of what predict draws
 
 
+@dataclass(frozen=True)
+class Own(Options):
+    """Options of a verb that an experiment adds."""
+
+    member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
+
+
 class UsageError(Exception):
     """A command line that cannot be understood."""
 
@@ -111,14 +118,15 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     verb = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
     base, variant = _base(kind, variants, arguments)
     known: dict[str, type] = {"train": Train, "predict": Predict}
+    added: type | None = None
     if verb not in known:
         with data.looking(None, imitations=True):
             made = make(base)
         commands = made.commands if isinstance(made, Experiment) else {}
         if verb not in commands:
             raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
-        known[verb] = _with_options(commands[verb][0])
-    config, options = _parse(kind, known[verb], base, variant, arguments)
+        known[verb], added = Own, commands[verb][0]
+    config, options, own = _parse(kind, known[verb], added, base, variant, arguments)
     if not options.return_memory:
         memory.keep_freed()
     name = Path(sys.argv[0]).stem
@@ -137,7 +145,7 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             made = made.experiments[of_study.removesuffix("/")]
         if verb == "predict":
             return _predict(made, options, folder)
-        made.commands[verb][1](options.arguments, restore(made, folder))
+        made.commands[verb][1](own, restore(made, folder))
         return 0
 
 
@@ -175,8 +183,8 @@ def _train(
 
 def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     if made.predict is None:
-        verbs = ", ".join(("train", *made.commands))
-        raise RunError(f"this experiment has no predict; its verbs are: {verbs}")
+        others = f"; there is {', '.join(made.commands)}" if made.commands else ""
+        raise RunError(f"this experiment has no predict{others}")
     restored = restore(made, workdir)
     state = restored.state
     if state is not None and not restored.metrics:
@@ -226,32 +234,24 @@ def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[A
     return variants[chosen[0]], chosen[0]
 
 
-def _with_options(arguments: type) -> type:
-    import tyro
-
-    unnamed: Any = Annotated[arguments, tyro.conf.arg(name="")]
-    required = [f.name for f in dataclasses.fields(arguments) if f.default is f.default_factory is dataclasses.MISSING]
-    default = arguments(**dict.fromkeys(required, tyro.MISSING))
-    return dataclasses.make_dataclass(
-        "Command",
-        [("arguments", unnamed, default), ("member", str | None, None)],
-        bases=(Options,),
-        frozen=True,
-    )
-
-
 def _parse(
-    kind: type, options: type, base: Any, variant: str, arguments: list[str]
-) -> tuple[Any, Any]:
+    kind: type, options: type, own: type | None, base: Any, variant: str, arguments: list[str]
+) -> tuple[Any, Any, Any]:
+    """The configuration, the options, and the arguments of a verb of its own."""
     import tyro
 
+    parts = {"config": base, "options": options(**({variant: True} if variant else {}))}
+    if own is not None:
+        fields = dataclasses.fields(own)
+        required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+        parts["own"] = own(**dict.fromkeys(required, tyro.MISSING))
     unnamed = tyro.conf.arg(name="")
-    both = dataclasses.make_dataclass(
-        "both",
-        [("config", Annotated[kind, unnamed]), ("options", Annotated[options, unnamed])],
+    all_parts = dataclasses.make_dataclass(
+        "all_parts",
+        [(name, Annotated[type(part), unnamed]) for name, part in parts.items()],
         frozen=True,
     )
-    default = both(base, options(**({variant: True} if variant else {})))
+    default = all_parts(**parts)
     arguments = [a for a in arguments if a not in ("--smoke", "--paper")] + (
         ["--help"] if {"-h", "--help"} & set(arguments) else []
     )
@@ -259,7 +259,7 @@ def _parse(
     try:
         with contextlib.redirect_stderr(errors):
             parsed = tyro.cli(
-                both,
+                all_parts,
                 args=arguments,
                 default=default,
                 prog=_invocation(),
@@ -270,7 +270,7 @@ def _parse(
         if stop.code:
             raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
-    return parsed.config, parsed.options
+    return parsed.config, parsed.options, parsed.own if own else None
 
 
 def _flags(default: Any) -> list[str]:

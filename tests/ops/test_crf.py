@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstruct.ops import PermutohedralLattice, crf, dense_crf, gaussian_filter, mean_field
+from jaxstruct.ops import (
+    PermutohedralLattice,
+    crf,
+    dense_crf,
+    gaussian,
+    gaussian_filter,
+    mean_field,
+)
 from tests.ops import crf_reference as reference
 from tests.ops.conv_reference import quick
 from tests.ops.recording import recorded
@@ -57,7 +64,9 @@ def potts_constant(kernels):
 
 @quick
 def built(features):
-    return crf.normalized(PermutohedralLattice.build(features, capacity=ROOM), features.shape[:1])
+    return gaussian.normalized(
+        PermutohedralLattice.build(features, capacity=ROOM), features.shape[:1]
+    )
 
 
 @cache
@@ -239,7 +248,7 @@ def test_forbidden_labels_and_nan():
 
 @pytest.fixture
 def on_accelerator(monkeypatch):
-    cached = crf._mean_field, crf._applied
+    cached = crf._mean_field, gaussian._applied
     for function in cached:
         function.clear_cache()
     choose = lambda *args, cpu, default: default(*args)
@@ -269,7 +278,7 @@ REACHES = 1, 2, 5, 31, 40, None
 @pytest.mark.parametrize("size", [(7, 9), (1, 9), (9, 1)])
 def test_the_kernel_of_places(size, on_accelerator, monkeypatch):
     values = np.random.default_rng(0).normal(size=(*size, 2)).astype(np.float32)
-    filtered = lambda values, sigma: [crf.GridGaussian(sigma, r)(values) for r in REACHES]
+    filtered = lambda values, sigma: [gaussian.GridGaussian(sigma, r)(values) for r in REACHES]
     whole, cut = slow_places(values, 1.3), slow_places(values, 1.3, 2)
     assert np.abs(whole - cut).max() > 0.1
     for out in quick(filtered)(values, 1.3):
@@ -489,12 +498,12 @@ def test_filters_that_are_normalized():
     matrix, values = jnp.exp(-squares / 2), jnp.asarray(features)
     expected = reference.normalized_kernel(features) @ features
     for filter in (
-        crf.ExactGaussian(values),
-        crf.ExactGaussian(values, tile=5),
+        gaussian.ExactGaussian(values),
+        gaussian.ExactGaussian(values, tile=5),
         lambda v: matrix @ v,
         jax.tree_util.Partial(jnp.matmul, matrix),
     ):
-        normal = crf.normalized(filter, (12,))
+        normal = gaussian.normalized(filter, (12,))
         np.testing.assert_allclose(normal(values), expected, atol=1e-5)
 
 
