@@ -1,10 +1,15 @@
 """The benchmarks: each can be asked for help, has the options of all, and has a committed table."""
 
+import functools
 import importlib
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks import _memory, dense_crf
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -13,7 +18,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 @pytest.mark.parametrize("name", NAMES)
 def test_help_without_a_peer(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, "--help"])
-    for peer in ("torch", "torchvision"):
+    for peer in ("torch", "torchvision", "pydensecrf"):
         monkeypatch.setitem(sys.modules, peer, None)
     module = importlib.import_module(f"benchmarks.{name}")
     with pytest.raises(SystemExit) as ended:
@@ -29,3 +34,43 @@ def test_a_table_is_committed_and_named_in_the_readme(name):
     assert f"`python -m benchmarks.{name}" in table
     assert "cores, jax" in table
     assert f"benchmarks/results/{name}.md" in (FOLDER.parent / "README.md").read_text()
+
+
+# The others do what these do; the accelerator's programs take seconds to compile.
+SECTIONS = ["single", "repeated", "labels", "accuracy"]
+SLOW = pytest.param("accelerator", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("section", [*SECTIONS, SLOW])
+def test_dense_crf_measures(section, monkeypatch, capsys):
+    tiny = {"SIZE": (16, 24), "LABELS": 3, "ITERATIONS": 2, "PHOTOGRAPHS": 1, "BATCH": 2}
+    tiny |= {"PIXELS": ((16, 24),), "COUNTS": (2,), "COUNTED_AT": (16, 24)}
+    tiny |= {"EXACT_AT": (16, 24), "NUMPY_AT": (8, 12), "BACKPROPAGATED": (1,)}
+    tiny["KERNELS"] = {"wide": dense_crf.KERNELS["wide"]}
+    for name, value in tiny.items():
+        monkeypatch.setattr(dense_crf, name, value)
+    monkeypatch.setattr(dense_crf.memory, "keep_freed", lambda: False)  # not for the other tests
+    monkeypatch.setattr(_memory, "growth", lambda *_: 1.0)
+    options = ["--no-peer", "--repeats", "1", "--batch-size", "2", "--only", section]
+    monkeypatch.setattr(sys, "argv", ["dense_crf", *options])
+    dense_crf.main()
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert rows
+    for row in rows:
+        numbers = [v for v in row.values() if isinstance(v, float)]
+        assert numbers, row
+        assert np.isfinite(numbers).all(), row
+
+
+def test_dense_crf_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setattr(dense_crf.memory, "keep_freed", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["dense_crf"])
+    with pytest.raises(SystemExit, match="pydensecrf"):
+        dense_crf.main()
+
+
+def test_memory_is_that_of_the_large_call():
+    make = functools.partial(functools.partial, np.ones)
+    grown = _memory.growth(make, 1, 2**23)
+    assert grown == "-" or 63 < grown < 80

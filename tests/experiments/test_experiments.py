@@ -49,6 +49,13 @@ def smoke(name, change=lambda member, stage: stage):
     return dataclasses.replace(made, experiments=members)
 
 
+def stages(name):
+    """All stages of an experiment; there are some that train nothing."""
+    made = smoke(name)
+    members = made.experiments.values() if isinstance(made, Study) else [made]
+    return [stage for one in members for stage in one.stages]
+
+
 def half(stage):
     """The step in the middle of a stage at which a call ends."""
     return max(1, stage.steps // stage.steps_per_call // 2) * stage.steps_per_call
@@ -95,8 +102,9 @@ def test_smoke_gives_finite_metrics_and_pictures(finished):
 
 @pytest.mark.slow
 def test_a_step_is_compiled_once(finished):
-    *_, traces = finished
-    assert traces
+    name, _, traces = finished
+    with data.looking(imitations=True):
+        assert traces or not stages(name)
     for (member, stage, compilations), count in traces.items():
         assert count == compilations, f"{member} {stage} was traced {count} times"
 
@@ -104,6 +112,9 @@ def test_a_step_is_compiled_once(finished):
 @pytest.mark.slow
 def test_a_run_that_was_cut_short_ends_with_the_same_bits(finished, tmp_path):
     name, whole, _ = finished
+    with data.looking(imitations=True):
+        if not stages(name):
+            pytest.skip("it trains nothing")
     cut = []
 
     def dies(member, stage):
@@ -153,7 +164,7 @@ def assert_equal_bits(a, b):
 
 
 @pytest.mark.slow
-def test_predict_writes_a_picture_and_a_record(finished):
+def test_predict_or_a_verb_of_its_own_answers_for_an_image(finished):
     name, workdir, _ = finished
     with data.looking(imitations=True):
         made = smoke(name, saves_in_the_middle)
@@ -161,7 +172,9 @@ def test_predict_writes_a_picture_and_a_record(finished):
         member, one = list(members.items())[-1]
         state = restore(one, workdir / member).state
         image = np.asarray(Image.linear_gradient("L").resize((50, 70)).convert("RGB"))
-        assert one.predict
+        if one.predict is None:
+            assert one.commands
+            return
         record, figure = one.predict(jax.random.key(0), state, image)
         json.dumps(record, allow_nan=False)
         assert figure.get_size_inches().min() > 0

@@ -139,6 +139,49 @@ def test_a_verb_of_its_own(call, place, trained):
     assert "train first" in err
 
 
+@dataclass(frozen=True)
+class Copy:
+    source: Path  # what is copied
+    times: int = 1  # how often
+
+
+def without_stages(config: Config) -> Experiment:
+    def copy(arguments, run):
+        print(*[arguments.source] * arguments.times, run.state, run.metrics, config.rate)
+
+    score = lambda states: {"rate": config.rate}
+    return Experiment(config, score=score, commands={"copy": (Copy, copy)})
+
+
+def test_a_verb_asks_for_what_has_no_default(call, place):
+    status, out, err = call("copy", "--source", "a.png", "--times", "2", make=without_stages)
+    assert (status, out) == (0, "a.png a.png None {} 0.1\n"), err
+    assert list(place.iterdir()) == []
+    status, out, err = call("copy", "--times", "2", make=without_stages)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert "--source" in err
+    _, out, _ = call("copy", "--help", make=without_stages)
+    text = " ".join(out.replace("│", " ").split())
+    for part in (
+        "--source PATH what is copied (required)",
+        "--times INT how often (default: 1)",
+        "--rate FLOAT of Adam (default: 0.1)",
+        "--member {None}|STR which experiment of a study",
+        "--workdir {None}|PATH folder of the run",
+    ):
+        assert part in text, (part, text)
+    status, _, err = call("predict", make=without_stages)
+    assert (status, err) == (1, "error: this experiment has no predict; there is copy\n")
+
+
+def test_without_stages_a_verb_has_the_configuration_of_its_command(call, place):
+    assert call("--workdir", "x", make=without_stages)[0] == 0
+    there = ("copy", "--source", "a", "--workdir", "x")
+    assert call(*there, make=without_stages)[1] == "a None {'rate': 0.1} 0.1\n"
+    assert call(*there, "--rate", "0.5", make=without_stages)[1] == "a None {} 0.5\n"
+
+
 def test_predict_of_seeds(call, place):
     status, _, err = call("--seeds", "2", "--seed", "3", "--workdir", "x", make=small)
     assert status == 0, err

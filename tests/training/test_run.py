@@ -303,6 +303,12 @@ def test_an_experiment_without_stages(tmp_path):
     assert (tmp_path / "figures" / "drawn.png").exists()
     assert restore(made, tmp_path).metrics == {"states": 0.0}
     assert run(made, tmp_path).metrics == {"states": 0.0}
+    # Of another configuration nothing has been measured, and nothing has to be.
+    other = dataclasses.replace(made, config=dataclasses.replace(CONFIG, rate=0.3))
+    assert restore(other, tmp_path).metrics == {}
+    assert restore(other, tmp_path).config.rate == 0.3
+    with pytest.raises(RunError, match=r"rate was 0\.\d+ and is now 0\.3"):
+        run(other, tmp_path)
 
 
 @pytest.mark.parametrize("origin", ["official", "imitation", "package"])
@@ -319,6 +325,18 @@ def test_where_the_data_come_from_is_written_down(tmp_path, devices, origin):
     assert json.loads((tmp_path / "metrics.json").read_text())["data"] == expected
     assert found.data == expected
     assert expected[0]["origin"] == origin
+
+
+def test_what_is_read_beside_the_stages_is_written_down(tmp_path, devices):
+    source = Source("photographs", "1.0.0", "train", "package", 3)
+    made = Experiment(CONFIG, score=lambda states: {"one": 1.0}, data=[source])
+    assert run(made, tmp_path / "none", devices=devices()).data == [dataclasses.asdict(source)]
+    found = run(dataclasses.replace(small(), data=[source]), tmp_path / "one", devices=devices())
+    assert found.data == [
+        dataclasses.asdict(source),
+        {"name": "given arrays", "origin": "user"},
+    ]
+    assert json.loads((tmp_path / "one" / "metrics.json").read_text())["data"] == found.data
 
 
 def test_profile_writes_a_trace_even_of_a_short_run(tmp_path, devices):
