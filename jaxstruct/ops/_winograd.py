@@ -6,7 +6,7 @@ What may be added: another set of points, with its error.
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,9 @@ def best_tile(
 
 
 def _is_highest(precision: lax.PrecisionLike) -> bool:
+    config: Any = jax.config  # what it has is typed in some versions alone
     if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        precision = config.jax_default_matmul_precision
     each = precision if isinstance(precision, tuple) else (precision,)
     return any(lax.Precision(one) == lax.Precision.HIGHEST for one in each)
 
