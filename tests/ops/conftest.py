@@ -6,15 +6,16 @@ import pytest
 
 @pytest.fixture
 def on_accelerator(monkeypatch):
-    """`on_accelerator(form)`: the cached form takes the branch that a CPU never takes."""
+    """`on_accelerator(*forms)`: cached or jitted, they take the branch that a CPU never takes."""
     cached = []
 
-    def switch(form):
-        cached.append(form)
-        form.cache_clear()
+    def switch(*forms):
+        for form in forms:
+            cached.append(getattr(form, "cache_clear", None) or form.clear_cache)
+            cached[-1]()
         choose = lambda *args, cpu, default: default(*args)
         monkeypatch.setattr(jax.lax, "platform_dependent", choose)
 
     yield switch
-    for form in cached:
-        form.cache_clear()
+    for clear in cached:
+        clear()

@@ -16,7 +16,6 @@ from jaxstruct.ops import (
     crf,
     dense_crf,
     gaussian,
-    gaussian_filter,
     mean_field,
 )
 from tests.ops import crf_reference as reference
@@ -191,20 +190,20 @@ def several():
     return np.stack([unary, unary, unary[::-1], unary]), images
 
 
-def batch(unary, images, bilateral=10.0, gaussian=3.0, sigma_xy=80.0, sigma_rgb=13.0):
+def batch(unary, images, w1, w2, sigma_xy, sigma_rgb):
     return dense_crf(
         unary,
         images,
-        bilateral_weight=bilateral,
-        gaussian_weight=gaussian,
+        bilateral_weight=w1,
+        gaussian_weight=w2,
         sigma_xy=sigma_xy,
         sigma_rgb=sigma_rgb,
         capacity=ROOM,
     )
 
 
-def numbers(bilateral=10.0, gaussian=3.0, sigma_xy=80.0, sigma_rgb=13.0):
-    return bilateral, gaussian, sigma_xy, sigma_rgb
+def numbers(w1=10.0, w2=3.0, sigma_xy=80.0, sigma_rgb=13.0):
+    return w1, w2, sigma_xy, sigma_rgb
 
 
 jitted = quick(batch)
@@ -223,7 +222,7 @@ def test_a_batch_is_the_loop():
 
 def test_weights_and_standard_deviations_at_their_ends():
     unary, images = several()
-    nothing = jitted(unary, images, *numbers(bilateral=0.0, gaussian=0.0))
+    nothing = jitted(unary, images, *numbers(w1=0.0, w2=0.0))
     np.testing.assert_allclose(nothing, softmax(-unary), atol=1e-6)
     assert np.isfinite(jitted(unary, images, *numbers(sigma_xy=1e6, sigma_rgb=1e6))).all()
     assert np.isnan(jitted(unary, images, *numbers(sigma_xy=1e-4))).all()
@@ -246,101 +245,13 @@ def test_forbidden_labels_and_nan():
     np.testing.assert_array_equal(out[3], plain[3])
 
 
-@pytest.fixture
-def on_accelerator(monkeypatch):
-    cached = crf._mean_field, gaussian._applied
-    for function in cached:
-        function.clear_cache()
-    choose = lambda *args, cpu, default: default(*args)
-    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-    yield
-    for function in cached:
-        function.clear_cache()
-
-
 def test_an_accelerators_batch_is_the_loop(on_accelerator):
     unary, images = several()
-    out = quick(lambda *given: batch(*given))(unary, images, *numbers())
+    each = jitted(unary, images, *numbers())
+    on_accelerator(crf._mean_field, gaussian._applied)
     # There the kernel of places is whole.
-    away = np.abs(out - jitted(unary, images, *numbers()))
+    away = np.abs(quick(lambda *given: batch(*given))(unary, images, *numbers()) - each)
     assert 1e-6 < away.max() < 1e-2
-
-
-def slow_places(values, sigma, reach=np.inf):
-    place = [np.arange(n)[:, None] - np.arange(n) for n in values.shape[:2]]
-    down, right = (np.exp(-0.5 * (p / sigma) ** 2) * (abs(p) <= reach) for p in place)
-    return np.einsum("ij,jlc,kl->ikc", down, values.astype(np.float64), right)
-
-
-REACHES = 1, 2, 5, 31, 40, None
-
-
-@pytest.mark.parametrize("size", [(7, 9), (1, 9), (9, 1)])
-def test_the_kernel_of_places(size, on_accelerator, monkeypatch):
-    values = np.random.default_rng(0).normal(size=(*size, 2)).astype(np.float32)
-    filtered = lambda values, sigma: [gaussian.GridGaussian(sigma, r)(values) for r in REACHES]
-    whole, cut = slow_places(values, 1.3), slow_places(values, 1.3, 2)
-    assert np.abs(whole - cut).max() > 0.1
-    for out in quick(filtered)(values, 1.3):
-        np.testing.assert_allclose(out, whole, atol=1e-5)
-    monkeypatch.undo()
-    for reach, out in zip(REACHES, quick(lambda *v: filtered(*v))(values, 1.3), strict=True):
-        # So many slices cost more than a matrix, which is whole.
-        expected = slow_places(values, 1.3, reach) if reach and reach < 32 else whole
-        np.testing.assert_allclose(out, expected, atol=1e-5)
-        if reach == 5:
-            # What is left out weighs 2 exp(-(6 / 1.3)^2 / 2) and little more, on each axis.
-            np.testing.assert_allclose(out, whole, atol=4e-4)
-
-
-@pytest.mark.parametrize("depth", range(1, 7))
-def test_gaussian_filter_sums_over_all_pairs(depth):
-    rng = np.random.default_rng(depth)
-    # More than a tile of points, and no multiple of it.
-    features, values = (rng.normal(size=(150, n)).astype(np.float32) for n in (depth, 2))
-    squares = ((features[:, None] - features).astype(np.float64) ** 2).sum(-1)
-    out = gaussian_filter(values, features, filter="exact")
-    np.testing.assert_allclose(out, np.exp(-squares / 2) @ values, atol=2e-5)
-
-
-def test_gaussian_filter_by_a_lattice():
-    # Some 300 points within a standard deviation of each.
-    rng = np.random.default_rng(0)
-    features = rng.uniform(-3, 3, (2000, 2)).astype(np.float32)
-    smooth = np.sin(features @ np.array([1.0, 0.3], np.float32)) + 2
-    values = np.stack([smooth, np.ones_like(smooth), rng.normal(size=2000)], 1).astype(np.float32)
-    apply = quick(partial(gaussian_filter, capacity=ROOM))
-    out = np.asarray(apply(values, features))
-    slow = np.exp(-((features[:, None] - features) ** 2).sum(-1) / 2) @ values
-    away = np.abs(out / slow - 1)[:, :2]
-    assert away.mean() < 0.1
-    assert away.max() < 0.5
-    np.testing.assert_allclose(apply(values[:, ::-1] * 2, features), 2 * out[:, ::-1], rtol=1e-4)
-    mixed = apply(values + values[:, ::-1], features)
-    np.testing.assert_allclose(mixed, out + out[:, ::-1], rtol=1e-4, atol=1e-2)
-    one, two = (out[:, 2] * values[:, 0]).sum(), (values[:, 2] * out[:, 0]).sum()
-    assert abs(one - two) < 1e-2 * np.linalg.norm(out[:, 0]) * np.linalg.norm(values[:, 2])
-    ones = quick(lambda filter, v: filter(v))(built(features), np.ones((2000, 1), np.float32))
-    assert np.abs(ones - 1).max() < 0.5
-
-
-def test_gaussian_filter_dtypes_and_errors():
-    features, values = np.zeros((4, 2), np.float32), np.ones((4, 3), np.float32)
-    out = gaussian_filter(values.astype(jnp.bfloat16), features, filter="exact")
-    assert out.dtype == jnp.float32
-    narrow = [jnp.asarray(v, jnp.bfloat16) for v in (values, features)]
-    assert gaussian_filter(*narrow, filter="exact").dtype == jnp.bfloat16
-    for wrong, text in (
-        ((values, features[:3]), r"got values \(4, 3\) and features \(3, 2\): not as many"),
-        ((values[0], features), r"values has shape \(3,\), expected \[N, C\]"),
-        ((values, features[0]), r"features has shape \(2,\), expected \[N, D\]"),
-    ):
-        with pytest.raises(ValueError, match=text):
-            gaussian_filter(*wrong)
-    with pytest.raises(ValueError, match="filter 'grid', expected 'lattice' or 'exact'"):
-        gaussian_filter(values, features, filter="grid")
-    with pytest.raises(TypeError, match="values has dtype int32"):
-        gaussian_filter(np.ones((4, 3), np.int32), features)
 
 
 @pytest.mark.parametrize(
@@ -490,21 +401,6 @@ def test_any_filters_of_any_points(shape):
     free = [reference.free_energy(q, flat, slow, itself=True) for q in true]
     np.testing.assert_allclose(energies, np.array(free) + potts_constant(slow), atol=1e-4)
     np.testing.assert_allclose(ends, energies[np.array([0, -1])], atol=1e-5)
-
-
-def test_filters_that_are_normalized():
-    features = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
-    squares = ((features[:, None] - features) ** 2).sum(-1)
-    matrix, values = jnp.exp(-squares / 2), jnp.asarray(features)
-    expected = reference.normalized_kernel(features) @ features
-    for filter in (
-        gaussian.ExactGaussian(values),
-        gaussian.ExactGaussian(values, tile=5),
-        lambda v: matrix @ v,
-        jax.tree_util.Partial(jnp.matmul, matrix),
-    ):
-        normal = gaussian.normalized(filter, (12,))
-        np.testing.assert_allclose(normal(values), expected, atol=1e-5)
 
 
 def test_without_kernels():
