@@ -66,7 +66,7 @@ def dense_crf(
 
     with each exponential normalized by itself and symmetrically, D^-1/2 K D^-1/2 with D = K 1, and
     with j = i in the sums of mean-field inference: as pydensecrf has it, whose default this is, and
-    whose marginals come out within 1e-4 on average with filter "lattice".
+    whose marginals come out within 2e-4 on average with filter "lattice".
 
     What costs is linear in pixels and labels with "lattice", and quadratic in pixels with "exact".
     Outside of a trace the lattice gets the room that the image needs: images of one size share few
