@@ -16,7 +16,6 @@ import numpy as np
 import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
-from PIL import Image
 
 from jaxstruct import data, figures, losses
 from jaxstruct.data import Examples
@@ -30,6 +29,7 @@ from jaxstruct.training import (
     State,
     Study,
     batches_in_order,
+    fit_image,
     make_evaluation,
     make_step,
     shuffled_batches,
@@ -126,7 +126,8 @@ def experiment(
 ) -> Experiment:
     """A VAE from `train` and `test` images uint8 [N,H,W,1].
 
-    `references` are of bounds, by latent size; `dark`: the images' background is black, see `fit`.
+    `references` are of bounds, by latent size; `dark`: the images' background is black, see
+    `fit_image`.
     """
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
@@ -207,7 +208,7 @@ def experiment(
         assert state is not None
         if image is None:
             return {"samples": 100}, figures.image_grid(sample(state.params, key))
-        x = fit(image, shape, dark)
+        x = fit_image(image, shape, dark=dark)
         reconstruction, kl = terms(state.params, x[None], key[None])
         mean, _ = model.apply({"params": state.params}, _flat(x[None]), method="encode")
         panels = {
@@ -375,30 +376,6 @@ def learning_curves(
         dashed=dashed,
         log_x=log_x,
     )
-
-
-def fit(image: np.ndarray, shape: Sequence[int], dark: bool) -> np.ndarray:
-    """A user's image uint8 [H,W,3] as the model sees images: float32 [h,w,1] in [0, 1].
-
-    Grey, its longer side shrunk to the frame's, the rest filled with its border's median. Where the
-    model's images have a black background (`dark`), the border becomes black and what differs most
-    from it white, whether it was darker or brighter.
-    """
-    grey = Image.fromarray(image).convert("L")
-    pixels = np.asarray(grey)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    scale = min(shape[0] / grey.height, shape[1] / grey.width)
-    size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
-    frame = Image.new("L", (shape[1], shape[0]), int(np.median(border)))
-    place = (shape[1] - size[0]) // 2, (shape[0] - size[1]) // 2
-    # Bilinear, since a filter with negative lobes makes ink that is blacker than black.
-    frame.paste(grey.resize(size, Image.Resampling.BILINEAR), place)
-    x = np.asarray(frame, np.float32)[..., None] / 255
-    if not dark:
-        return x
-    background = np.float32(np.median(border) / 255)
-    ink = background - x if background > 0.5 else x - background
-    return np.clip(ink / max(np.max(ink), 1 / 255), 0, 1)
 
 
 def _flat(images: Any) -> Any:

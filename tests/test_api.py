@@ -32,8 +32,8 @@ API = {
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study StudyRun
-        TraceError add_up average_parameters averaged batches_in_order example_keys main
-        make_evaluation make_game_step make_step objective read_image read_labels
+        TraceError add_up average_parameters averaged batches_in_order example_keys
+        fit_image main make_evaluation make_game_step make_step objective read_image read_labels
         reduce_gradients restore run seeds shuffled_batches write_labels
     """,
 }

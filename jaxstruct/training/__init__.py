@@ -8,7 +8,7 @@ from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batch
 from jaxstruct.training.command_line import main
 from jaxstruct.training.evaluation import make_evaluation
 from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
-from jaxstruct.training.images import LabelMap, read_image, read_labels, write_labels
+from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError
 from jaxstruct.training.run import Run, StudyRun, restore, run, seeds
@@ -43,6 +43,7 @@ __all__ = [
     "averaged",
     "batches_in_order",
     "example_keys",
+    "fit_image",
     "main",
     "make_evaluation",
     "make_game_step",

@@ -5,7 +5,7 @@ What may be added: another kind of file that a user has beside an image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,32 @@ def read_image(path: Path) -> np.ndarray:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
         return np.asarray(image.convert("RGB"))
+
+
+def fit_image(image: np.ndarray, shape: Sequence[int], *, dark: bool = False) -> np.ndarray:
+    """A user's image uint8 [H,W,3] as the model sees images: float32 [h,w,1] in [0, 1].
+
+    Grey, its longer side shrunk to the frame's, the rest filled with its border's median. Where the
+    model's images have a black background (`dark`), the border becomes black and what differs most
+    from it white, whether it was darker or brighter.
+    """
+    from PIL import Image
+
+    grey = Image.fromarray(image).convert("L")
+    pixels = np.asarray(grey)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    scale = min(shape[0] / grey.height, shape[1] / grey.width)
+    size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
+    frame = Image.new("L", (shape[1], shape[0]), int(np.median(border)))
+    place = (shape[1] - size[0]) // 2, (shape[0] - size[1]) // 2
+    # Bilinear, since a filter with negative lobes makes ink that is blacker than black.
+    frame.paste(grey.resize(size, Image.Resampling.BILINEAR), place)
+    x = np.asarray(frame, np.float32)[..., None] / 255
+    if not dark:
+        return x
+    background = np.float32(np.median(border) / 255)
+    ink = background - x if background > 0.5 else x - background
+    return np.clip(ink / max(np.max(ink), 1 / 255), 0, 1)
 
 
 class LabelMap(NamedTuple):

@@ -186,26 +186,6 @@ def test_it_overfits_eight_images(tmp_path):
     np.testing.assert_array_equal(z_images > 0.5, images > 127)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_user_s_image_is_fitted_into_the_frame(dark):
-    white, black = (230, 40) if dark else (255, 0)  # a photograph's, or a drawing's
-    paper = np.full((40, 20, 3), white, np.uint8)
-    paper[10:30, 5:15] = black  # a black bar on white, twice as high as wide
-    x = _vae.fit(paper, (28, 28, 1), dark)
-    assert x.shape == (28, 28, 1)
-    assert x.dtype == np.float32
-    background, ink = (0, 1) if dark else (1, 0)
-    assert x[0, 0, 0] == x[14, 0, 0] == background
-    assert x[14, 14, 0] == pytest.approx(ink, abs=0.05)
-    assert 0 <= x.min() < x.max() <= 1
-    blank = _vae.fit(np.full((9, 9, 3), 200, np.uint8), (28, 28, 1), dark)
-    np.testing.assert_allclose(blank, 0 if dark else 200 / 255, atol=1e-6)
-    # 40 x 20 becomes 28 x 14: the bar is 14 high and 7 wide, in the middle.
-    inside = np.abs(x[..., 0] - ink) < 0.5
-    assert abs(inside.sum() - 14 * 7) <= 14
-    assert _vae.fit(paper[:, :1], (28, 20, 1), False).shape == (28, 20, 1)
-
-
 def test_frey_face_holds_out_200_frames(monkeypatch):
     monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     from jaxstruct.data import looking
