@@ -10,22 +10,24 @@ API = {
     "jaxstruct.ops": """
         PermutohedralLattice adaptive_mean_pool anchor_grid atrous_conv batched_nms
         bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes
-        dense_crf encode_boxes gaussian_filter match max_pool mean_field nms resize_bilinear
-        roi_align roi_pool sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
+        dense_crf encode_boxes gaussian_filter gaussian_noise masking_noise match max_pool
+        mean_field nms resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
+        spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
-        kl_to_standard_normal reparameterize standard_normal_log_density
+        kl_to_standard_normal reparameterize squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
-        BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator GaussianDecoder
-        GaussianEncoder ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
-        dcgan_scale_initializer from_torchvision torchvision_resnet_name
+        Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator
+        GaussianDecoder GaussianEncoder Perceptron ResNet ResNetClassifier UpConv VAE VGG
+        VGGClassifier VGGHead dcgan_scale_initializer from_torchvision torchvision_resnet_name
         torchvision_vgg_name vae_initializer
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """
-        curve_panels curves image_grid label_colors label_overlay manifold_coordinates side_by_side
+        curve_panels curves image_grid label_colors label_overlay manifold_coordinates
+        scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
         CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare where

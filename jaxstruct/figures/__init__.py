@@ -7,6 +7,7 @@ from jaxstruct.figures.curves import (
 from jaxstruct.figures.images import (
     image_grid,
     side_by_side,
+    signed_images,
 )
 from jaxstruct.figures.labels import (
     label_colors,
@@ -14,6 +15,9 @@ from jaxstruct.figures.labels import (
 )
 from jaxstruct.figures.manifold import (
     manifold_coordinates,
+)
+from jaxstruct.figures.scatter import (
+    scatter_panels,
 )
 
 __all__ = [
@@ -23,5 +27,7 @@ __all__ = [
     "label_colors",
     "label_overlay",
     "manifold_coordinates",
+    "scatter_panels",
     "side_by_side",
+    "signed_images",
 ]

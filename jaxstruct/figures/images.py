@@ -80,6 +80,27 @@ def side_by_side(
     return _draw([_mosaic(name, images, gap) for name, images in panels.items()], title, [*panels])
 
 
+def signed_images(values: ArrayLike) -> NDArray[np.float32]:
+    """Weights as images: 0 is the middle grey, the largest magnitude of each is black or white.
+
+    Args:
+        values: [..., H, W, C], such as the weights of a unit.
+
+    Returns:
+        [..., H, W, C] float32 in [0, 1], for `image_grid`.
+
+    Raises:
+        ValueError: fewer than three axes.
+
+    Source: Vincent et al. 2008, figure 3.
+    """
+    weights = np.asarray(values, np.float32)
+    if weights.ndim < 3:
+        raise ValueError(f"got values {weights.shape}, expected [..., H, W, C]")
+    largest = np.abs(weights).max(axis=(-3, -2, -1), keepdims=True)
+    return 0.5 + 0.5 * weights / np.maximum(largest, np.finfo(np.float32).tiny)
+
+
 def _mosaic(name: str, images: ArrayLike, gap: int) -> NDArray[np.float32]:
     """[R, C, H, W(, 1 or 3)] -> [R H + gaps, C W + gaps, 3], white between the images."""
     values = np.asarray(images)

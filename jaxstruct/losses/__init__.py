@@ -8,6 +8,7 @@ from jaxstruct.losses.likelihoods import (
     gaussian_log_likelihood,
     standard_normal_log_density,
 )
+from jaxstruct.losses.reconstruction import squared_error
 from jaxstruct.losses.variational import (
     importance_weighted_bound,
     kl_to_standard_normal,
@@ -20,5 +21,6 @@ __all__ = [
     "importance_weighted_bound",
     "kl_to_standard_normal",
     "reparameterize",
+    "squared_error",
     "standard_normal_log_density",
 ]

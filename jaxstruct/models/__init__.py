@@ -1,5 +1,6 @@
 """Models: linen modules, one family a file."""
 
+from jaxstruct.models.autoencoder import Autoencoder, Perceptron
 from jaxstruct.models.crf import CRFRNN
 from jaxstruct.models.dcgan import (
     DCGANDiscriminator,
@@ -22,12 +23,14 @@ __all__ = [
     "CRFRNN",
     "VAE",
     "VGG",
+    "Autoencoder",
     "BernoulliDecoder",
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
+    "Perceptron",
     "ResNet",
     "ResNetClassifier",
     "UpConv",

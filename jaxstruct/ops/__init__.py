@@ -4,6 +4,7 @@ from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
 from jaxstruct.ops.convolution import atrous_conv, conv
+from jaxstruct.ops.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from jaxstruct.ops.crf import dense_crf, mean_field
 from jaxstruct.ops.gaussian import gaussian_filter
 from jaxstruct.ops.permutohedral import PermutohedralLattice
@@ -30,6 +31,8 @@ __all__ = [
     "dense_crf",
     "encode_boxes",
     "gaussian_filter",
+    "gaussian_noise",
+    "masking_noise",
     "match",
     "max_pool",
     "mean_field",
@@ -37,6 +40,7 @@ __all__ = [
     "resize_bilinear",
     "roi_align",
     "roi_pool",
+    "salt_and_pepper_noise",
     "sample_balanced",
     "spatial_pyramid_pool",
     "torch_upconv_kernel",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from jaxstruct.figures import image_grid, side_by_side
+from jaxstruct.figures import image_grid, side_by_side, signed_images
 
 LETTERS = ("original", "reconstruction")
 
@@ -162,3 +162,14 @@ def test_side_by_side_errors():
 def test_figures_leave_pyplot_alone():
     code = "import sys, jaxstruct.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_signed_images_have_zero_in_the_middle_and_their_own_scale():
+    values = np.array([[[[0.0], [2.0]], [[-1.0], [1.0]]], [[[0.0], [0.0]], [[0.0], [-0.1]]]])
+    images = signed_images(values)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images[0, ..., 0], [[0.5, 1.0], [0.25, 0.75]])
+    np.testing.assert_allclose(images[1, ..., 0], [[0.5, 0.5], [0.5, 0.0]], atol=1e-6)
+    np.testing.assert_array_equal(signed_images(np.zeros((1, 2, 2, 1))), 0.5)
+    with pytest.raises(ValueError, match=r"\(2, 2\), expected \[\.\.\., H, W, C\]"):
+        signed_images(np.zeros((2, 2)))

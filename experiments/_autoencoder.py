@@ -1,0 +1,216 @@
+"""What the experiments with autoencoders share: the stage that trains one, its error, its pictures.
+
+What may be added: another objective, as a function of a prediction and what it should be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from matplotlib.figure import Figure
+
+from jaxstruct import figures, losses
+from jaxstruct.data import Examples
+from jaxstruct.metrics import Mean
+from jaxstruct.models import Autoencoder, Perceptron
+from jaxstruct.training import (
+    Run,
+    Stage,
+    State,
+    batches_in_order,
+    fit_image,
+    make_evaluation,
+    make_step,
+    shuffled_batches,
+)
+
+Corruption = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, x [D]) -> x [D] with noise."""
+
+STEPS_PER_CALL = 20  # no convolutions: so many steps run in one call
+
+
+class Coder(NamedTuple):
+    """An autoencoder of vectors x [..., D] in [0, 1], and what it is trained with.
+
+    `loss(prediction, x) -> [...]`; `output(prediction)` is the reconstruction; `mean` [D] is taken
+    from what is encoded and added to the prediction.
+    """
+
+    model: Autoencoder
+    loss: Callable[[Any, Any], Any]
+    output: Callable[[Any], Any]
+    mean: Any = None
+
+    def encode(self, params: Any, x: Any) -> Any:
+        """The code of x."""
+        centered = x if self.mean is None else x - jnp.broadcast_to(self.mean, x.shape)
+        return self.model.apply({"params": params}, centered, method="encode")
+
+    def predict(self, params: Any, x: Any) -> Any:
+        """The prediction, which `loss` and `output` take."""
+        code = self.encode(params, x)
+        prediction: Any = self.model.apply({"params": params}, code, method="decode")
+        return (
+            prediction if self.mean is None else prediction + jnp.broadcast_to(self.mean, x.shape)
+        )
+
+    def reconstruct(self, params: Any, images: np.ndarray) -> np.ndarray:
+        """What becomes of images [..., H, W, C] in [0, 1]."""
+        x = images.reshape(-1, self.model.size)
+        return np.asarray(self.output(self.predict(params, x))).reshape(images.shape)
+
+
+def squared(model: Autoencoder, mean: Any = None) -> Coder:
+    """Linear predictions, squared error."""
+    return Coder(model, losses.squared_error, jax.nn.identity, mean)
+
+
+def squared_sigmoid(model: Autoencoder) -> Coder:
+    """Predictions through a sigmoid, squared error."""
+    return Coder(model, lambda p, x: losses.squared_error(nn.sigmoid(p), x), nn.sigmoid)
+
+
+def cross_entropy(model: Autoencoder) -> Coder:
+    """Logits, cross-entropy."""
+    return Coder(model, lambda p, x: -losses.bernoulli_log_likelihood(p, x), nn.sigmoid)
+
+
+def stage(
+    name: str,
+    coder: Coder,
+    schedule: Callable[[int], optax.GradientTransformation],
+    train: Examples,
+    test: Examples,
+    *,
+    batch_size: int,
+    epochs: float,
+    seed: int,
+    evaluations: int = 10,
+    corrupt: Corruption | None = None,
+    below: Perceptron | None = None,
+) -> Stage:
+    """Trains an autoencoder to reconstruct images uint8 [N,H,W,C]; schedule(steps) optimises.
+
+    `corrupt` is applied to what is encoded, not to what is to be reconstructed, and not where the
+    error of the `test` images is measured. `below` are layers that the stages before have trained,
+    one each: what they make of an image takes its place, and their parameters stay as they are, in
+    `model_state`.
+    """
+    calls = max(1, round(epochs * train.size / batch_size / STEPS_PER_CALL))
+    optimizer = schedule(calls * STEPS_PER_CALL)
+
+    def init(key: jax.Array, previous: State | None) -> State:
+        params_key, state_key = jax.random.split(key)
+        params = coder.model.init(params_key, jnp.zeros((1, coder.model.size)))["params"]
+        return State.create(state_key, params, optimizer.init(params), encoder_of(previous))
+
+    def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
+        x = _seen(below, model_state, batch["image"])
+        given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
+        return {"reconstruction": Mean.of(coder.loss(coder.predict(params, given), x))}, model_state
+
+    return Stage(
+        name=name,
+        steps=calls * STEPS_PER_CALL,
+        init=init,
+        update=make_step(loss, optimizer),
+        batches=shuffled_batches(train.only("image"), batch_size, seed=seed),
+        evaluate=error_of(coder, test, below),
+        evaluate_every=STEPS_PER_CALL * max(1, round(calls / evaluations)),
+        steps_per_call=STEPS_PER_CALL,
+    )
+
+
+def encoder_of(state: State | None) -> dict[str, Any]:
+    """The encoders' layers {layer1: ...} that this stage and those before have trained, or none."""
+    if state is None:
+        return {}
+    layer = f"layer{len(state.model_state) + 1}"
+    return {**state.model_state, layer: state.params["encoder"]["layer1"]}
+
+
+def error_of(
+    coder: Coder,
+    images: Examples,
+    below: Perceptron | None = None,
+    corrupt: Corruption | None = None,
+) -> Callable[[State], dict[str, float]]:
+    """An `evaluate` of the mean squared error per component, in [0, 1], of what is reconstructed.
+
+    The same noise corrupts an image every time.
+    """
+
+    def count(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+        x = _seen(below, state.model_state, batch["image"])
+        given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
+        made = coder.output(coder.predict(state.params, given))
+        return {"error": Mean.of(losses.squared_error(made, x) / x.shape[-1], batch["valid"])}
+
+    return make_evaluation(count, batches_in_order(images.only("image"), 1000))
+
+
+def predictor(
+    coder: Coder, test: Examples, *, dark: bool
+) -> Callable[[jax.Array, State | None, Any], tuple[dict, Figure]]:
+    """The `predict` of an experiment: a user's image, or ten random test images, reconstructed."""
+    shape = test["image"].shape[1:]
+
+    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
+        assert state is not None
+        if image is None:
+            chosen = jax.random.choice(key, test.size, (min(10, test.size),), replace=False)
+            x = unit(test["image"][np.asarray(chosen)])
+        else:
+            x = fit_image(image, shape, dark=dark)[None]
+        made = coder.reconstruct(state.params, x)
+        error = np.mean((made - x) ** 2, axis=(1, 2, 3))
+        record = {"error": float(error.mean()), "units": "mean squared error per pixel in [0, 1]"}
+        if image is None:
+            rows = ["test image", "reconstruction"]
+            return record, figures.image_grid(np.stack([x, made]), row_labels=rows, gap=1)
+        code = coder.encode(state.params, flat(x))
+        record["code"] = np.asarray(code[0]).tolist()
+        return record, figures.side_by_side({"image": x[None], "reconstruction": made[None]})
+
+    return predict
+
+
+def learning_curves(runs: Mapping[str, Run], metric: str = "error", **options: Any) -> Figure:
+    """A metric of the test images over training, a line a run."""
+    lines = {name: run.curve(metric) for name, run in runs.items()}
+    y_label = "squared error per pixel of test images"
+    return figures.curves(lines, **{"x_label": "steps", "y_label": y_label, **options})
+
+
+def some(examples: Examples, count: int) -> np.ndarray:
+    """Evenly spaced images of a set, float32 [count,H,W,C] in [0, 1]."""
+    chosen = np.linspace(0, examples.size - 1, min(count, examples.size)).round().astype(int)
+    return unit(examples["image"][chosen])
+
+
+def unit(images: np.ndarray) -> np.ndarray:
+    """Stored uint8 as float32 in [0, 1]."""
+    return images.astype(np.float32) / np.float32(255)
+
+
+def flat(images: Any) -> Any:
+    """[N, ...] as [N, D]."""
+    return images.reshape(len(images), math.prod(images.shape[1:]))
+
+
+def adam(rate: float) -> Callable[[int], optax.GradientTransformation]:
+    """Adam whose rate falls to 0 along half a cosine."""
+    return lambda steps: optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+
+def _seen(below: Perceptron | None, layers: Any, images: Any) -> Any:
+    x = flat(images)
+    return x if below is None else below.apply({"params": layers}, x)

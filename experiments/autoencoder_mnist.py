@@ -1,0 +1,218 @@
+"""Autoencoders on MNIST: undercomplete, overcomplete, linear beside PCA, nonlinear.
+
+The linear ones span the subspace of the principal components (Baldi & Hornik 1989), the nonlinear
+ones make smaller errors with as many numbers (Hinton & Salakhutdinov 2006), and one whose code is
+wider than the image copies what it is given, be it a digit or not.
+
+python -m experiments.autoencoder_mnist
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import linen as nn
+from matplotlib.figure import Figure
+
+from experiments import _autoencoder
+from experiments._autoencoder import Coder
+from jaxstruct import data, figures
+from jaxstruct.data import Examples
+from jaxstruct.models import Autoencoder
+from jaxstruct.training import Experiment, Reference, Run, State, Study, main
+
+PCA_ERRORS = {2: 0.05567, 10: 0.03407, 32: 0.01683, 64: 0.00905}
+"""Test error per pixel of PCA fitted on the 60,000 training images, by components."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults: minutes an autoencoder on two cores."""
+
+    codes: tuple[int, ...] = (2, 10, 32, 64)  # dimensions of the undercomplete codes
+    overcomplete: tuple[int, ...] = (1024, 2048)  # dimensions of codes wider than the image
+    hidden: tuple[int, ...] = (512, 256)  # the nonlinear encoder's layers in front of the code
+    batch_size: int = 100  # images a step
+    epochs: float = 20  # passes through the training images
+    learning_rate: float = 1e-3  # of Adam at first; it falls to 0
+    linear_batch_size: int = 1000  # the same for the linear ones
+    linear_epochs: float = 100
+    linear_learning_rate: float = 1e-2
+    seed: int = 0  # of initialization and order
+
+
+SMOKE = Config(
+    codes=(2, 5), overcomplete=(800,), hidden=(16,), epochs=3, batch_size=50, linear_batch_size=200
+)
+
+
+class Pca(NamedTuple):
+    """The principal components of the training images."""
+
+    mean: np.ndarray  # [D]
+    components: np.ndarray  # [D, D], a column each, the largest variance first
+
+    def error(self, x: np.ndarray, count: int) -> float:
+        """The mean squared error per pixel of x [N, D] that `count` components leave."""
+        rest = (x.astype(np.float64) - self.mean) @ self.components[:, count:]
+        return float(np.mean(np.sum(rest**2, axis=1)) / x.shape[1])
+
+
+def experiment(config: Config) -> Study:
+    train, test = data.load("mnist", "train"), data.load("mnist", "test")
+    shape = train["image"].shape[1:]
+    size = int(np.prod(shape))
+    shuffled = shuffle_pixels(test)
+
+    @functools.cache
+    def pca() -> Pca:
+        x = pixels(train).astype(np.float64)
+        variances, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
+        return Pca(x.mean(axis=0), vectors[:, np.argsort(-variances)])
+
+    def member(name: str, coder: Coder) -> Experiment:
+        linear = name.startswith("linear")
+        of_shuffled = _autoencoder.error_of(coder, shuffled)
+
+        def score(states: Mapping[str, State]) -> dict[str, float]:
+            state = states["train"]
+            found = {"shuffled_error": of_shuffled(state)["error"]}
+            if linear:
+                angles = principal_angles(state.params, pca())
+                found["pca_error"] = pca().error(pixels(test), len(angles))
+                found["largest_angle"] = float(angles.max())
+            return found
+
+        rate = config.linear_learning_rate if linear else config.learning_rate
+        stage = _autoencoder.stage(
+            "train",
+            coder,
+            _autoencoder.adam(rate),
+            train,
+            test,
+            batch_size=config.linear_batch_size if linear else config.batch_size,
+            epochs=config.linear_epochs if linear else config.epochs,
+            seed=config.seed,
+        )
+        return Experiment(
+            config,
+            [stage],
+            score=score,
+            figures=lambda run: {"learning_curve": _autoencoder.learning_curves({"": run})},
+            predict=_autoencoder.predictor(coder, test, dark=True),
+        )
+
+    mean = pixels(train).mean(axis=0).astype(np.float32)
+    start = nn.initializers.orthogonal()
+    coders: dict[str, Coder] = {}
+    for code in config.codes:
+        coders[f"linear={code}"] = _autoencoder.squared(
+            Autoencoder(size, (code,), kernel_init=start), mean
+        )
+        coders[f"nonlinear={code}"] = _autoencoder.squared_sigmoid(
+            Autoencoder(size, (*config.hidden, code))
+        )
+    for code in config.overcomplete:
+        coders[f"overcomplete={code}"] = _autoencoder.squared(
+            Autoencoder(size, (code,), code=nn.relu)
+        )
+    members = {name: member(name, coder) for name, coder in coders.items()}
+
+    def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
+        def made(name: str, images: np.ndarray) -> np.ndarray:
+            state = runs[name].state
+            assert state is not None
+            return coders[name].reconstruct(state.params, images)
+
+        def grid(images: np.ndarray, first: str) -> Figure:
+            rows = {first: images} | {name: made(name, images) for name in coders}
+            return figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1)
+
+        angles = {
+            f"{code} dimensions": (np.arange(1, code + 1), principal_angles(params, pca()))
+            for code in config.codes
+            if (params := _params(runs[f"linear={code}"]))
+        }
+        errors = {
+            "principal components": [pca().error(pixels(test), code) for code in config.codes],
+            "linear": [runs[f"linear={code}"].metrics["error"] for code in config.codes],
+            "nonlinear": [runs[f"nonlinear={code}"].metrics["error"] for code in config.codes],
+        }
+        drawn = {
+            "errors": figures.curves(
+                {name: (config.codes, values) for name, values in errors.items()},
+                x_label="dimensions of the code",
+                y_label="squared error per pixel of test images",
+                dashed={"linear": "principal components"},
+                log_x=True,
+            ),
+            "principal_angles": figures.curves(
+                angles,
+                x_label="angle, from the smallest",
+                y_label="degrees between linear code and principal components",
+            ),
+            "learning_curves": _autoencoder.learning_curves(runs),
+            "reconstructions": grid(_autoencoder.some(test, 12), "test image"),
+            "copies": grid(_autoencoder.some(shuffled, 12), "shuffled pixels"),
+        }
+        if 2 in config.codes:
+            drawn["codes"] = figures.scatter_panels(
+                {
+                    "linear": codes(coders["linear=2"], runs["linear=2"], test),
+                    "nonlinear": codes(coders["nonlinear=2"], runs["nonlinear=2"], test),
+                },
+                x_label="first dimension of the code",
+                y_label="second",
+            )
+        return drawn
+
+    references = [
+        Reference(f"linear={code}/error", value, "PCA of the same images")
+        for code, value in PCA_ERRORS.items()
+        if code in config.codes
+    ]
+    return Study(config, members, draw, references)
+
+
+def shuffle_pixels(images: Examples) -> Examples:
+    """The images with their middle 20x20 pixels in another order, the same one for all.
+
+    Each pixel's grey values are those of digits, where digits have ink at all; what makes them
+    digits is gone.
+    """
+    whole = images["image"].copy()
+    middle = whole[:, 4:24, 4:24]
+    order = np.random.default_rng(0).permutation(400)
+    whole[:, 4:24, 4:24] = middle.reshape(len(whole), 400)[:, order].reshape(middle.shape)
+    return Examples({"image": whole}, images.source)
+
+
+def principal_angles(params: Any, pca: Pca) -> np.ndarray:
+    """The angles [code] in degrees between what a linear decoder spans and as many components."""
+    from scipy.linalg import subspace_angles
+
+    span = np.asarray(params["decoder"]["layer1"]["kernel"], np.float64).T
+    return np.rad2deg(subspace_angles(span, pca.components[:, : span.shape[1]]))[::-1]
+
+
+def codes(coder: Coder, run: Run, images: Examples) -> dict[str, np.ndarray]:
+    """The two-dimensional codes of at most 5,000 images, by their labels."""
+    shown = images.take(slice(5000))
+    points = np.asarray(coder.encode(_params(run), pixels(shown)))
+    return {str(label): points[shown["label"] == label] for label in np.unique(shown["label"])}
+
+
+def pixels(images: Examples) -> np.ndarray:
+    """[N, D] float32 in [0, 1]."""
+    return _autoencoder.unit(_autoencoder.flat(images["image"]))
+
+
+def _params(run: Run) -> Any:
+    assert run.state is not None
+    return run.state.params
+
+
+if __name__ == "__main__":
+    main(experiment, smoke=SMOKE)
