@@ -3,7 +3,7 @@
 What may be added: another rule about arrays that says nothing of what they hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,37 @@ def vary(*arrays: Any) -> Any:
         for leaf, axes in zip(leaves, missing, strict=True)
     ]
     return jax.tree.unflatten(structure, cast)
+
+
+def one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, which under vmap takes the examples one after the other on a CPU, all together elsewhere.
+
+    Plain vmap would run every loop to the slowest example, and gather from the arrays of all of
+    them at once. Arguments and results are pytrees; forward and reverse mode belong outside.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def each(*arguments: Any) -> Any:
+        return f(*arguments)
+
+    @each.def_vmap
+    def _(size: int, batched: Any, *arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        mapped = jax.tree.leaves(batched)
+
+        def example(function: Callable[..., Any], mine: Sequence[jax.Array]) -> Any:
+            rest = iter(mine)
+            own = [next(rest) if m else x for x, m in zip(leaves, mapped, strict=True)]
+            return function(*jax.tree.unflatten(structure, own))
+
+        result = lax.platform_dependent(
+            *(x for x, m in zip(leaves, mapped, strict=True) if m),
+            cpu=lambda *many: lax.map(lambda mine: example(each, mine), many),
+            default=lambda *many: jax.vmap(lambda *mine: example(f, mine))(*many),
+        )
+        return result, jax.tree.map(lambda _: True, result)
+
+    return each
 
 
 def take(values: jax.Array, index: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
+from jaxstruct.ops._arrays import one_by_one
 
 _WINDOW = 8  # entries that are added up at once
 _RANGE = 2**15  # of a vertex's coordinates, two of which make a word of 32 bits
@@ -83,11 +84,10 @@ class PermutohedralLattice:
         if count < 1 or depth < 1:
             raise ValueError(f"features has shape {given.shape}, expected a point and a feature")
         wide = lax.stop_gradient(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
-        found = _find(wide)
-        if isinstance(found.used, jax.core.Tracer):
+        found = None if isinstance(wide, jax.core.Tracer) else _find(wide)
+        if found is None or isinstance(found.used, jax.core.Tracer):
             room = count if capacity is None else _checks.integer("capacity", capacity, least=1)
-            ordered = _order(found, room)
-            return _connect(found, ordered, room, _most_windows(ordered, room))
+            return one_by_one(functools.partial(_build, capacity=room))(wide)
         if not found.inside:
             raise ValueError(
                 f"features reach from {wide.min()} to {wide.max()}, expected finite numbers of at "
@@ -142,7 +142,17 @@ class PermutohedralLattice:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _filtered(lattice: PermutohedralLattice, reverse: bool, values: jax.Array) -> jax.Array:
-    return lattice.slice(lattice.blur(lattice.splat(values), reverse=reverse))
+    return (_backwards if reverse else _forwards)(lattice, values)
+
+
+@one_by_one
+def _forwards(lattice: PermutohedralLattice, values: jax.Array) -> jax.Array:
+    return lattice.slice(lattice.blur(lattice.splat(values)))
+
+
+@one_by_one
+def _backwards(lattice: PermutohedralLattice, values: jax.Array) -> jax.Array:
+    return lattice.slice(lattice.blur(lattice.splat(values), reverse=True))
 
 
 def _forward(lattice: PermutohedralLattice, reverse: bool, values: jax.Array) -> Any:
@@ -381,6 +391,13 @@ def _connect(found: _Found, ordered: _Ordered, capacity: int, windows: int) -> P
     neighbors = _neighbors(found, capacity)
     windowed = _windows(found.weights, ordered, kinds * capacity, windows)
     return PermutohedralLattice(vertices, weights, neighbors, *windowed, found.used)
+
+
+def _build(features: jax.Array, capacity: int) -> PermutohedralLattice:
+    """With room for so many vertices of a remainder, be they more or fewer."""
+    found = _find(features)
+    ordered = _order(found, capacity)
+    return _connect(found, ordered, capacity, _most_windows(ordered, capacity))
 
 
 def _windows(

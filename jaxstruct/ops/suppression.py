@@ -4,7 +4,7 @@ What may be added here: other ways of thinning out detections.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
-from jaxstruct.ops._arrays import vary
+from jaxstruct.ops._arrays import one_by_one, vary
 from jaxstruct.ops._greedy import Options, Tiles, suppress
 from jaxstruct.ops._sorting import descending
 
@@ -167,18 +167,8 @@ def _core(options: Options) -> Callable[..., tuple[jax.Array, jax.Array]]:
     on_cpu = functools.partial(suppress, options, _CPU)
     elsewhere = functools.partial(suppress, options, _ACCELERATOR)
 
-    @jax.custom_batching.custom_vmap
+    @one_by_one
     def core(*arguments: Any) -> Any:
         return lax.platform_dependent(*arguments, cpu=on_cpu, default=elsewhere)
-
-    @core.def_vmap
-    def _(size: int, batched: Sequence[bool], *arguments: Any) -> Any:
-        full = [
-            None if a is None else a if is_batched else jnp.broadcast_to(a, (size, *a.shape))
-            for a, is_batched in zip(arguments, batched, strict=True)
-        ]
-        one_by_one = lambda *examples: lax.map(lambda example: core(*example), examples)
-        result = lax.platform_dependent(*full, cpu=one_by_one, default=jax.vmap(elsewhere))
-        return result, (True, True)
 
     return core
