@@ -52,9 +52,13 @@ class Run:
         return list(self.states.values())[-1] if self.states else None
 
     def curve(self, name: str, *, of: str = "evaluation", stage: str | None = None) -> Any:
-        """The steps [n] and the values [n] of a metric, or of a term with of="train"."""
+        """The steps [n] and the values [n] of a metric, or of a term with of="train".
+
+        Steps are counted through all stages, or through one that is named.
+        """
+        count = "step" if stage else "number"
         records = [r for r in self.history if stage in (None, r["stage"]) and name in r.get(of, {})]
-        return np.array([r["step"] for r in records]), np.array([r[of][name] for r in records])
+        return np.array([r[count] for r in records]), np.array([r[of][name] for r in records])
 
 
 @dataclass(frozen=True)
