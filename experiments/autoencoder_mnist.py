@@ -130,6 +130,10 @@ def experiment(config: Config) -> Study:
             rows = {first: images} | {name: made(name, images) for name in coders}
             return figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1)
 
+        curves: dict[str, dict[str, Any]] = {}
+        for name, run in runs.items():
+            kind, code = name.split("=")
+            curves.setdefault(kind, {})[code] = run.curve("error")
         angles = {
             f"{code} dimensions": (np.arange(1, code + 1), principal_angles(params, pca()))
             for code in config.codes
@@ -145,7 +149,7 @@ def experiment(config: Config) -> Study:
                 {name: (config.codes, values) for name, values in errors.items()},
                 x_label="dimensions of the code",
                 y_label="squared error per pixel of test images",
-                dashed={"linear": "principal components"},
+                dashed={"linear": "nonlinear"},
                 log_x=True,
             ),
             "principal_angles": figures.curves(
@@ -153,7 +157,12 @@ def experiment(config: Config) -> Study:
                 x_label="angle, from the smallest",
                 y_label="degrees between linear code and principal components",
             ),
-            "learning_curves": _autoencoder.learning_curves(runs),
+            "learning_curves": figures.curve_panels(
+                curves,
+                x_label="steps",
+                y_label="squared error per pixel of test images",
+                share_y=False,
+            ),
             "reconstructions": grid(_autoencoder.some(test, 12), "test image"),
             "copies": grid(_autoencoder.some(shuffled, 12), "shuffled pixels"),
         }

@@ -107,8 +107,9 @@ def curve_panels(
     grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).ravel()
     colors = _colors([name for name in names if name not in dashed])
     handles = {}
+    decades = _decades(panels) if log_x else 0.0
     for axes, (panel, lines) in zip(grid, panels.items(), strict=False):
-        _dress(axes, panel, log_x, narrow=columns > 3)
+        _dress(axes, panel, log_x, decades, narrow=columns > 3)
         for name, (x, y) in lines.items():
             accompanies = dashed.get(name)
             handles[name] = axes.plot(
@@ -159,7 +160,14 @@ def _legend_columns(names: list[str]) -> int:
     return max(1, min(len(names), int(_style.PAGE_INCHES / inches)))
 
 
-def _dress(axes: Axes, title: str, log_x: bool, narrow: bool) -> None:
+def _decades(panels: Mapping[str, Lines]) -> float:
+    """How many powers of ten the x above 0 are apart."""
+    x = np.concatenate([np.ravel(x) for lines in panels.values() for x, _ in lines.values()])
+    above = x[x > 0]
+    return float(np.log10(above.max() / above.min())) if above.size else 0.0
+
+
+def _dress(axes: Axes, title: str, log_x: bool, decades: float, narrow: bool) -> None:
     axes.set_title(title, fontsize=_style.TICK_POINTS if narrow else _style.TEXT_POINTS)
     axes.tick_params(labelsize=_style.TICK_POINTS)
     axes.spines[["top", "right"]].set_visible(False)
@@ -168,7 +176,11 @@ def _dress(axes: Axes, title: str, log_x: bool, narrow: bool) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=4 if narrow else 7))
+        if decades < 2:  # of which the powers of ten are one or two
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+            axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        else:
+            axes.xaxis.set_major_locator(LogLocator(numticks=4 if narrow else 7))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(3 if narrow else 7))

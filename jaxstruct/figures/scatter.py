@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from jaxstruct.figures import _style
@@ -51,6 +52,8 @@ def scatter_panels(
             handles[name] = axes.scatter(*xy.T, s=4, color=color, linewidths=0, label=name)
         axes.set_title(title, fontsize=_style.TEXT_POINTS)
         axes.tick_params(labelsize=_style.TICK_POINTS)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(x_label, fontsize=_style.TEXT_POINTS)
     figure.supylabel(y_label, fontsize=_style.TEXT_POINTS)

@@ -124,3 +124,15 @@ def test_large_numbers_of_a_linear_axis_are_short():
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert {"0", "400k", "1.2M", "2M"} <= set(labels)
     assert not figure.axes[0].xaxis.get_offset_text().get_text()
+
+
+@pytest.mark.parametrize(
+    ("x", "some"),
+    [([2, 10, 64], {"2", "5", "10", "20", "50"}), ([300, 2000], {"500", "1k", "2k"})],
+)
+def test_a_logarithmic_axis_of_less_than_two_decades_has_ticks_between_them(x, some):
+    figure = curves({"a": (x, x)}, log_x=True, **LABELS)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert some <= set(labels)
+    assert len(labels) < 9
