@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxstruct.data import DataError
+from jaxstruct.data.pictures import upright_rgb
 
 VOID = 255  # of a class map: no label
 
@@ -24,20 +25,8 @@ def read_image(path: Path) -> np.ndarray:
     EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError for
     a file that is missing or no image.
     """
-    from PIL import Image, ImageOps
-
     with _opened(path) as opened:
-        image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
-            values = np.asarray(image, np.float64)
-            # A mode of 16 bits says so, those of 32 leave their range to be guessed.
-            wide = image.mode.startswith("I;16") or np.max(values, initial=0) > 255
-            image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(upright_rgb(opened))
 
 
 def fit_image(image: np.ndarray, shape: Sequence[int], *, dark: bool = False) -> np.ndarray:

@@ -1,0 +1,170 @@
+"""Images in class folders, or in an archive of such: which files belong to which split and class.
+
+What may be added: another way in which people lay out labelled images.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxstruct.data import archives, pictures
+from jaxstruct.data.errors import DataError
+
+SPLITS = ("train", "val", "valid", "validation", "test")
+"""Names of folders that are splits, not classes."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+"""How the name of an image ends, in any case."""
+
+EXPECTED = "images in class folders, CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg"
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What a folder or an archive holds.
+
+    `files` is {split: {file: label}}, a file named below `top`, the folders around all; a label is
+    an index into `classes`, in alphabetical order. `others` are no images by their names.
+    """
+
+    path: Path
+    top: str
+    classes: tuple[str, ...]
+    files: dict[str, dict[str, int]]
+    others: tuple[str, ...]
+
+
+def scan(path: Path) -> ClassFolders:
+    """Find the splits, classes and images of a folder or an archive, without reading the images.
+
+    The folders at the top are classes, of the one split train; or they are splits (`SPLITS`), and
+    the folders inside are classes. Images further down belong to the class above them. A folder
+    that is alone around all others is passed over. Raises DataError for no image, an image outside
+    of the class folders, one name twice, and a class without an image in one of the splits.
+    """
+    images, folders, others = [], set(), []
+    for name, _ in archives.files(path, EXPECTED):
+        parts = tuple(_composed(name).removesuffix("/").split("/"))
+        if name.endswith("/"):
+            folders.add(parts)
+        elif name.lower().endswith(SUFFIXES):
+            images.append(parts)
+        else:
+            others.append(name)
+    if not images:
+        raise DataError(f"{path}: no image in it; expected {EXPECTED}")
+
+    depth = _depth_of_top(images, folders)
+    top = images[0][:depth]
+    images = sorted(image[depth:] for image in images)
+    folders = {folder[depth:] for folder in folders if len(folder) > depth}
+    by_split = _are_splits(images)
+    level = 1 if by_split else 0  # of the classes
+    for image in images:
+        if len(image) < level + 2 or (by_split and image[0] not in SPLITS):
+            raise DataError(
+                f"{path.joinpath(*top, *image)}: in no class folder; expected {EXPECTED}"
+            )
+
+    inside = [*images, *(f for f in folders if not by_split or f[0] in SPLITS)]
+    classes = tuple(sorted({entry[level] for entry in inside if len(entry) > level}))
+    _check_names(path, classes)
+    found = {entry[0] for entry in inside}
+    files: dict[str, dict[str, int]] = {
+        split: {} for split in SPLITS if (split in found if by_split else split == "train")
+    }
+    for image in images:
+        labels, name = files[image[0] if by_split else "train"], "/".join(image)
+        if name in labels:
+            raise DataError(f"{path.joinpath(*top, *image)}: there twice; expected it once")
+        labels[name] = classes.index(image[level])
+    for split, labels in files.items():
+        for label in sorted(set(range(len(classes))) - set(labels.values())):
+            folder = path.joinpath(*top, *([split] if by_split else []), classes[label])
+            raise DataError(f"{folder}: no image; expected some for every class in every split")
+    return ClassFolders(path, "".join(f"{part}/" for part in top), classes, files, tuple(others))
+
+
+def expect(found: ClassFolders, classes: Sequence[str], splits: Sequence[str]) -> None:
+    """Raise DataError that names the path unless it has these classes and splits, in this order."""
+    for what, has, wanted in (
+        ("classes", found.classes, classes),
+        ("splits", found.files, splits),
+    ):
+        if list(has) != list(wanted):
+            raise DataError(f"{found.path}: {what} {', '.join(has)}; expected {', '.join(wanted)}")
+
+
+def images(
+    found: ClassFolders,
+    split: str,
+    *,
+    shape: tuple[int, int] | None = None,
+    size: int | None = None,
+    crop: bool = False,
+    skip: bool = False,
+) -> Iterator[tuple[str, int, bytes]]:
+    """The images of a split: file, label, and the bytes to store (see `pictures.stored`).
+
+    All have the `shape` (height, width) where it is given. Raises DataError for another one, and,
+    unless `skip` asks to name and leave it out, for a file that is no image that can be read; and
+    where nothing is left of a class.
+    """
+    labels = found.files[split]
+    empty = set(labels.values())
+    for inside, read in archives.files(found.path, EXPECTED):
+        name = _composed(inside).removeprefix(found.top)
+        if name not in labels:
+            continue
+        path = found.path / inside
+        try:
+            content, height, width = pictures.stored(read(), size, crop)
+        except (DataError, ValueError) as error:
+            problem = str(error) if isinstance(error, DataError) else f"{path}: no image ({error})"
+            if not skip:
+                raise DataError(f"{problem}; expected an image that can be read") from None
+            print(f"{problem}: left out", file=sys.stderr)
+            continue
+        if shape and (height, width) != shape:
+            raise DataError(f"{path}: {height} x {width} pixels; expected {shape[0]} x {shape[1]}")
+        empty.discard(labels[name])
+        yield name, labels[name], content
+    for label in sorted(empty):
+        raise DataError(f"{found.path}: no image of {found.classes[label]} in {split} can be read")
+
+
+def _composed(name: str) -> str:
+    """The name with its accents composed: macOS writes them apart, Linux together."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _depth_of_top(images: list[tuple[str, ...]], folders: set[tuple[str, ...]]) -> int:
+    """How many folders stand one in the other, alone, around all classes or splits."""
+    depth = 0
+    while (
+        len({entry[depth] for entry in (*images, *folders) if len(entry) > depth}) == 1
+        and images[0][depth] not in SPLITS
+        and all(len(image) > depth + 2 for image in images)
+    ):
+        depth += 1
+    return depth
+
+
+def _are_splits(images: list[tuple[str, ...]]) -> bool:
+    """Whether the folders at the top are splits: a class may be called train, too."""
+    tops = {image[0] for image in images}
+    inside_train = [image for image in images if image[0] == "train"]
+    return tops <= set(SPLITS) or bool(inside_train and all(len(i) > 2 for i in inside_train))
+
+
+def _check_names(path: Path, classes: tuple[str, ...]) -> None:
+    for name in classes:
+        if name != name.strip() or not name.isprintable():
+            raise DataError(
+                f"{path}: a class is named {name!r}; expected printable characters, and no space "
+                "around them; rename the folder"
+            )
