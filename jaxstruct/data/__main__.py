@@ -83,13 +83,18 @@ def _describe(options: argparse.Namespace) -> str:
     lines = [name]
     if entry := CATALOGUE.get(name):
         lines += [entry.description, entry.citation]
-        lines += [f"raw file: {file.name}, from {file.urls[0]}" for file in entry.files]
+        lines += [
+            f"raw file: {file.name}" + (f", from {file.urls[0]}" if file.urls else "")
+            for file in entry.files
+        ]
+        lines.append(entry.by_hand and f"to get them: {entry.by_hand}")
     for row in where():
         if row["name"] == name:
             lines += [f"looked in: {folder}" for folder in row["looked"]]
             lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
             state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}"
             lines.append(f"prepared: {state if row['path'] else 'no'}")
+            lines.append(row["classes"] and f"classes: {', '.join(row['classes'])}")
     return "\n".join(filter(None, lines))
 
 

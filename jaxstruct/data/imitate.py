@@ -1,22 +1,29 @@
-"""Imitations: small files in a set's official layout, made of real images an installed package has.
+"""Imitations: small files in a set's official layout, of a package's real images or of shapes.
 
 They let every builder, command and test run on a machine without data; a number that was measured
 on them says nothing about the real set.
 
 What may be added: the imitation of another set. Each is a function of the folder to write into,
-draws nothing at random, and gives the same values every time.
+draws nothing at random but the shapes of seed 0, and gives the same values every time.
 """
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
 
-from jaxstruct.data import idx
+from jaxstruct.data import idx, shapes
 
 REVISION = "r1"
 """Names the folder of imitations; raise it when an imitation changes, so that old ones are left."""
+
+_CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 TRAIN_DIGITS = 1437
 """How many of scikit-learn's 1,797 digits, in their order, are the train split."""
@@ -65,8 +72,46 @@ def frey_face(folder: Path) -> None:
     scipy.io.savemat(folder / "frey_rawface.mat", {"ff": columns}, do_compression=True)
 
 
+def cifar10_jpeg(folder: Path) -> None:
+    """Write cifar10_jpeg.tar.xz: shapes of ten classes, 100 each to train and 20 to test."""
+    with tarfile.open(folder / "cifar10_jpeg.tar.xz", "w:xz", preset=1) as archive:
+        for index in range(1200):
+            image, label, _ = shapes.scene(0, index)
+            number = index // 10
+            split, number = ("train", number) if number < 100 else ("test", number - 100)
+            content = _jpeg(image)
+            member = tarfile.TarInfo(f"{split}/{_CIFAR10[label]}/{number:04}.jpg")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def houses64(folder: Path) -> None:
+    """Write four class folders of 100 images each: windows of four of scikit-image's photographs.
+
+    The window, which is the same in all images of a house, and the light wander slowly.
+    """
+    from skimage import data
+
+    photographs = {
+        "bathroom": data.chelsea(),
+        "bedroom": data.coffee(),
+        "frontal": data.rocket(),
+        "kitchen": data.astronaut(),
+    }
+    for room, photograph in photographs.items():
+        (folder / room).mkdir()
+        height, width = photograph.shape[0] - 200, photograph.shape[1] - 200
+        for house in range(1, 101):
+            top = round(height * (0.5 + 0.5 * np.sin(0.61 * house)))
+            left = round(width * (0.5 + 0.5 * np.sin(0.37 * house + 1)))
+            light = 0.8 + 0.2 * np.sin(0.23 * house)
+            window = photograph[top : top + 200, left : left + 200] * light
+            image = _resize(window.astype(np.uint8)[None], 64, 64)[0]
+            (folder / room / f"{house:03}.jpg").write_bytes(_jpeg(image))
+
+
 def _resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize grey uint8 [N,H,W] to [N,height,width]."""
+    """Resize uint8 [N,H,W], or [N,H,W,3], to [N,height,width]."""
     from PIL import Image
 
     return np.stack(
@@ -75,3 +120,11 @@ def _resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
             for image in images
         ]
     )
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()

@@ -26,13 +26,17 @@ _RECORD = "jaxstruct.json"  # beside TFDS's files: where the set comes from
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared set: its name, its folder in TFDS's layout, its origin, its splits' sizes."""
+    """A prepared set: its name, its folder in TFDS's layout, its origin, its splits' sizes.
+
+    `classes` are what the labels 0, 1, ... mean; none where nobody has said it.
+    """
 
     name: str
     path: Path
     origin: str
     version: str
     splits: dict[str, int]
+    classes: tuple[str, ...] = ()
 
 
 def prepare(name: str, *, download: bool = True) -> Prepared:
@@ -48,6 +52,7 @@ def prepare(name: str, *, download: bool = True) -> Prepared:
     if found := _ours(name, raw):
         return found
     if entry.files and (raw is None or absent(name, raw)):
+        download = download and not entry.by_hand
         if not download and raw is None:
             raise DataError(missing(name))
         if download:
@@ -80,12 +85,19 @@ def locate(name: str) -> Prepared:
 
 
 def find_raw(name: str) -> Path | None:
-    """The first of the raw folders that holds any of the set's files, imitations left aside."""
+    """The first of the raw folders that holds any of the set's files, imitations left aside.
+
+    An archive that is called as the set may lie beside the folder of that name.
+    """
+    files = CATALOGUE[name].files
     for folder in places.raw_folders(name):
         if (folder / places.IMITATION_MARK).exists():
             continue
-        if any(file.find(folder) for file in CATALOGUE[name].files):
+        if any(file.find(folder) for file in files):
             return folder
+        beside = [file.find(folder.parent) for file in files]
+        if any(path and path.name.startswith(f"{name}.") for path in beside):
+            return folder.parent
     return None
 
 
@@ -100,9 +112,13 @@ def missing(name: str) -> str:
     files = ", ".join(file.name for file in CATALOGUE[name].files)
     return (
         f"{name}: not found; looked for {files} in {looked}, and for a set prepared with TFDS in "
-        f"{places.user_root()}; get it with: python -m jaxstruct.data prepare {name} (or put the "
-        f"files into the folder {name} of --data-dir or of $JAXSTRUCT_DATA)"
+        f"{places.user_root()}; {_remedy(name)} (or put the files into the folder {name} of "
+        "--data-dir or of $JAXSTRUCT_DATA)"
     )
+
+
+def _remedy(name: str) -> str:
+    return CATALOGUE[name].by_hand or f"get it with: python -m jaxstruct.data prepare {name}"
 
 
 def unknown(name: str) -> str:
@@ -121,8 +137,8 @@ def where() -> list[dict[str, Any]]:
     """Report what is known of every set without preparing any.
 
     A dict for each: `name`; `raw`, the folder with raw files or None; `looked`, the folders that
-    were looked into; and, each None while nothing is prepared, `path`, `splits` ({split: number of
-    examples}) and `origin`.
+    were looked into; `classes`, what the labels mean, as far as is known; and, each None while
+    nothing is prepared, `path`, `splits` ({split: number of examples}) and `origin`.
     """
     rows = []
     for name in known():
@@ -138,6 +154,7 @@ def where() -> list[dict[str, Any]]:
                 "name": name,
                 "raw": raw,
                 "looked": places.raw_folders(name) if ours and CATALOGUE[name].files else [],
+                "classes": found.classes if found else CATALOGUE[name].classes if ours else (),
                 "path": found and found.path,
                 "splits": found and found.splits,
                 "origin": found and found.origin,
@@ -166,8 +183,13 @@ def _ours(name: str, raw: Path | None) -> Prepared | None:
 
 def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
     paths = [path for file in CATALOGUE[name].files if (path := file.find(raw))]
-    stats = {path.name: path.stat() for path in paths}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    return {path.name: _stamp(path) for path in paths}
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and date; of a folder, of all that stands in it: the sum, and the last."""
+    stats = [path.stat(), *(inside.lstat() for inside in (path.iterdir() if path.is_dir() else ()))]
+    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
 def _read(name: str, path: Path) -> Prepared | None:
@@ -186,7 +208,16 @@ def _described(name: str, path: Path, origin: str) -> Prepared:
         split["name"]: sum(int(length) for length in split["shardLengths"])
         for split in info["splits"]
     }
-    return Prepared(name, path, origin, info["version"], splits)
+    return Prepared(name, path, origin, info["version"], splits, _classes(name, path))
+
+
+def _classes(name: str, path: Path) -> tuple[str, ...]:
+    """The names that TFDS keeps of the feature `label`, else those of the catalogue."""
+    try:
+        names = (path / "label.labels.txt").read_text("utf-8").split("\n")
+    except FileNotFoundError:
+        return CATALOGUE[name].classes if name in CATALOGUE else ()
+    return tuple(name for name in names if name)
 
 
 def _of_user(name: str) -> Prepared | None:
@@ -232,7 +263,7 @@ def _prepare(name: str, raw: Path | None) -> Prepared:
     if raw and (lacking := absent(name, raw)):
         raise DataError(
             f"{raw / lacking[0].name}: missing; expected it beside the other files of {name}; "
-            f"get it with: python -m jaxstruct.data prepare {name}"
+            f"{_remedy(name)}"
         )
     return _build(name, raw, places.prepared_root(), "official" if raw else "package")
 

@@ -21,7 +21,7 @@ _CAPTION = 12
 
 
 def contact_sheet(examples: Examples, columns: int | None = None) -> Image.Image:
-    """Draw `image` uint8 [N,H,W,1 or 3] row by row, with `label` [N] below where there is one.
+    """Draw `image` uint8 [N,H,W,1 or 3] row by row, with `label` [N], or its class, below.
 
     `columns` defaults to a sheet about as wide as high. Returns a PIL image. Raises KeyError
     without `image`, ValueError for other shapes or no example at all.
@@ -48,5 +48,10 @@ def contact_sheet(examples: Examples, columns: int | None = None) -> Image.Image
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         sheet.paste(image.resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels is not None:
-            draw.text((x, y + height), str(labels[index]), fill="black")
+            label = int(labels[index])
+            named = 0 <= label < len(examples.classes)
+            caption = examples.classes[label] if named else str(label)
+            while draw.textlength(caption) > step_x:
+                caption = caption[:-1]
+            draw.text((x, y + height), caption, fill="black")
     return sheet

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,19 @@ class Source:
 class Examples(Mapping[str, np.ndarray]):
     """A set that fits memory: a mapping from key to an array [N,...], read-only where it is loaded.
 
-    `image` is uint8 [N,H,W,C], `label` int32 [N]. Raises ValueError if lengths differ.
+    `image` is uint8 [N,H,W,C], `label` int32 [N], an index into `classes` where those have names.
+    Raises ValueError if lengths differ.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], source: Source | None = None):
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        source: Source | None = None,
+        classes: Sequence[str] = (),
+    ):
         self._arrays = dict(arrays)
         self.source = source
+        self.classes = tuple(classes)
         sizes = {key: len(array) for key, array in self._arrays.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"arrays of lengths {sizes}; expected at least one, all equally long")
@@ -64,27 +71,30 @@ class Examples(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{key}: {value.dtype} {value.shape}" for key, value in self.items())
-        return f"Examples({arrays}; {self.source})"
+        classes = f"; classes {', '.join(self.classes)}" if self.classes else ""
+        return f"Examples({arrays}{classes}; {self.source})"
 
     def take(self, indices: Any) -> Examples:
         """The examples at `indices` (integers [M], a slice or a mask [N]), source kept."""
-        return Examples({key: array[indices] for key, array in self.items()}, self.source)
+        taken = {key: array[indices] for key, array in self.items()}
+        return Examples(taken, self.source, self.classes)
 
     def only(self, *keys: str) -> Examples:
         """The same examples with these keys alone; raises KeyError if there is no such key."""
-        return Examples({key: self[key] for key in keys}, self.source)
+        return Examples({key: self[key] for key in keys}, self.source, self.classes)
 
 
 class Reader:
     """Random access to a prepared split: `reader(indices [M]) -> {key: array [M,...] or list}`.
 
     A key whose values differ in shape, or are no arrays, comes as a list of M. Pickles, and may be
-    called by several threads at once.
+    called by several threads at once. `classes` are the names of the labels 0, 1, ...
     """
 
-    def __init__(self, records: Any, source: Source):
+    def __init__(self, records: Any, source: Source, classes: Sequence[str] = ()):
         self._records = records
         self.source = source
+        self.classes = tuple(classes)
         self.size = source.size
         self.keys = tuple(records.dataset_info.features)
 
@@ -110,7 +120,7 @@ def open_reader(name: str, split: str) -> Reader:
     """
     prepared = locate(name)
     source = _source(prepared, split, _slices(prepared, split))
-    return Reader(_builder(prepared).as_data_source(split=split), source)
+    return Reader(_builder(prepared).as_data_source(split=split), source, prepared.classes)
 
 
 def load(name: str, split: str) -> Examples:
@@ -130,7 +140,7 @@ def load(name: str, split: str) -> Examples:
     arrays = pieces[0]
     if len(pieces) > 1:
         arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in arrays}
-    return Examples(arrays, _source(prepared, split, slices))
+    return Examples(arrays, _source(prepared, split, slices), prepared.classes)
 
 
 def _source(prepared: Prepared, split: str, slices: list[tuple[str, int, int]]) -> Source:

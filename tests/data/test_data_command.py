@@ -1,6 +1,7 @@
 """python -m jaxstruct.data: what it prints and returns."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,11 @@ from jaxstruct.data.__main__ import main
 
 def test_list(data_dir, capsys):
     assert main(["list", "--data-dir", str(data_dir)]) == 0
-    head, mnist, faces, digits = capsys.readouterr().out.splitlines()
+    head, *rows = capsys.readouterr().out.splitlines()
+    mnist, faces, digits = (
+        next(row for row in rows if row.startswith(name)) for name in ("mnist", "frey", "digits")
+    )
+    assert [row.split()[0] for row in rows] == list(data.CATALOGUE)
     assert head.split() == ["name", "splits", "prepared", "raw", "files", "origin"]
     assert mnist.split() == ["mnist", "-", "no", str(data_dir / "mnist"), "-"]
     assert faces.split() == ["frey_face", "-", "no", "not", "found", "-"]
@@ -22,7 +27,7 @@ def test_list(data_dir, capsys):
     assert main(["prepare", "mnist", "--data-dir", str(data_dir)]) == 0
     assert "12 train, 5 test (official)" in capsys.readouterr().out
     main(["list"])
-    assert "mnist      train 12, test 5  " in capsys.readouterr().out
+    assert re.search("^mnist +train 12, test 5  ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_describe(data_dir, capsys):
@@ -31,6 +36,16 @@ def test_describe(data_dir, capsys):
     assert f"looked in: {data_dir / 'mnist'}" in said
     assert "LeCun" in said
     assert "prepared: no" in said
+    assert "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in said
+    assert "raw file: t10k-labels-idx1-ubyte.gz, from http" in said
+
+
+def test_describe_what_has_to_be_got_by_hand(capsys):
+    assert main(["describe", "houses64"]) == 0
+    said = capsys.readouterr().out
+    assert "raw file: bathroom\n" in said
+    assert "to get them: shrink the middle square of N_ROOM.jpg of https://github.com/" in said
+    assert "classes: bathroom, bedroom, frontal, kitchen" in said
 
 
 def test_draw(data_dir, tmp_path, capsys):

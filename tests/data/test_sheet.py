@@ -29,6 +29,19 @@ def test_labels_are_drawn_below():
     assert (labelled[60:] < 128).any()
 
 
+def test_a_class_is_named_as_far_as_there_is_room():
+    images = np.zeros((2, 56, 56, 3), np.uint8)
+    label = np.array([0, 1], np.int32)
+    sheets = [
+        np.asarray(contact_sheet(Examples({"image": images, "label": label}, None, classes)))
+        for classes in ((), ("0", "1"), ("i" * 200, "1"), ("i" * 300, "1"))
+    ]
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert (sheets[1][60:] != sheets[2][60:]).any()
+    np.testing.assert_array_equal(sheets[2], sheets[3])
+    assert (sheets[1][:, 64:] == sheets[2][:, 64:]).all()  # the neighbour's is as it was
+
+
 @pytest.mark.parametrize(
     "images",
     [np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8, 1)), np.zeros((0, 8, 8, 1), np.uint8)],

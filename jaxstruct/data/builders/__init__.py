@@ -1,19 +1,18 @@
 """One TFDS builder a file: raw files in their official layout -> encoded images and labels.
 
 What may be added: a builder, in a file of its set's name, as `BUILDER`. Images are handed over as
-encoded bytes or as a path, because TFDS needs TensorFlow to encode an array; `disable_shuffling`
-keeps the official order on disk.
+encoded bytes or as a path, because TFDS needs TensorFlow to encode an array.
 """
 
 from __future__ import annotations
 
 import importlib
-import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from jaxstruct.data import pictures
 from jaxstruct.data.catalogue import CATALOGUE
 
 
@@ -21,9 +20,7 @@ def png(image: np.ndarray) -> bytes:
     """Encode a uint8 image, [H,W] grey or [H,W,3], as PNG."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)  # small images: speed over size
-    return buffer.getvalue()
+    return pictures.png(Image.fromarray(image))
 
 
 def builder(name: str) -> Any:
@@ -31,8 +28,12 @@ def builder(name: str) -> Any:
     return importlib.import_module(f"{__name__}.{name}").BUILDER
 
 
-def info(of: Any, features: dict[str, Any]) -> Any:
-    """What TFDS is told of a set: the catalogue's words, and to keep the order."""
+def info(of: Any, features: dict[str, Any], *, in_order: bool = True) -> Any:
+    """What TFDS is told of a set: the catalogue's words, and to keep the order of the examples.
+
+    A set without an order of its own has one that TFDS draws from the examples' keys, so that a
+    slice has all classes.
+    """
     import tensorflow_datasets as tfds
 
     entry = CATALOGUE[of.name]
@@ -41,8 +42,15 @@ def info(of: Any, features: dict[str, Any]) -> Any:
         description=entry.description,
         citation=entry.citation,
         features=tfds.features.FeaturesDict(features),
-        disable_shuffling=True,
+        disable_shuffling=in_order,
     )
+
+
+def class_label(of: Any) -> Any:
+    """The feature `label` of a set, with the names of its classes."""
+    import tensorflow_datasets as tfds
+
+    return tfds.features.ClassLabel(names=CATALOGUE[of.name].classes)
 
 
 def labelled(images: Iterable[np.ndarray], labels: Iterable[int]) -> Iterator[Any]:

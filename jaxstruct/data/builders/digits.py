@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxstruct.data import imitate
-from jaxstruct.data.builders import info, labelled
+from jaxstruct.data.builders import class_label, info, labelled
 from jaxstruct.data.catalogue import CATALOGUE
 
 
@@ -23,7 +23,7 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             self,
             {
                 "image": tfds.features.Image(shape=(8, 8, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
+                "label": class_label(self),
             },
         )
 

@@ -1,8 +1,8 @@
-"""MNIST from its four IDX files, compressed or unpacked."""
+"""MNIST, and the sets that took over its format, from four IDX files, compressed or unpacked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxstruct.data import idx
-from jaxstruct.data.builders import info, labelled
-from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data.builders import class_label, info, labelled
+from jaxstruct.data.catalogue import CATALOGUE, File
 from jaxstruct.data.errors import DataError
 
 
-def read(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read(folder: Path, files: Sequence[File]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read and check the files: {"train" and "test": (images [N,28,28], labels [N]), uint8}.
 
-    Raises DataError that names the file and what was expected in it.
+    They are the images and labels to train, then those to test. Raises DataError that names the
+    file and what was expected in it.
     """
     train_images, train_labels, test_images, test_labels = (
-        file.find(folder) or folder / file.name for file in CATALOGUE["mnist"].files
+        file.find(folder) or folder / file.name for file in files
     )
     return {"train": _pair(train_images, train_labels), "test": _pair(test_images, test_labels)}
 
@@ -50,16 +51,11 @@ class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: i
     MANUAL_DOWNLOAD_INSTRUCTIONS = "the four IDX files"
 
     def _info(self) -> Any:
-        return info(
-            self,
-            {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            },
-        )
+        image = tfds.features.Image(shape=(28, 28, 1))
+        return info(self, {"image": image, "label": class_label(self)})
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        splits = read(Path(dl_manager.manual_dir))
+        splits = read(Path(dl_manager.manual_dir), CATALOGUE[self.name].files)
         return {name: self._generate_examples(*pair) for name, pair in splits.items()}
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
