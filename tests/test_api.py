@@ -9,9 +9,9 @@ import pytest
 API = {
     "jaxstruct.ops": """
         PermutohedralLattice adaptive_mean_pool anchor_grid atrous_conv batched_nms
-        bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes
-        dense_crf encode_boxes gaussian_filter gaussian_noise masking_noise match max_pool
-        mean_field nms resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
+        bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes dense_crf
+        encode_boxes gaussian_filter gaussian_noise masking_noise match max_pool mean_field nms
+        resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
         spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
@@ -20,9 +20,9 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator
-        GaussianDecoder GaussianEncoder Perceptron ResNet ResNetClassifier UpConv VAE VGG
-        VGGClassifier VGGHead dcgan_scale_initializer from_torchvision torchvision_resnet_name
-        torchvision_vgg_name vae_initializer
+        GaussianDecoder GaussianEncoder LinearSVM Perceptron ResNet ResNetClassifier UpConv VAE
+        VGG VGGClassifier VGGHead dcgan_scale_initializer fit_linear_svm from_torchvision
+        torchvision_resnet_name torchvision_vgg_name vae_initializer
     """,
     "jaxstruct.metrics": "Mean",
     "jaxstruct.figures": """
@@ -30,11 +30,12 @@ API = {
         scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare where
+        CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare
+        where
     """,
     "jaxstruct.training": """
-        AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study StudyRun
-        TraceError add_up average_parameters averaged batches_in_order example_keys
+        AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
+        StudyRun TraceError add_up average_parameters averaged batches_in_order example_keys
         fit_image main make_evaluation make_game_step make_step objective read_image read_labels
         reduce_gradients restore run seeds shuffled_batches write_labels
     """,

@@ -8,6 +8,7 @@ from jaxstruct.models.dcgan import (
     dcgan_scale_initializer,
 )
 from jaxstruct.models.layers import Conv, UpConv
+from jaxstruct.models.linear_svm import LinearSVM, fit_linear_svm
 from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
 from jaxstruct.models.torchvision import from_torchvision
 from jaxstruct.models.vae import (
@@ -30,6 +31,7 @@ __all__ = [
     "DCGANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
+    "LinearSVM",
     "Perceptron",
     "ResNet",
     "ResNetClassifier",
@@ -37,6 +39,7 @@ __all__ = [
     "VGGClassifier",
     "VGGHead",
     "dcgan_scale_initializer",
+    "fit_linear_svm",
     "from_torchvision",
     "torchvision_resnet_name",
     "torchvision_vgg_name",

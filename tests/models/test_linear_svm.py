@@ -1,0 +1,121 @@
+"""Linear SVMs by hand, against scikit-learn's LinearSVC and the gradient of their equation."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstruct.models import fit_linear_svm
+
+
+def features(examples, dimensions, classes, seed=0):
+    """Rectified and correlated like a network's, of scales from 1/5 to 5, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, examples)
+    hidden = rng.normal(size=(examples, 8)) + rng.normal(size=(classes, 8))[labels]
+    x = np.maximum(hidden @ rng.normal(size=(8, dimensions)) + rng.normal(size=dimensions), 0)
+    x += rng.normal(size=x.shape) / 2
+    return (x * 5 ** rng.uniform(-1, 1, dimensions)).astype(np.float32), labels
+
+
+def test_by_hand():
+    # One example of each class at 1 and -1, so b = 0, and w = 4 C (1 - w).
+    x = np.array([[1.0], [-1.0]], np.float32)
+    svm = fit_linear_svm([x], np.array([1, 0]), classes=2, C=2.0)
+    np.testing.assert_allclose(svm.kernel, [[-8 / 9, 8 / 9]], atol=1e-6)
+    np.testing.assert_allclose(svm.bias, [0, 0], atol=1e-6)
+    np.testing.assert_allclose(svm.scores(3 * x), [[-8 / 3, 8 / 3], [8 / 3, -8 / 3]], atol=1e-5)
+    # Both of one class: w = 0 and b = 4 C (1 - b), so the bias is kept small, too.
+    svm = fit_linear_svm([x], np.array([0, 0]), classes=2, C=2.0)
+    np.testing.assert_allclose(svm.kernel, [[0, 0]], atol=1e-6)
+    np.testing.assert_allclose(svm.bias, [8 / 9, -8 / 9], atol=1e-6)
+
+
+@pytest.mark.parametrize("C", [1e-3, 0.1])
+def test_it_is_scikit_learns(C):
+    linear_svc = pytest.importorskip("sklearn.svm").LinearSVC
+    x, labels = features(2400, 80, 5)
+    train, test = slice(2000), slice(2000, None)
+    theirs = linear_svc(loss="squared_hinge", dual=False, C=C, tol=1e-9, max_iter=10_000)
+    theirs.fit(x[train].astype(np.float64), labels[train])
+    chunks = np.split(x[train], [700, 1400])
+    ours = fit_linear_svm(chunks, labels[train], classes=5, C=C, tolerance=1e-6)
+    assert ours.residual.max() <= 1e-6
+    largest = np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(ours.kernel, theirs.coef_.T, rtol=0, atol=1e-3 * largest)
+    np.testing.assert_allclose(ours.bias, theirs.intercept_, rtol=0, atol=1e-3 * largest)
+    for part in (train, test):
+        found = np.argmax(ours.scores(x[part]), -1)
+        assert 0.7 < np.mean(found == labels[part]) < 1
+        assert np.mean(found == theirs.predict(x[part])) > 0.998
+
+
+def test_the_gradient_of_its_equation_is_zero():
+    x, labels = features(500, 30, 3)
+    svm = fit_linear_svm([x], labels, classes=3, C=0.5, tolerance=1e-5)
+    wide = np.c_[x, np.ones(len(x))].astype(np.float64)
+    weights = np.vstack([svm.kernel, svm.bias]).astype(np.float64)
+    signs = np.where(labels[:, None] == np.arange(3), 1, -1)
+
+    def gradient(weights):
+        hinge = np.maximum(0, 1 - signs * (wide @ weights))
+        return weights - 2 * 0.5 * wide.T @ (signs * hinge)
+
+    size = np.linalg.norm(gradient(weights), axis=0)
+    first = np.linalg.norm(gradient(np.zeros_like(weights)), axis=0)
+    np.testing.assert_array_less(size, 2e-5 * first)
+
+
+def test_while_no_margin_is_filled_it_ends_within_the_dimensions():
+    # The problem is then quadratic, on which L-BFGS with exact searches is conjugate gradients.
+    x, labels = features(400, 6, 2)
+    svm = fit_linear_svm([x], labels, classes=2, C=1e-7, tolerance=1e-5, iterations=8)
+    assert svm.residual.max() <= 1e-5
+
+
+def test_the_residual_says_how_far_it_came():
+    x, labels = features(300, 20, 3)
+    residuals = [
+        fit_linear_svm([x], labels, classes=3, tolerance=1e-6, iterations=n).residual
+        for n in (1, 10, 200)
+    ]
+    assert residuals[0].min() > 1e-3
+    assert residuals[1].max() < residuals[0].min()
+    assert residuals[2].max() <= 1e-6
+
+
+def test_chunks_are_one_matrix():
+    x, labels = features(301, 20, 3)
+    whole = fit_linear_svm([x], labels, classes=3, tolerance=1e-7)
+    parts = [jnp.asarray(x[:100]), x[100:101], x[101:]]
+    other = fit_linear_svm(parts, labels, classes=3, tolerance=1e-7)
+    largest = np.abs(whole.kernel).max()
+    np.testing.assert_allclose(other.kernel, whole.kernel, rtol=0, atol=1e-4 * largest)
+    # Features in half of the memory: the products are float32 all the same.
+    half = fit_linear_svm([x.astype(jnp.bfloat16)], labels, classes=3, tolerance=1e-7)
+    rounded = x.astype(jnp.bfloat16).astype(np.float32)
+    same = fit_linear_svm([rounded], labels, classes=3, tolerance=1e-7)
+    assert half.kernel.dtype == np.float32
+    np.testing.assert_allclose(half.kernel, same.kernel, rtol=0, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"features": []}, ValueError, r"features \[\], expected chunks \[n, D\]"),
+        ({"features": [np.zeros((4, 2)), np.zeros((4, 3))]}, ValueError, "expected chunks"),
+        ({"features": [np.zeros(8)]}, ValueError, r"features \[\(8,\)\], expected chunks"),
+        ({"features": [np.zeros((8, 2), int)]}, TypeError, "int32, expected a floating dtype"),
+        ({"labels": np.zeros(8)}, TypeError, "labels have dtype float64, expected an integer"),
+        ({"labels": np.zeros(7, int)}, ValueError, r"labels \(7,\), expected one for each of 8"),
+        ({"labels": np.full(8, 2)}, ValueError, "labels from 2 to 2 and 2 classes, expected"),
+        ({"labels": np.full(8, -1)}, ValueError, "labels from -1 to -1 and 2 classes, expected"),
+        ({"classes": 1}, ValueError, "1 classes, expected two"),
+        ({"C": 0}, ValueError, "C 0, expected a number above 0"),
+        ({"tolerance": -1.0}, ValueError, "tolerance -1.0, expected"),
+        ({"iterations": 0}, ValueError, "iterations 0, expected"),
+    ],
+)
+def test_errors(changes, error, message):
+    given = {"features": [np.zeros((8, 2))], "labels": np.zeros(8, int), "classes": 2} | changes
+    with pytest.raises(error, match=message):
+        fit_linear_svm(given.pop("features"), given.pop("labels"), **given)
