@@ -24,7 +24,7 @@ API = {
         VGG VGGClassifier VGGHead dcgan_scale_initializer fit_linear_svm from_torchvision
         torchvision_resnet_name torchvision_vgg_name vae_initializer
     """,
-    "jaxstruct.metrics": "Mean",
+    "jaxstruct.metrics": "Mean Moments frechet_distance",
     "jaxstruct.figures": """
         curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         scatter_panels side_by_side signed_images

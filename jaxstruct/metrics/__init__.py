@@ -1,7 +1,10 @@
 """Totals and counts that add up over batches and devices, and the numbers they become."""
 
+from jaxstruct.metrics.frechet import Moments, frechet_distance
 from jaxstruct.metrics.mean import Mean
 
 __all__ = [
     "Mean",
+    "Moments",
+    "frechet_distance",
 ]
