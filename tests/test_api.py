@@ -30,8 +30,8 @@ API = {
         scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        CATALOGUE DataError Examples Prepared Reader Source load looking open_reader prepare
-        where
+        CATALOGUE DataError Examples Prepared Reader Source installed_weights load looking
+        open_reader prepare read_weights where
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study

@@ -9,6 +9,7 @@ from jaxstruct.data.errors import DataError
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, where
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
+from jaxstruct.data.weights import installed_weights, read_weights
 
 __all__ = [
     "CATALOGUE",
@@ -17,9 +18,11 @@ __all__ = [
     "Prepared",
     "Reader",
     "Source",
+    "installed_weights",
     "load",
     "looking",
     "open_reader",
     "prepare",
+    "read_weights",
     "where",
 ]

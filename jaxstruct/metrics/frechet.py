@@ -5,7 +5,7 @@ What may be added: another distance of two sets of features. What features is th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -18,7 +18,7 @@ class Moments(NamedTuple):
     where the mean is large.
     """
 
-    count: int
+    count: Any
     mean: np.ndarray
     scatter: np.ndarray
 

@@ -166,7 +166,8 @@ def _direction(
 
     Where rounding has left a pair without curvature, it tells nothing.
     """
-    wanted, scale, used = -slope, np.ones(slope.shape[1]), []
+    wanted, scale = -slope, np.ones(slope.shape[1])
+    used: list[tuple[np.ndarray, ...]] = []
     for step, change in reversed(pairs):
         curvature = _dot(step, change)
         told = curvature > 1e-10 * np.sqrt(_dot(step, step) * _dot(change, change))
