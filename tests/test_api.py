@@ -16,7 +16,8 @@ API = {
     """,
     "jaxstruct.losses": """
         bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
-        kl_to_standard_normal reparameterize squared_error standard_normal_log_density
+        kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
+        optimal_discriminator reparameterize squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator

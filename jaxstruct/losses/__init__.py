@@ -3,6 +3,13 @@
 Vectors lie along the last axis, any axes before it are examples; the caller sums and divides.
 """
 
+from jaxstruct.losses.adversarial import (
+    log_generated,
+    log_real,
+    minimax_loss,
+    non_saturating_loss,
+    optimal_discriminator,
+)
 from jaxstruct.losses.likelihoods import (
     bernoulli_log_likelihood,
     gaussian_log_likelihood,
@@ -20,6 +27,11 @@ __all__ = [
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "kl_to_standard_normal",
+    "log_generated",
+    "log_real",
+    "minimax_loss",
+    "non_saturating_loss",
+    "optimal_discriminator",
     "reparameterize",
     "squared_error",
     "standard_normal_log_density",
