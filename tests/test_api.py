@@ -26,6 +26,7 @@ API = {
         torchvision_resnet_name torchvision_vgg_name vae_initializer
     """,
     "jaxstruct.metrics": "Mean Moments frechet_distance",
+    "jaxstruct.metrics": "Mean parzen_log_likelihood",
     "jaxstruct.figures": """
         curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         scatter_panels side_by_side signed_images

@@ -2,9 +2,11 @@
 
 from jaxstruct.metrics.frechet import Moments, frechet_distance
 from jaxstruct.metrics.mean import Mean
+from jaxstruct.metrics.parzen import parzen_log_likelihood
 
 __all__ = [
     "Mean",
     "Moments",
     "frechet_distance",
+    "parzen_log_likelihood",
 ]
