@@ -21,9 +21,10 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator
-        GaussianDecoder GaussianEncoder LinearSVM Perceptron ResNet ResNetClassifier UpConv VAE
-        VGG VGGClassifier VGGHead dcgan_scale_initializer fit_linear_svm from_torchvision
-        torchvision_resnet_name torchvision_vgg_name vae_initializer
+        GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout
+        Perceptron ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
+        dcgan_scale_initializer fit_linear_svm from_torchvision gan_noise
+        torchvision_resnet_name torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": "Mean Moments frechet_distance",
     "jaxstruct.metrics": "Mean parzen_log_likelihood",

@@ -7,8 +7,15 @@ from jaxstruct.models.dcgan import (
     DCGANGenerator,
     dcgan_scale_initializer,
 )
+from jaxstruct.models.gan import (
+    GANDiscriminator,
+    GANGenerator,
+    gan_noise,
+    uniform_initializer,
+)
 from jaxstruct.models.layers import Conv, UpConv
 from jaxstruct.models.linear_svm import LinearSVM, fit_linear_svm
+from jaxstruct.models.maxout import Maxout
 from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
 from jaxstruct.models.torchvision import from_torchvision
 from jaxstruct.models.vae import (
@@ -29,9 +36,12 @@ __all__ = [
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "GANDiscriminator",
+    "GANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
     "LinearSVM",
+    "Maxout",
     "Perceptron",
     "ResNet",
     "ResNetClassifier",
@@ -41,7 +51,9 @@ __all__ = [
     "dcgan_scale_initializer",
     "fit_linear_svm",
     "from_torchvision",
+    "gan_noise",
     "torchvision_resnet_name",
     "torchvision_vgg_name",
+    "uniform_initializer",
     "vae_initializer",
 ]
