@@ -26,8 +26,7 @@ API = {
         dcgan_scale_initializer fit_linear_svm from_torchvision gan_noise
         torchvision_resnet_name torchvision_vgg_name uniform_initializer vae_initializer
     """,
-    "jaxstruct.metrics": "Mean Moments frechet_distance",
-    "jaxstruct.metrics": "Mean parzen_log_likelihood",
+    "jaxstruct.metrics": "Mean Moments frechet_distance parzen_log_likelihood",
     "jaxstruct.figures": """
         curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         scatter_panels side_by_side signed_images

@@ -103,7 +103,7 @@ def test_errors_name_what_was_given():
         parzen_log_likelihood(jnp.zeros((2, 3)), 1.0, jnp.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"samples \(0, 3\)"):
         parzen_log_likelihood(jnp.zeros((0, 3)), 1.0, jnp.zeros((4, 3)))
-    with pytest.raises(ValueError, match="sigma=0.0, expected more than 0"):
+    with pytest.raises(ValueError, match=r"sigma=0\.0, expected more than 0"):
         parzen_log_likelihood(jnp.zeros((2, 3)), 0.0, jnp.zeros((4, 3)))
     with pytest.raises(ValueError, match="chunk=0, expected more than 0"):
         parzen_log_likelihood(jnp.zeros((2, 3)), 1.0, jnp.zeros((4, 3)), chunk=0)
