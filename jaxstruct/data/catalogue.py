@@ -99,6 +99,69 @@ CATALOGUE: dict[str, Entry] = {
         ),
         imitate=imitate.mnist,
     ),
+    "fashion_mnist": Entry(
+        version="1.0.0",
+        description=(
+            "Articles of clothing from Zalando, 28x28 grey: 60,000 to train, 10,000 to test, in "
+            "official order."
+        ),
+        citation=(
+            "H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking "
+            "Machine Learning Algorithms. arXiv 1708.07747, 2017."
+        ),
+        classes=(
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
+        # The authors' readme, and torchvision, have these addresses and sums.
+        files=_mnist_files(
+            ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        imitate=imitate.fashion_mnist,
+    ),
+    "kmnist": Entry(
+        version="1.0.0",
+        description=(
+            "Ten letters of old Japanese script, one of each row of Hiragana, 28x28 grey: 60,000 "
+            "to train, 10,000 to test, in official order."
+        ),
+        citation=(
+            "T. Clanuwat, M. Bober-Irizar, A. Kitamoto, A. Lamb, K. Yamamoto, D. Ha. Deep Learning "
+            "for Classical Japanese Literature. arXiv 1812.01718, 2018."
+        ),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        # torchvision has these sums.
+        files=_mnist_files(
+            ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        imitate=imitate.kmnist,
+    ),
+    "cifar10": Entry(
+        version="1.0.0",
+        description=(
+            "Photographs of ten classes, 32x32 colour: 50,000 to train, 10,000 to test, in "
+            "official order."
+        ),
+        citation=_KRIZHEVSKY,
+        classes=_CIFAR10,
+        files=(
+            File(
+                "cifar-10-python.tar.gz",
+                ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+                md5="c58f30108f718f92721af3b95e74349a",  # torchvision has it, too
+                also=("cifar-10-batches-py",),
+            ),
+        ),
+        imitate=imitate.cifar10,
+    ),
     "cifar10_jpeg": Entry(
         version="1.0.0",
         description=(

@@ -10,6 +10,7 @@ draws nothing at random but the shapes of seed 0, and gives the same values ever
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -45,6 +46,26 @@ def mnist(folder: Path) -> None:
     small, labels = digits()
     images = np.zeros((len(small), 28, 28), np.uint8)
     images[:, 4:24, 4:24] = _resize(small, 20, 20)
+    _write_idx(folder, images, labels)
+
+
+def fashion_mnist(folder: Path) -> None:
+    """Write Fashion-MNIST's four IDX files: the digits as striped cloth that fills the frame."""
+    small, labels = digits()
+    broad = np.minimum(2.5 * _resize(small, 28, 28), 255)
+    rows = np.arange(28)[None, :, None] / (1 + labels % 3)[:, None, None]
+    _write_idx(folder, (broad * (0.75 + 0.25 * np.cos(rows))).astype(np.uint8), labels)
+
+
+def kmnist(folder: Path) -> None:
+    """Write Kuzushiji-MNIST's four IDX files: the digits on their side, 24 x 24 of 28 x 28."""
+    small, labels = digits()
+    images = np.zeros((len(small), 28, 28), np.uint8)
+    images[:, 2:26, 2:26] = _resize(np.ascontiguousarray(np.rot90(small, axes=(1, 2))), 24, 24)
+    _write_idx(folder, images, labels)
+
+
+def _write_idx(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     for stem, part in (("train", slice(TRAIN_DIGITS)), ("t10k", slice(TRAIN_DIGITS, None))):
         idx.write(folder / f"{stem}-images-idx3-ubyte.gz", images[part])
         idx.write(folder / f"{stem}-labels-idx1-ubyte.gz", labels[part])
@@ -70,6 +91,23 @@ def frey_face(folder: Path) -> None:
     faces = _resize(np.clip(windows, 0, 255).astype(np.uint8), 28, 20)
     columns = faces.reshape(len(faces), 560).T
     scipy.io.savemat(folder / "frey_rawface.mat", {"ff": columns}, do_compression=True)
+
+
+def cifar10(folder: Path) -> None:
+    """Write CIFAR-10's batches for Python: shapes of ten classes, six times 200."""
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    (folder / "cifar-10-batches-py").mkdir()
+    for start, name in enumerate(names):
+        scenes = [shapes.scene(0, index) for index in range(200 * start, 200 * (start + 1))]
+        planes = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
+        batch = {
+            b"batch_label": name.encode(),
+            b"labels": [scene.label for scene in scenes],
+            b"data": planes.reshape(200, 3072),
+            b"filenames": [b"%05d.png" % index for index in range(200)],
+        }
+        content = pickle.dumps(batch, protocol=3)  # the last that writes arrays as the first did
+        (folder / "cifar-10-batches-py" / name).write_bytes(content)
 
 
 def cifar10_jpeg(folder: Path) -> None:

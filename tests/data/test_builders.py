@@ -27,6 +27,7 @@ def test_mnist_comes_back_as_it_was_written(data_dir):
         assert examples["label"].dtype == np.int32
         assert examples["label"].tolist() == [i % 10 for i in range(size)]
     assert train.source == data.Source("mnist", "1.0.0", "train", "official", 12)
+    assert train.classes == tuple("0123456789")
 
 
 def test_mnist_unpacked(data_dir):
@@ -35,6 +36,22 @@ def test_mnist_unpacked(data_dir):
         path.unlink()
     with data.looking(data_dir):
         assert data.load("mnist", "train").size == 12
+
+
+@pytest.mark.parametrize(("name", "third"), [("fashion_mnist", "Pullover"), ("kmnist", "su")])
+def test_sets_in_the_format_of_mnist(tmp_path, write_mnist, name, third):
+    write_mnist(tmp_path / name, seed=3)
+    write_mnist(tmp_path / "mnist", seed=4)  # has files of the same names
+    with data.looking(tmp_path):
+        train, test = data.load(name, "train"), data.load(name, "test")
+    written = idx.read(tmp_path / name / IMAGES, 3, "")
+    np.testing.assert_array_equal(train["image"][..., 0], written)
+    assert train["label"].tolist() == [i % 10 for i in range(12)]
+    assert (len(train.classes), train.classes[2]) == (10, third)
+    assert test.source == data.Source(name, "1.0.0", "test", "official", 5)
+    corrupt(tmp_path / name / LABELS)
+    with data.looking(tmp_path), pytest.raises(DataError, match=f"{name}/{LABELS}: .*expected an"):
+        data.load(name, "train")
 
 
 def cut(path: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 import scipy.io
 
 from jaxstruct import data
-from jaxstruct.data import CATALOGUE, class_folders, imitate
-from jaxstruct.data.builders import frey_face, mnist
+from jaxstruct.data import CATALOGUE, class_folders, imitate, shapes
+from jaxstruct.data.builders import cifar10, frey_face, mnist
 from tests.data.written import pixels
 
 
@@ -25,6 +25,36 @@ def test_mnist(tmp_path):
     coarse = small[:1437].reshape(-1, 4, 2, 4, 2).mean((2, 4))
     nearest = [np.argmin(((coarse - block) ** 2).sum((1, 2))) for block in blocks[:100]]
     assert np.mean(nearest == np.arange(100)) > 0.95
+
+
+def test_sets_in_the_format_of_mnist(tmp_path):
+    read = {}
+    for name in ("mnist", "fashion_mnist", "kmnist"):
+        (tmp_path / name).mkdir()
+        getattr(imitate, name)(tmp_path / name)
+        images, labels = mnist.read(tmp_path / name, CATALOGUE[name].files)["train"]
+        np.testing.assert_array_equal(labels, imitate.digits()[1][:1437])
+        read[name] = images
+    assert read["fashion_mnist"].mean() > 2 * read["mnist"].mean()  # clothes fill the frame
+    assert read["kmnist"][:, 2:26, 2:26].any((1, 2)).all()
+    assert not read["kmnist"][:, :2].any()
+    # A digit on its side is that digit again when it is turned back.
+    shrunk = (
+        np.rot90(read["kmnist"][:, 2:26, 2:26], -1, (1, 2)).reshape(-1, 8, 3, 8, 3).mean((2, 4))
+    )
+    assert np.abs(shrunk - imitate.digits()[0][:1437]).mean() < 20
+
+
+def test_cifar10(tmp_path):
+    imitate.cifar10(tmp_path)
+    splits = cifar10.read(tmp_path / "cifar-10-batches-py")
+    images, labels = splits["train"]
+    assert np.bincount(labels).tolist() == [100] * 10
+    assert np.bincount(splits["test"][1]).tolist() == [20] * 10
+    for index in (0, 1, 205, 999):
+        scene = shapes.scene(0, index)
+        np.testing.assert_array_equal(images[index], scene.image)
+        assert labels[index] == scene.label
 
 
 def test_frey_face(tmp_path):
@@ -79,6 +109,9 @@ def test_the_same_values_every_time(tmp_path, name):
 
 SHAPES = {
     "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "kmnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
     "frey_face": (28, 20, 1),
     "cifar10_jpeg": (32, 32, 3),
     "houses64": (64, 64, 3),
