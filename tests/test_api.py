@@ -33,7 +33,7 @@ API = {
     """,
     "jaxstruct.data": """
         CATALOGUE DataError Examples Prepared Reader Source installed_weights load looking
-        open_reader prepare read_weights where
+        open_reader prepare prepare_folder read_weights where
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study

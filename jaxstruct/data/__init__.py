@@ -7,7 +7,7 @@ TensorFlow never is.
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.places import looking
-from jaxstruct.data.prepared import Prepared, prepare, where
+from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
 from jaxstruct.data.weights import installed_weights, read_weights
 
@@ -23,6 +23,7 @@ __all__ = [
     "looking",
     "open_reader",
     "prepare",
+    "prepare_folder",
     "read_weights",
     "where",
 ]

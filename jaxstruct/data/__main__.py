@@ -1,4 +1,4 @@
-"""python -m jaxstruct.data list | prepare NAME | describe NAME | draw NAME.
+"""python -m jaxstruct.data list | prepare NAME [--from PATH] | describe NAME | draw NAME.
 
 What may be added: another verb on data sets.
 """
@@ -6,29 +6,31 @@ What may be added: another verb on data sets.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, where
+from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
 from jaxstruct.data.prepared import known, unknown
 from jaxstruct.data.sheet import contact_sheet
+
+
+class _UsageError(Exception):
+    """A command that makes no sense, in one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 for bad data, 2 for a wrong usage."""
     options = _parser().parse_args(arguments)
-    if options.verb != "list" and options.name.split("/")[0].split(":")[0] not in known():
-        print(f"error: {unknown(options.name)}", file=sys.stderr)
-        return 2
     try:
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
-    except DataError as error:
+    except (DataError, _UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, _UsageError) else 1
     return 0
 
 
@@ -49,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         adding = verbs.add_parser(verb, parents=[everywhere], help=text)
         adding.add_argument("name", metavar="NAME")
+        if verb == "prepare":
+            _add_own(adding)
     adding.add_argument("--out", type=Path, help="the PNG to write (NAME.png)")
     adding.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
     adding.add_argument("--count", type=int, default=64, help="evenly spaced examples (64)")
@@ -56,6 +60,30 @@ def _parser() -> argparse.ArgumentParser:
         "--imitations", action="store_true", help="draw an imitation where there are no data"
     )
     return parser
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    own = parser.add_argument_group("images of your own, to be called NAME")
+    own.add_argument(
+        "--from",
+        dest="path",
+        type=Path,
+        metavar="PATH",
+        help="a folder, .zip or .tar of CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg",
+    )
+    own.add_argument("--size", type=int, metavar="N", help="resize each image to N x N")
+    own.add_argument("--crop", action="store_true", help="resize the square in its middle")
+    own.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="name and leave out files that cannot be read, which are refused otherwise",
+    )
+
+
+def _known(name: str) -> str:
+    if name.split("/")[0].split(":")[0] not in known():
+        raise _UsageError(unknown(name))
+    return name
 
 
 def _list(options: argparse.Namespace) -> str:
@@ -72,14 +100,27 @@ def _list(options: argparse.Namespace) -> str:
 
 
 def _prepare(options: argparse.Namespace) -> str:
-    if options.name not in CATALOGUE:
-        return f"{options.name}: already prepared with TFDS"
-    found = prepare(options.name)
+    asked = {
+        "size": options.size,
+        "crop": options.crop,
+        "skip_unreadable": options.skip_unreadable,
+    }
+    if options.path is not None:
+        try:
+            found = prepare_folder(options.name, options.path, **asked)
+        except ValueError as error:
+            raise _UsageError(str(error)) from None
+    elif any(asked.values()):
+        raise _UsageError("--size, --crop and --skip-unreadable are for images of your own: --from")
+    elif _known(options.name) not in CATALOGUE:
+        return f"{options.name}: already prepared"
+    else:
+        found = prepare(options.name)
     return f"{found.name}: {_sizes(found.splits)} ({found.origin}) in {found.path}"
 
 
 def _describe(options: argparse.Namespace) -> str:
-    name = options.name
+    name = _known(options.name)
     lines = [name]
     if entry := CATALOGUE.get(name):
         lines += [entry.description, entry.citation]
@@ -90,6 +131,10 @@ def _describe(options: argparse.Namespace) -> str:
         lines.append(entry.by_hand and f"to get them: {entry.by_hand}")
     for row in where():
         if row["name"] == name:
+            if not entry and row["path"]:
+                lines.append(
+                    json.loads((row["path"] / "dataset_info.json").read_text())["description"]
+                )
             lines += [f"looked in: {folder}" for folder in row["looked"]]
             lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
             state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}"
@@ -103,7 +148,7 @@ def _sizes(splits: dict[str, int] | None) -> str:
 
 
 def _draw(options: argparse.Namespace) -> str:
-    examples = load(options.name, options.split)
+    examples = load(_known(options.name), options.split)
     count = min(options.count, examples.size)
     chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
     out = options.out or Path(f"{options.name.replace('/', '-')}.png")

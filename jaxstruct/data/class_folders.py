@@ -107,6 +107,7 @@ def images(
     size: int | None = None,
     crop: bool = False,
     skip: bool = False,
+    remedy: str = "get it again",
 ) -> Iterator[tuple[str, int, bytes]]:
     """The images of a split: file, label, and the bytes to store (see `pictures.stored`).
 
@@ -126,7 +127,9 @@ def images(
         except (DataError, ValueError) as error:
             problem = str(error) if isinstance(error, DataError) else f"{path}: no image ({error})"
             if not skip:
-                raise DataError(f"{problem}; expected an image that can be read") from None
+                raise DataError(
+                    f"{problem}; expected an image that can be read; {remedy}"
+                ) from None
             print(f"{problem}: left out", file=sys.stderr)
             continue
         if shape and (height, width) != shape:

@@ -44,7 +44,7 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
     JPEG file that needs no change is kept as it is; all else becomes PNG. Raises ValueError with
     the reason for what is no image.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -52,6 +52,8 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
             image = upright_rgb(opened)
             turned = opened.getexif().get(_ORIENTATION, 1) != 1
             kept = opened.format == "JPEG" and opened.mode == "RGB" and not turned
+    except UnidentifiedImageError:  # whose words name a place in memory
+        raise ValueError("of no kind that is known") from None
     except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
         raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
     if size and image.size != (size, size):

@@ -67,6 +67,16 @@ def imitations_root() -> Path:
     return prepared_root() / "imitations"
 
 
+def own_root() -> Path:
+    """The folder below which the sets stand that were made of a user's own images."""
+    return prepared_root() / "own"
+
+
+def own_sets() -> list[str]:
+    """The names of the sets in `own_root`."""
+    return sorted(info.parts[-3] for info in own_root().glob("*/*/dataset_info.json"))
+
+
 def raw_folders(name: str) -> list[Path]:
     """The folders that may hold the raw files of `name`, the first to look in first.
 

@@ -10,13 +10,15 @@ import difflib
 import io
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import builders, imitate, places
+from jaxstruct.data import builders, class_folders, imitate, places
 from jaxstruct.data.catalogue import CATALOGUE, File
 from jaxstruct.data.download import fetch
 from jaxstruct.data.errors import DataError
@@ -61,11 +63,53 @@ def prepare(name: str, *, download: bool = True) -> Prepared:
     return _prepare(name, raw)
 
 
+def prepare_folder(
+    name: str,
+    path: str | Path,
+    *,
+    size: int | None = None,
+    crop: bool = False,
+    skip_unreadable: bool = False,
+) -> Prepared:
+    """Prepare a user's own images, in class folders or an archive of such, as the set `name`.
+
+    Args:
+        name: small letters, digits and underscores; what `load` and the experiments take then.
+        path: a folder, .zip or .tar (.gz, .xz, .bz2) of CLASS/x.jpg, or of train/CLASS/x.jpg and
+            test/CLASS/x.jpg (val, valid and validation are splits, too). Without such, all is the
+            split train.
+        size: images become `size` x `size`; without it they stay as large as they are.
+        crop: the square in the middle of an image is resized, not the whole image.
+        skip_unreadable: name and leave out the files that are no images that can be read.
+
+    Raises:
+        ValueError: for a name of the catalogue, or of other characters, and a size below 1.
+        DataError: for what is not laid out so, and images that cannot be read.
+    """
+    if name in CATALOGUE or not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"the name {name!r}; expected one of small letters, digits and underscores, and none "
+            f"of {', '.join(CATALOGUE)}"
+        )
+    if (crop and size is None) or (size is not None and size < 1):
+        raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
+    from jaxstruct.data.builders import image_folder
+
+    path = Path(path).expanduser().absolute()
+    found = class_folders.scan(path)
+    if found.others:
+        more = f" and {len(found.others) - 1} more" if found.others[1:] else ""
+        _say(f"{path}: no images by their names, so left out: {found.others[0]}{more}")
+    builder = image_folder.builder(name, found, size, crop, skip_unreadable)
+    # With the time in its record, a set that is prepared again is another one.
+    return _build(name, builder, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
+
+
 def locate(name: str) -> Prepared:
     """Find the prepared set of a name, or prepare it without any download.
 
-    Ours, or what raw files give; then a set that the user prepared with TFDS; then, where
-    `looking` allows it, an imitation. Raises DataError if there is none.
+    Ours, or what raw files give; then what the user prepared, of own images or with TFDS; then,
+    where `looking` allows it, an imitation. Raises DataError if there is none.
     """
     entry = CATALOGUE.get(name)
     raw = find_raw(name) if entry else None
@@ -75,7 +119,7 @@ def locate(name: str) -> Prepared:
         if raw:
             _say(f"{name}: preparing from {raw} (once)")
         return _prepare(name, raw)
-    if found := _of_user(name):
+    if found := _read(name, _own(name)) or _of_user(name):
         return found
     if entry and entry.imitate and places.imitations_allowed():
         if places.first_announcement(name):
@@ -130,7 +174,7 @@ def unknown(name: str) -> str:
 
 def known() -> list[str]:
     """Every name that can be asked for: the catalogue's, then those of the user's own sets."""
-    return [*CATALOGUE, *(name for name in places.user_sets() if name not in CATALOGUE)]
+    return [*dict.fromkeys([*CATALOGUE, *places.own_sets(), *places.user_sets()])]
 
 
 def where() -> list[dict[str, Any]]:
@@ -144,7 +188,7 @@ def where() -> list[dict[str, Any]]:
     for name in known():
         ours = name in CATALOGUE
         raw = find_raw(name) if ours else None
-        found = _ours(name, raw) if ours else None
+        found = _ours(name, raw) if ours else _read(name, _own(name))
         with contextlib.suppress(DataError):  # a user's set in another format is not ours to judge
             found = found or _of_user(name)
         if ours and not found and not raw:
@@ -169,6 +213,10 @@ def _say(line: str) -> None:
 
 def _target(root: Path, name: str) -> Path:
     return root / name / CATALOGUE[name].version
+
+
+def _own(name: str) -> Path:
+    return places.own_root() / name / "1.0.0"
 
 
 def _ours(name: str, raw: Path | None) -> Prepared | None:
@@ -253,7 +301,9 @@ def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
         raw.mkdir()
         write(raw)
         (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
-        prepared = _build(name, raw, root, "imitation")
+        # Its files are made anew each time, so their dates say nothing.
+        record = {"origin": "imitation", "raw": None}
+        prepared = _build(name, builders.builder(name), _target(root, name), record, raw)
         if not (root / "raw" / name).exists():
             _install(raw, root / "raw" / name)
     return prepared
@@ -265,25 +315,30 @@ def _prepare(name: str, raw: Path | None) -> Prepared:
             f"{raw / lacking[0].name}: missing; expected it beside the other files of {name}; "
             f"{_remedy(name)}"
         )
-    return _build(name, raw, places.prepared_root(), "official" if raw else "package")
+    record = {
+        "origin": "official" if raw else "package",
+        "raw": _fingerprint(name, raw) if raw else None,
+    }
+    target = _target(places.prepared_root(), name)
+    return _build(name, builders.builder(name), target, record, raw)
 
 
-def _build(name: str, raw: Path | None, root: Path, origin: str) -> Prepared:
+def _build(
+    name: str, builder: Any, target: Path, record: dict[str, Any], raw: Path | None = None
+) -> Prepared:
+    """Let a builder class of TFDS make a set, and put it into its place."""
     import tensorflow_datasets as tfds
 
-    # An imitation's files are made anew each time, so their dates say nothing.
-    real = raw if origin == "official" else None
-    record = {"origin": origin, "raw": _fingerprint(name, real) if real else None}
+    root = target.parents[1]
     with places.workshop(root) as folder, _quiet(tfds):
-        builder = builders.builder(name)(data_dir=folder, file_format="array_record")
-        builder.download_and_prepare(
+        making = builder(data_dir=folder, file_format="array_record")
+        making.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
         )
-        made = Path(builder.data_path)
+        made = Path(making.data_path)
         (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        target = _target(root, name)
         _install(made, target)
-        return _described(name, target, origin)
+        return _described(name, target, record["origin"])
 
 
 @contextlib.contextmanager

@@ -221,7 +221,8 @@ def _fill(prepared: Prepared, split: str, folder: Path) -> None:
             ):
                 raise DataError(
                     f"{prepared.path}: `{key}` differs in shape between examples or is no array; "
-                    "expected values that stack; read this set with open_reader"
+                    "expected values that stack; read this set with open_reader, or, if it is of "
+                    "images of your own, prepare it with --size"
                 )
             if whole is None:
                 whole = np.empty((len(records), *values.shape[1:]), values.dtype)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxstruct import data
 from jaxstruct.data.__main__ import main
+from tests.data.written import image, write
 
 
 def test_list(data_dir, capsys):
@@ -64,6 +65,30 @@ def test_draw_of_an_imitation_must_be_asked_for(tmp_path, capsys):
     assert "(imitation)" in capsys.readouterr().out
 
 
+def test_images_of_a_users_own(tmp_path, capsys):
+    contents = {
+        f"{name}/{i}.jpg": image(i, (9 + i, 9)) for name in ("cat", "dog") for i in range(3)
+    }
+    path = write(tmp_path / "pets.zip", {**contents, "dog/bad.jpg": b""})
+    asked = ["prepare", "pets", "--from", str(path), "--size", "8", "--crop"]
+    assert main(asked) == 1
+    assert "pets.zip/dog/bad.jpg: no image" in capsys.readouterr().err
+    assert main([*asked, "--skip-unreadable"]) == 0
+    said = capsys.readouterr()
+    assert "pets: 6 train (user) in " in said.out
+    assert "dog/bad.jpg: no image (of no kind that is known): left out" in said.err
+    assert main(["list"]) == 0
+    assert re.search("^pets +train 6 .* user$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["describe", "pets"]) == 0
+    said = capsys.readouterr().out
+    assert f"Images of {path}, the middle square, 8x8." in said
+    assert "classes: cat, dog" in said
+    assert main(["draw", "pets", "--out", str(tmp_path / "sheet.png")]) == 0
+    assert "6 of 6 examples of train (user)" in capsys.readouterr().out
+    assert main(["prepare", "pets"]) == 0
+    assert capsys.readouterr().out == "pets: already prepared\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -73,6 +98,12 @@ def test_draw_of_an_imitation_must_be_asked_for(tmp_path, capsys):
         (["draw", "digits", "--out", "/nowhere/at/all.png"], 1, "/nowhere/at/all.png: cannot be"),
         (["draw", "digits", "--split", "train[:0]"], 1, "digits"),
         (["draw", "digits", "--count", "0"], 1, "digits"),
+        (["describe", "mnits"], 2, "did you mean 'mnist'?"),
+        (["prepare", "x", "--from", "/nowhere"], 1, "/nowhere: missing; expected images in class"),
+        (["prepare", "mnist", "--from", "/nowhere"], 2, "the name 'mnist'; expected one of small"),
+        (["prepare", "x", "--from", "/", "--size", "0"], 2, "size 0, crop False; expected a size"),
+        (["prepare", "mnist", "--size", "8"], 2, "are for images of your own: --from"),
+        (["prepare", "houses64"], 1, "https://github.com/emanhamed/Houses-dataset"),
     ],
 )
 def test_errors_are_one_line(arguments, status, message, capsys):
