@@ -34,10 +34,10 @@ def conv(
 
     On a CPU it is computed as matrix products, of fewer and larger numbers where that is possible
     (Winograd's algorithm: a largest error of 1e-5 to 3e-5 of the largest value in float32; with the
-    precision "highest" it is not used), because XLA's own is slow there, the gradient of the kernel
-    above all. The form is chosen by shape: another size of batch or image compiles again.
-    Everything else runs XLA's convolution. Both arguments can be differentiated, in both modes and
-    repeatedly.
+    precision "highest" it is not used), and depthwise, where each channel is a group, as a sum of
+    shifted images, because XLA's own is slow there, the gradient of the kernel above all. The form
+    is chosen by shape: another size of batch or image compiles again. Everything else runs XLA's
+    convolution. Both arguments can be differentiated, in both modes and repeatedly.
 
     Args:
         x: [H, W, C] or [B, H, W, C].
@@ -142,6 +142,7 @@ def _form(setting: _Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
+_MOST_TAPS = 49  # of a depthwise kernel: each is an instruction of the program
 _FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
 
 
@@ -155,10 +156,12 @@ def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _
     1.3; 3x3 with stride 2 moved into the channels .6 to .8; a gradient by x that is a Winograd
     convolution itself, written by hand, .77 to .95. jax 0.12's oneDNN convolves three times as fast
     as its default, and multiplies no faster: .9 to 1 of these forms with or without it.
+    Depthwise, XLA's has .01 to .1 forward and .02 to .25 with the gradients.
     """
     batch, (high, wide) = x[0], setting.number(x, kernel)
     if setting.groups > 1:
-        return _convolved
+        depthwise = kernel[2] == 1 and kernel[3] == setting.groups
+        return _by_tap if depthwise and math.prod(kernel[:2]) <= _MOST_TAPS else _convolved
     if kernel[:2] == (1, 1):
         return _product
     if setting.stride == (1, 1):
@@ -209,8 +212,8 @@ def _product(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return out.reshape(x.shape[0], high, wide, kernel.shape[3])
 
 
-def _gathered(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """All pixels that a result sees side by side, and one product with the kernel."""
+def _seen(setting: _Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
+    """[B, H', W', C]: the pixels that each tap of the kernel sees, row by row."""
     (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
     down, across = (
         [i * d for i in range(k)] for k, d in zip(kernel.shape[:2], setting.dilation, strict=True)
@@ -218,14 +221,26 @@ def _gathered(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     size = (high + down[-1] // s) * s, (wide + across[-1] // t) * t
     whole = _arrays.pad(x, setting.ends, size)
     phases = [_arrays.phases(row, t, 2) for row in _arrays.phases(whole, s, 1)]
-    seen = [
+    return [
         phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
         for i in down
         for j in across
     ]
-    rows = jnp.concatenate(seen, -1).reshape(-1, math.prod(kernel.shape[:3]))
+
+
+def _gathered(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """All pixels that a result sees side by side, and one product with the kernel."""
+    seen = jnp.concatenate(_seen(setting, x, kernel), -1)
+    rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
     out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
-    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
+    return out.reshape(*seen.shape[:3], kernel.shape[3])
+
+
+def _by_tap(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise: a sum of shifted images, since no channel sees another to be multiplied with."""
+    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
+    seen = _seen(setting, x, kernel)
+    return functools.reduce(jnp.add, map(jnp.multiply, seen, taps))
 
 
 def _by_batch(tile: int, setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:

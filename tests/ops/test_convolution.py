@@ -12,7 +12,14 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from jaxstruct.ops import atrous_conv, conv, convolution
-from jaxstruct.ops.convolution import _by_batch, _by_depth, _convolved, _gathered, _product
+from jaxstruct.ops.convolution import (
+    _by_batch,
+    _by_depth,
+    _by_tap,
+    _convolved,
+    _gathered,
+    _product,
+)
 from tests.ops import conv_reference
 
 # Shapes of x and the kernel, and options, for which a CPU takes each of the forms. Winograd's are
@@ -27,6 +34,7 @@ FORMS = {
     "by depth": ((31, 32, 32), (4, 4, 32, 32), {"padding": ((1, 1), (0, 2)), "stride": (2, 2)}),
     "product": ((5, 4, 3), (1, 1, 3, 2), {"padding": ((0, 0), (1, 0)), "stride": (2, 1)}),
     "gathered": ((5, 4, 3), (3, 2, 3, 2), {"padding": ((1, 0), (0, 1)), "dilation": (1, 2)}),
+    "by tap": ((5, 4, 4), (3, 2, 1, 4), {"padding": ((1, 0), (0, 1)), "groups": 4}),
     "convolved": ((5, 4, 4), (3, 2, 2, 6), {"padding": ((1, 0), (0, 1)), "groups": 2}),
 }
 PRODUCTS = {"winograd": 9, "by batch": 9, "by depth": 9, "product": 1, "gathered": 1}
@@ -161,6 +169,9 @@ def test_alone_in_a_batch_and_mapped(form):
         (_gathered, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2)}),
         (_gathered, (9, 8), (3, 2), {"stride": (2, 3), "dilation": (3, 5)}),
         (_gathered, (1, 1), (3, 3), {"ends": ((1, 1), (1, 1))}),
+        (_by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
+        (_by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
+        (_by_tap, (5, 4), (1, 1), {"groups": 4}),
         (_convolved, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 2}),
         (_convolved, (7, 8), (3, 2), {"dilation": (1, 3)}),
         (partial(_by_batch, 2), (7, 8), (2, 2), {"dilation": (2, 3)}),
@@ -181,7 +192,8 @@ def test_each_form(form, size, kernel, options):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x = rng.normal(size=(2, *size, 4))
-        kernel = rng.normal(size=(*kernel, 4 // all_options["groups"], 6))
+        depth = 4 if form is _by_tap else 6
+        kernel = rng.normal(size=(*kernel, 4 // all_options["groups"], depth))
         assert conv_reference.largest_error(f, x, kernel, **options) < 1e-12
 
 
@@ -239,7 +251,10 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         ((36, 224, 224, 3), (7, 7, 3, 64), TWO, (_gathered,)),
         ((37, 224, 224, 3), (7, 7, 3, 64), TWO, (_convolved,)),
         (X, (3, 3, 32, 64), {"groups": 2}, (_convolved,)),
-        (X, (1, 1, 1, 64), {"groups": 64}, (_convolved,)),
+        (X, (3, 3, 1, 128), {"groups": 64}, (_convolved,)),
+        (X, (3, 3, 1, 64), {"groups": 64}, (_by_tap,)),
+        (X, (7, 7, 1, 64), TWO | {"groups": 64, "precision": "highest"}, (_by_tap,)),
+        (X, (7, 8, 1, 64), {"groups": 64}, (_convolved,)),
     ],
 )
 def test_what_a_cpu_chooses(x, kernel, options, expected):
