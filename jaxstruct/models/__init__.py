@@ -7,6 +7,11 @@ from jaxstruct.models.dcgan import (
     DCGANGenerator,
     dcgan_scale_initializer,
 )
+from jaxstruct.models.efficientnet import (
+    EfficientNetLite0,
+    efficientnet_lite_input,
+    pytorch_efficientnet_name,
+)
 from jaxstruct.models.gan import (
     GANDiscriminator,
     GANGenerator,
@@ -36,6 +41,7 @@ __all__ = [
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "EfficientNetLite0",
     "GANDiscriminator",
     "GANGenerator",
     "GaussianDecoder",
@@ -49,9 +55,11 @@ __all__ = [
     "VGGClassifier",
     "VGGHead",
     "dcgan_scale_initializer",
+    "efficientnet_lite_input",
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",
+    "pytorch_efficientnet_name",
     "torchvision_resnet_name",
     "torchvision_vgg_name",
     "uniform_initializer",

@@ -29,9 +29,9 @@ def noise(batch, size):
     return 2 * np.random.default_rng(1).random(size=(batch, size), dtype=np.float32) - 1
 
 
-def recorded(case):
+def recorded(case, file="models.npz"):
     """The recorded answers of a case, and its weights by the name that the peer gives them."""
-    with np.load(Path(__file__).parents[1] / "data" / "models.npz") as stored:
+    with np.load(Path(__file__).parents[1] / "data" / file) as stored:
         answer = {
             name.split(":")[1]: stored[name] for name in stored.files if name.startswith(f"{case}:")
         }

