@@ -177,7 +177,7 @@ def test_it_overfits_eight_images(kind, tmp_path):
     size = 64
     coder = {
         "linear": _autoencoder.squared(Autoencoder(size, (7,))),
-        "nonlinear": _autoencoder.squared_sigmoid(Autoencoder(size, (32, 4))),
+        "nonlinear": _autoencoder.squared_sigmoid(Autoencoder(size, (64, 8))),
         "denoising": _autoencoder.cross_entropy(
             Autoencoder(size, (64,), code=nn.sigmoid, tied=True)
         ),
