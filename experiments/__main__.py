@@ -74,11 +74,11 @@ def listing() -> str:
     for folder, result in results().items():
         variant = folder.removeprefix(result["experiment"]).strip("-")
         states[result["experiment"]].append(" ".join(filter(None, (variant, _data(result)))))
-    lines = []
+    lines, width = [], max(map(len, states))
     for name, found in states.items():
         docstring = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
         state = f"results: {'; '.join(found)}" if found else "no results yet"
-        lines.append(f"{name:<22} {docstring.splitlines()[0]} [{state}]")
+        lines.append(f"{name:<{width}} {docstring.splitlines()[0]} [{state}]")
     return "\n".join(lines)
 
 
