@@ -93,7 +93,7 @@ def experiment(config: Config) -> Study:
 
     def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:
         masked = {f"{fraction:.0%} masked": f"masking={fraction:g}" for fraction in config.masking}
-        followed = neurons(runs[list(masked.values())[-1]], 2) if masked else []
+        followed = largest(runs[list(masked.values())[-1]], shape, 2) if masked else []
         x = _autoencoder.some(test, 10)
         rows: dict[str, np.ndarray] = {"test image": x}
         for name, corrupt in corruptions.items():
@@ -108,7 +108,7 @@ def experiment(config: Config) -> Study:
         }
         if masked:
             drawn["filters"] = figures.side_by_side(
-                {title: filters(runs[name], range(64), shape) for title, name in masked.items()},
+                {title: filters(runs[name], range(25), shape) for title, name in masked.items()},
                 gap=1,
             )
             drawn["neurons"] = figures.image_grid(
@@ -137,10 +137,13 @@ def filters(run: Run, units: Sequence[int], shape: tuple[int, ...]) -> np.ndarra
     return figures.signed_images(whole.reshape(-1, columns, *shape))
 
 
-def neurons(run: Run, count: int) -> list[int]:
-    """The units with the largest weights: their filters are the strongest."""
-    kernel = np.asarray(_params(run)["encoder"]["layer1"]["kernel"])
-    return [int(unit) for unit in np.argsort(-np.linalg.norm(kernel, axis=0))[:count]]
+def largest(run: Run, shape: tuple[int, ...], count: int) -> list[int]:
+    """The units with the largest strokes: whose filters are the strongest when they are blurred."""
+    from scipy.ndimage import uniform_filter
+
+    kernel = np.asarray(_params(run)["encoder"]["layer1"]["kernel"]).reshape(*shape[:2], -1)
+    strength = np.square(uniform_filter(kernel, (7, 7, 0))).sum(axis=(0, 1))
+    return [int(unit) for unit in np.argsort(-strength)[:count]]
 
 
 def _params(run: Run) -> Any:
