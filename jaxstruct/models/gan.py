@@ -56,8 +56,9 @@ class GANGenerator(nn.Module):
     Attributes:
         hidden: units of each hidden layer.
         size: dimensions of x.
-        kernel_init: linen's default; the paper's is `uniform_initializer(0.05)`.
-        output_bias_init: zero; the paper's is the data's mean behind the inverse of sigmoid.
+        kernel_init, bias_init: linen's defaults; the paper's kernels are of
+            `uniform_initializer(0.05)`, and their biases 0.
+        output_bias_init: of the last layer; the paper's is the inverse of sigmoid of the mean x.
         dtype: the compute dtype; None is what z and the parameters promote to.
 
     Raises:
@@ -69,6 +70,7 @@ class GANGenerator(nn.Module):
     hidden: int = 1200
     size: int = 784
     kernel_init: Initializer = field(default=nn.initializers.lecun_normal(), kw_only=True)
+    bias_init: Initializer = field(default=nn.initializers.zeros_init(), kw_only=True)
     output_bias_init: Initializer = field(default=nn.initializers.zeros_init(), kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
@@ -77,8 +79,10 @@ class GANGenerator(nn.Module):
         """Returns x [..., size] for z [..., latent]."""
         _check(z, hidden=self.hidden, size=self.size)
         options: Any = {"kernel_init": self.kernel_init, "dtype": self.dtype}
-        h = nn.relu(nn.Dense(self.hidden, name="hidden1", **options)(z))
-        h = nn.relu(nn.Dense(self.hidden, name="hidden2", **options)(h))
+        h = z
+        for i in (1, 2):
+            layer = nn.Dense(self.hidden, bias_init=self.bias_init, name=f"hidden{i}", **options)
+            h = nn.relu(layer(h))
         output = nn.Dense(self.size, bias_init=self.output_bias_init, name="output", **options)
         return nn.sigmoid(output(h))
 
@@ -95,7 +99,8 @@ class GANDiscriminator(nn.Module):
         pieces: linear functions of each unit.
         input_dropout: the share of x that is dropped.
         hidden_dropout: the share of each hidden layer that is dropped.
-        kernel_init: linen's default; the paper's is `uniform_initializer(0.005)`.
+        kernel_init, bias_init: linen's defaults; the paper's kernels are of
+            `uniform_initializer(0.005)`, and their biases 0.
         dtype: the compute dtype; None is what x and the parameters promote to.
 
     Raises:
@@ -109,13 +114,18 @@ class GANDiscriminator(nn.Module):
     input_dropout: float = field(default=0.2, kw_only=True)
     hidden_dropout: float = field(default=0.5, kw_only=True)
     kernel_init: Initializer = field(default=nn.initializers.lecun_normal(), kw_only=True)
+    bias_init: Initializer = field(default=nn.initializers.zeros_init(), kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns logits [...] for x [..., D]."""
         _check(x, hidden=self.hidden, pieces=self.pieces)
-        options: Any = {"kernel_init": self.kernel_init, "dtype": self.dtype}
+        options: Any = {
+            "kernel_init": self.kernel_init,
+            "bias_init": self.bias_init,
+            "dtype": self.dtype,
+        }
         h = nn.Dropout(self.input_dropout, deterministic=not train)(x)
         for i in (1, 2):
             h = Maxout(self.hidden, self.pieces, name=f"maxout{i}", **options)(h)
