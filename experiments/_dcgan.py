@@ -1,0 +1,389 @@
+"""What the DCGAN experiments share: the players, the game in parts, latent walks and arithmetic.
+
+What may be added: what makes the game stable, as an option of Config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments import _gan
+from jaxstruct import figures, ops
+from jaxstruct.data import Examples
+from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
+from jaxstruct.training import AXIS, Experiment, Run, RunError, Stage, State
+
+JITTER = 0.25
+"""The paper's uniform noise around a sum of latent vectors, for the images around the middle."""
+
+
+@dataclass(frozen=True)
+class Config(_gan.Config):
+    """The paper's choices, but for width and length."""
+
+    latent: int = 100  # dimensions of z, uniform in [-1, 1]
+    features: int = 64  # channels of the discriminator's first layer (the paper: 128)
+    batch_size: int = 64  # real images a step, and as many generated ones (the paper: 128)
+    learning_rate: float = 2e-4  # of Adam
+    momentum: float = 0.5  # beta1 of Adam
+    parts: int = 5  # stages, each as long as all before it: their ends show how samples come
+    svm_C: float = 0.1  # weight of the squared hinge loss on the discriminator's features
+
+
+PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
+"""The paper's choices, where the defaults are others."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Mean latent vectors of samples: A - B + C, and noise around it (figure 7)."""
+
+    a: tuple[int, ...]  # samples of figures/samples.png, row by row from 0
+    b: tuple[int, ...]  # samples whose mean is taken away
+    c: tuple[int, ...]  # samples whose mean is added
+    output: Path = Path("arithmetic.png")  # the picture to write
+    seed: int = 0  # of the noise
+
+
+def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
+    """Generator and discriminator of RGB images of so many pixels, with batch norm in training."""
+    generator = DCGANGenerator(size, config.features, axis_name=AXIS, dtype=dtype)
+    discriminator = DCGANDiscriminator(config.features, axis_name=AXIS, dtype=dtype)
+
+    def init(key: jax.Array) -> Any:
+        keys = jax.random.split(key)
+        variables = {
+            "discriminator": discriminator.init(keys[0], jnp.zeros((1, size, size, 3))),
+            "generator": generator.init(keys[1], jnp.zeros((1, config.latent))),
+        }
+        params = {player: v["params"] for player, v in variables.items()}
+        return params, {player: v["batch_stats"] for player, v in variables.items()}
+
+    def applied(model: Any, player: str, params: Any, model_state: Any, x: Any, train: bool) -> Any:
+        variables = {"params": params, "batch_stats": model_state[player]}
+        if not train:
+            return model.apply(variables, x), model_state
+        out, moved = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        return out, {**model_state, player: moved["batch_stats"]}
+
+    def generate(params: Any, model_state: Any, z: jax.Array, train: bool) -> Any:
+        images, model_state = applied(generator, "generator", params, model_state, z, train)
+        return (images + 1) / 2, model_state
+
+    def judge(params: Any, model_state: Any, images: jax.Array, keys: Any) -> Any:
+        (logits, _), model_state = applied(
+            discriminator, "discriminator", params, model_state, 2 * images - 1, keys is not None
+        )
+        return logits, model_state
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, (config.latent,), minval=-1.0, maxval=1.0)
+
+    return _gan.Players(init, draw, generate, judge)
+
+
+def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
+    """What the discriminator has learned: (state, images uint8 or in [0, 1]) -> [N, D] float32.
+
+    The maps of all its layers, max-pooled to 4x4 and put together, as in section 5.1.
+    """
+    discriminator = DCGANDiscriminator(config.features)
+
+    @jax.jit
+    def of(variables: Any, images: jax.Array) -> jax.Array:
+        _, maps = cast(Any, discriminator.apply(variables, 2 * images - 1))
+        pooled = [ops.max_pool(m, m.shape[1] // 4, stride=m.shape[1] // 4) for m in maps]
+        return jnp.concatenate([m.reshape(len(m), -1) for m in pooled], axis=1)
+
+    def extracted(state: State, images: np.ndarray) -> np.ndarray:
+        player = "discriminator"
+        variables = {"params": state.params[player], "batch_stats": state.model_state[player]}
+        parts = []
+        for i in range(0, len(images), 500):
+            part = images[i : i + 500]
+            x = part.astype(np.float32) / 255 if part.dtype == np.uint8 else part
+            parts.append(np.asarray(of(variables, x)))
+        return np.concatenate(parts)
+
+    return extracted
+
+
+class Classes(NamedTuple):
+    """Linear SVMs on the discriminator's features, trained on labelled images."""
+
+    names: tuple[str, ...]
+    scores: Callable[[np.ndarray], np.ndarray]  # images [N, size, size, 3] -> [N, K]
+
+
+def classes(config: Config, state: State, train: Examples) -> Classes:
+    """The SVMs of `train`'s labels; features are divided by the largest one's deviation."""
+    extract = features(config)
+    found = extract(state, train["image"])
+    scale = 1 / found.std(axis=0).max()
+    chunks = [scale * found[i : i + 10_000] for i in range(0, len(found), 10_000)]
+    svm = fit_linear_svm(
+        chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3
+    )
+    return Classes(
+        train.classes, lambda images: np.asarray(svm.scores(scale * extract(state, images)))
+    )
+
+
+class Attributes(NamedTuple):
+    """Latent vectors by what the discriminator's features say of their images."""
+
+    names: tuple[str, ...]
+    best: jax.Array  # [K, top, latent], the z of the samples most like each class
+
+    def means(self) -> jax.Array:
+        """[K, latent]."""
+        return self.best.mean(axis=1)
+
+    def directions(self) -> jax.Array:
+        """[K, latent]: from the mean over all classes to each class's."""
+        return self.means() - self.means().mean(axis=0, keepdims=True)
+
+
+def attributes(
+    play: _gan.Players, config: Config, state: State, judge: Classes, *, top: int = 50
+) -> Attributes:
+    """The z of the `top` of 2,000 samples that each class's SVM scores highest."""
+    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 2), 2000)
+    scores = judge.scores(_gan.generated(play, state, z))
+    return Attributes(judge.names, z[np.argsort(-scores, axis=0)[:top].T])
+
+
+def moved(
+    play: _gan.Players, config: Config, state: State, judge: Classes, count: int = 500
+) -> dict[str, float]:
+    """How often a sample is of a class once its z has moved towards it, and how often before.
+
+    Mean over classes; a sample's class is the one whose SVM scores highest.
+    """
+    directions = attributes(play, config, state, judge).directions()
+    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 3), count)
+    share = lambda z, k: float(
+        np.mean(judge.scores(_gan.generated(play, state, z)).argmax(axis=1) == k)
+    )
+    after = [
+        share(z + jnp.broadcast_to(direction, z.shape), k) for k, direction in enumerate(directions)
+    ]
+    return {"attribute_share": float(np.mean(after)), "chance_share": 1 / len(directions)}
+
+
+def experiment(
+    config: Config,
+    train: Examples,
+    test: Examples,
+    *,
+    sum_of: tuple[str, str, str],
+) -> Experiment:
+    """The game for images uint8 [N, size, size, 3] with labels.
+
+    `sum_of` are the classes A, B and C whose A - B + C is drawn.
+    """
+    size = train["image"].shape[1]
+    play = players(config, size)
+    walk = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    judges: dict[int, Classes] = {}
+
+    def judge_of(state: State) -> Classes:
+        """Fitted once for what is scored and drawn."""
+        step = id(state)
+        if step not in judges:
+            judges[step] = classes(config, state, train)
+        return judges[step]
+
+    def score(states: Mapping[str, State]) -> dict[str, float]:
+        state = list(states.values())[-1]
+        judge = judge_of(state)
+        right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
+        return {"svm_accuracy": 100 * float(np.mean(right))} | moved(play, config, state, judge)
+
+    def draw(run: Run) -> dict[str, Figure]:
+        state = _last(run)
+        known = attributes(play, config, state, judge_of(state))
+        groups = [known.best[known.names.index(name)][:3] for name in sum_of]
+        samples = _gan.generated(play, state, chosen(play, config))
+        over_training = {
+            f"{seen(run, name, config):,} images": _gan.generated(
+                play, state, chosen(play, config)[:6, :6]
+            )
+            for name, state in run.states.items()
+        }
+        return {
+            "samples": figures.image_grid(samples, title="samples 0, 1, 2 ... row by row"),
+            "nearest": _gan.beside_nearest(samples[:6, :6], train["image"]),
+            "over_training": figures.side_by_side(over_training),
+            "walk": latent_walk(play, state, walk),
+            "attributes": towards(play, config, state, known),
+            "arithmetic": sum_figure(play, state, sum_of, groups, config.seed),
+            **_gan.curves(run, config.batch_size * config.discriminator_steps),
+        }
+
+    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
+        assert state is not None
+        if image is None:
+            samples = _gan.generated(play, state, _gan.noise(play, key, 10, 10))
+            return {"samples": 100}, figures.image_grid(samples)
+        x = square(image, size)[None]
+        logits, _ = play.judge(
+            state.params["discriminator"], state.model_state, jnp.asarray(x), None
+        )
+        samples = _gan.generated(play, state, _gan.noise(play, key, 1000))
+        at = int(_gan.nearest(x, samples)[0])
+        record = {
+            "real": float(jax.nn.sigmoid(logits[0])),
+            "nearest_sample": at,
+            "distance": float(np.linalg.norm(x[0] - samples[at])),
+        }
+        panels = {"image": x[None], "nearest of 1,000 samples": samples[at][None, None]}
+        return record, figures.side_by_side(panels)
+
+    optimizer = optax.adam(config.learning_rate, b1=config.momentum)
+    whole = _gan.stage(
+        config, play, {"discriminator": optimizer, "generator": optimizer}, train, test
+    )
+    return Experiment(
+        config,
+        in_parts(whole, config.parts),
+        score=score,
+        figures=draw,
+        predict=predict,
+        references=[_gan.EQUILIBRIUM],
+        commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
+    )
+
+
+def in_parts(whole: Stage, parts: int) -> list[Stage]:
+    """The game as stages that go on with the same batches, each as long as all before it."""
+    ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
+    stages = []
+    for i, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
+        indices = functools.partial(_later, whole.batches.indices, begin)
+        batches = dataclasses.replace(whole.batches, indices=indices)
+        stages.append(
+            dataclasses.replace(
+                whole,
+                name=f"part{i}",
+                steps=end - begin,
+                init=whole.init if i == 1 else _go_on,
+                batches=batches,
+            )
+        )
+    return stages
+
+
+def _later(indices: Callable[[int], np.ndarray], begin: int, step: int) -> np.ndarray:
+    return indices(begin + step)
+
+
+def _go_on(key: jax.Array, previous: State | None) -> State:
+    assert previous is not None
+    return State.create(key, previous.params, previous.opt_state, previous.model_state)
+
+
+def chosen(play: _gan.Players, config: Config) -> jax.Array:
+    """The z [10, 10, latent] of figures/samples.png, which `Arithmetic` counts."""
+    return _gan.noise(play, jax.random.key(config.seed), 10, 10)
+
+
+def seen(run: Run, name: str, config: Config) -> int:
+    """Real images that the discriminator had seen at the end of a stage."""
+    stages = list(run.states)
+    steps = sum(int(run.states[stage].step) for stage in stages[: stages.index(name) + 1])
+    return steps * config.batch_size * config.discriminator_steps
+
+
+def latent_walk(play: _gan.Players, state: State, key: jax.Array, rows: int = 6) -> Figure:
+    """What is generated along lines from one z to the next and the next, as in figure 4."""
+    ends = _gan.noise(play, key, rows, 3)
+    halves = [jnp.linspace(ends[:, i], ends[:, i + 1], 6, axis=1) for i in (0, 1)]
+    z = jnp.concatenate([halves[0], halves[1][:, 1:]], axis=1)
+    return figures.image_grid(
+        _gan.generated(play, state, z), title="straight lines between three z"
+    )
+
+
+def arithmetic(a: jax.Array, b: jax.Array, c: jax.Array, key: jax.Array) -> jax.Array:
+    """z [3, 3, latent]: mean(a) - mean(b) + mean(c) of z [n, latent], with noise but in the middle.
+
+    Source: Radford et al. 2016, section 6.3.2.
+    """
+    total = a.mean(axis=0) - b.mean(axis=0) + c.mean(axis=0)
+    noise = jax.random.uniform(key, (3, 3, len(total)), minval=-JITTER, maxval=JITTER)
+    return jnp.broadcast_to(total, noise.shape) + noise.at[1, 1].set(0.0)
+
+
+def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None:
+    """The command: draws the samples, their means, and what the sum of the means gives."""
+    z = chosen(play, config).reshape(-1, config.latent)
+    groups = {"A": given.a, "B": given.b, "C": given.c}
+    for name, indices in groups.items():
+        if not indices or not all(0 <= i < len(z) for i in indices):
+            raise RunError(
+                f"--{name.lower()} is {indices}, expected some of the samples 0 to {len(z) - 1} of "
+                f"{run.workdir / 'figures' / 'samples.png'}"
+            )
+    chosen_z = [z[jnp.array(i)] for i in groups.values()]
+    figure = sum_figure(play, _last(run), [*groups], chosen_z, given.seed)
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(given.output)
+    print(given.output)
+
+
+def towards(play: _gan.Players, config: Config, state: State, known: Attributes) -> Figure:
+    """Samples, and what becomes of them when their z moves towards each class."""
+    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 4), 8)
+    steps = jnp.concatenate([jnp.zeros((1, z.shape[1])), known.directions()])
+    grid = z[:, None] + jnp.broadcast_to(steps[None], (len(z), *steps.shape))
+    titles = ["sample", *(f"+ {name}" for name in known.names)]
+    return figures.image_grid(_gan.generated(play, state, grid), column_labels=titles, gap=1)
+
+
+def sum_figure(
+    play: _gan.Players,
+    state: State,
+    names: Sequence[str],
+    groups: Sequence[jax.Array],
+    seed: int,
+) -> Figure:
+    """Three groups z [n, latent] with the image of each one's mean below, and A - B + C."""
+    most = max(map(len, groups))
+    panels = {}
+    for name, z in zip(names, groups, strict=True):
+        rows = jnp.concatenate([z, jnp.repeat(z[-1:], most - len(z), axis=0), z.mean(0)[None]])
+        images = _gan.generated(play, state, rows)
+        images[len(z) : most] = 1.0
+        panels[name] = images[:, None]
+    a, b, c = groups
+    summed = arithmetic(a, b, c, jax.random.key(seed))
+    panels["sum"] = _gan.generated(play, state, summed)
+    title = "{} - {} + {}: samples, and the image of their mean below".format(*names)
+    return figures.side_by_side(panels, title=title, gap=1)
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a user's image uint8 [H, W, 3], resized: float32 in [0, 1]."""
+    side = min(image.shape[:2])
+    top, left = ((n - side) // 2 for n in image.shape[:2])
+    middle = Image.fromarray(image[top : top + side, left : left + side])
+    return np.asarray(middle.resize((size, size), Image.Resampling.BOX), np.float32) / 255
+
+
+def _last(run: Run) -> State:
+    assert run.state is not None
+    return run.state

@@ -1,0 +1,193 @@
+"""DCGAN's step against NumPy, parts of a game that are one game, arithmetic of latent vectors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from PIL import Image
+
+from experiments import _dcgan, _gan
+from jaxstruct import data
+from jaxstruct.data import Examples
+from jaxstruct.training import RunError, parallel, restore, run
+from tests.models import dcgan_reference as reference
+
+SIZE, RATE = 16, 0.05
+CONFIG = _dcgan.Config(features=2, latent=5, batch_size=4, epochs=4, evaluations=2, parts=2)
+SUM = ("a", "b", "a")
+
+
+def images(n=32, size=SIZE):
+    values = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+    return Examples({"image": values, "label": np.arange(n) % 2}, classes=("a", "b"))
+
+
+def parameters(play):
+    """Of another size than any initialization, so that every term counts."""
+    params, _ = play.init(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    flat = flatten_dict(params, sep="/")
+    scale = lambda name: 1.0 if name.endswith("scale") else 0.0
+    values = {k: scale(k) + 0.3 * rng.normal(size=v.shape) for k, v in flat.items()}
+    return unflatten_dict(values, sep="/")
+
+
+def test_a_step_is_the_papers():
+    play = _dcgan.players(CONFIG, SIZE)
+    optimizers = {player: optax.sgd(RATE) for player in ("discriminator", "generator")}
+    made = _gan.stage(CONFIG, play, optimizers, images(), images())
+    params = parameters(play)
+    tree = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    state = made.init(jax.random.key(5), None).replace(params=tree)
+    x = made.batches.read["image"][made.batches.indices(0)].astype(np.float32) / 255
+    devices = jax.devices()[:2]
+    batch = jax.device_put(parallel.share({"image": x}, devices))
+
+    def noise(turn, parts):
+        # What design demands of the draws: one key per example, from (stage, purpose, step).
+        key = jax.random.fold_in(jax.random.fold_in(state.key, turn), 0)
+        keys = jax.vmap(lambda k: jax.random.split(k, parts)[0])(jax.random.split(key, len(x)))
+        return np.asarray(jax.vmap(play.draw)(keys), np.float64)
+
+    noises = noise(0, 3), noise(1, 2)
+    assert all(-1 <= z.min() < -0.5 < 0.5 < z.max() <= 1 for z in noises)
+    after, terms = parallel.Call(made.update, devices)(parallel.stack(state, devices), batch)
+    after, terms = parallel.unstack(after), parallel.unstack(terms)
+    expected, losses, stats = reference.step(params, 2 * x.astype(np.float64) - 1, noises, RATE)
+    for player, loss in losses.items():
+        np.testing.assert_allclose(terms[player].value, loss, rtol=1e-4)
+        of = flatten_dict(after.params[player], sep="/")
+        theirs = flatten_dict(expected[player], sep="/")
+        assert of.keys() == theirs.keys()
+        for name, value in of.items():
+            np.testing.assert_allclose(value, theirs[name], atol=2e-5, rtol=2e-4, err_msg=name)
+        running = {
+            name: (np.zeros_like(m), np.ones_like(v)) for name, (m, v) in stats[player][0].items()
+        }
+        for seen in stats[player]:
+            for name, (mean, variance) in seen.items():
+                before = running[name]
+                running[name] = 0.9 * before[0] + 0.1 * mean, 0.9 * before[1] + 0.1 * variance
+        for name, (mean, variance) in running.items():
+            found = after.model_state[player][name]
+            np.testing.assert_allclose(found["mean"], mean, atol=1e-5, rtol=1e-4)
+            np.testing.assert_allclose(found["var"], variance, rtol=1e-4)
+
+
+def test_the_optimiser_is_the_papers():
+    config = dataclasses.replace(CONFIG, learning_rate=0.01, momentum=0.5)
+    made = _dcgan.experiment(config, images(), images(), sum_of=SUM).stages[0]
+    state = made.init(jax.random.key(0), None)
+    for player in ("discriminator", "generator"):
+        moments = state.opt_state[player][0]
+        assert jax.tree.structure(moments.mu) == jax.tree.structure(state.params[player])
+
+
+def test_players_see_and_make_images_between_0_and_1():
+    play = _dcgan.players(CONFIG, SIZE)
+    params, model_state = play.init(jax.random.key(0))
+    z = _gan.noise(play, jax.random.key(1), 6)
+    assert z.shape == (6, 5)
+    made, after = play.generate(params["generator"], model_state, z, False)
+    assert made.shape == (6, SIZE, SIZE, 3)
+    assert 0 <= float(made.min()) < float(made.max()) <= 1
+    assert after is model_state
+    # Black, which is -1 to the network: twice as far from grey gives another logit.
+    judge = lambda x: play.judge(params["discriminator"], model_state, x, None)[0]
+    grey, black = jnp.full((1, SIZE, SIZE, 3), 0.5), jnp.zeros((1, SIZE, SIZE, 3))
+    np.testing.assert_allclose(judge(grey), 0.0, atol=1e-6)  # 0, without biases yet
+    assert abs(float(judge(black)[0])) > 0
+
+
+def test_the_parts_of_a_game_are_its_batches_and_its_steps():
+    play = _dcgan.players(CONFIG, SIZE)
+    optimizers = {player: optax.sgd(RATE) for player in ("discriminator", "generator")}
+    whole = _gan.stage(dataclasses.replace(CONFIG, epochs=20), play, optimizers, images(), images())
+    parts = _dcgan.in_parts(whole, 5)
+    assert [part.steps for part in parts] == [10, 10, 20, 40, 80]
+    assert sum(part.steps for part in parts) == whole.steps == 160
+    indices = [part.batches.indices(step) for part in parts for step in range(part.steps)]
+    for step, found in enumerate(indices):
+        np.testing.assert_array_equal(found, whole.batches.indices(step))
+    first = parts[0].init(jax.random.key(0), None)
+    second = parts[1].init(jax.random.key(1), first)
+    jax.tree.map(np.testing.assert_array_equal, second.params, first.params)
+    jax.tree.map(np.testing.assert_array_equal, second.opt_state, first.opt_state)
+    jax.tree.map(np.testing.assert_array_equal, second.model_state, first.model_state)
+    assert int(second.step) == 0
+
+
+def test_arithmetic_by_hand():
+    a, b, c = jnp.array([[1.0, 0.0], [3.0, 2.0]]), jnp.array([[1.0, 1.0]]), jnp.array([[0.5, 5.0]])
+    z = np.asarray(_dcgan.arithmetic(a, b, c, jax.random.key(0)))
+    assert z.shape == (3, 3, 2)
+    np.testing.assert_allclose(z[1, 1], [1.5, 5.0])
+    noise = z - z[1, 1]
+    assert np.abs(noise).max() <= 0.25
+    assert np.count_nonzero(noise) == 16
+    assert np.abs(noise).max() > 0.15
+
+
+def test_a_user_s_image_is_cut_to_its_middle_square():
+    image = np.zeros((40, 20, 3), np.uint8)
+    image[10:30] = 255
+    np.testing.assert_array_equal(_dcgan.square(image, 10), 1.0)
+    assert _dcgan.square(image[:, :7], 16).shape == (16, 16, 3)
+    assert np.asarray(Image.fromarray(image)).shape == image.shape
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    experiment = _dcgan.experiment(CONFIG, images(), images(), sum_of=SUM)
+    folder = tmp_path_factory.mktemp("dcgan")
+    return experiment, run(experiment, folder, devices=jax.devices()[:1])
+
+
+def test_the_command_draws_the_sum(finished, tmp_path, capsys):
+    experiment, ended = finished
+    arguments, command = experiment.commands["arithmetic"]
+    out = tmp_path / "new" / "sum.png"
+    command(
+        arguments(a=(1, 2, 3), b=(4,), c=(5, 99), output=out), restore(experiment, ended.workdir)
+    )
+    assert Image.open(out).size[0] > 100
+    assert str(out) in capsys.readouterr().out
+    with pytest.raises(RunError, match=r"--b is \(100,\), expected some of the samples 0 to 99"):
+        command(arguments(a=(1,), b=(100,), c=(2,), output=out), ended)
+    with pytest.raises(RunError, match="--a is"):
+        command(arguments(a=(), b=(1,), c=(2,), output=out), ended)
+
+
+def test_pictures_are_of_the_states_they_name(finished):
+    experiment, ended = finished
+    assert [*ended.states] == [stage.name for stage in experiment.stages]
+    counts = [_dcgan.seen(ended, name, CONFIG) for name in ended.states]
+    assert counts == [64, 128]
+    steps, _ = ended.curve("value")
+    assert (np.diff(steps) > 0).all()
+
+
+@pytest.mark.slow
+def test_it_overfits_eight_images(tmp_path):
+    """Samples become the eight images, and each of these is some sample."""
+    digits = data.load("digits", "train")["image"][:8]
+    eight = np.repeat(np.repeat(np.repeat(digits, 2, 1), 2, 2), 3, 3)
+    examples = Examples({"image": eight, "label": np.arange(8)}, classes=tuple("abcdefgh"))
+    config = _dcgan.Config(
+        features=8, latent=3, batch_size=16, epochs=2400, evaluations=1, learning_rate=1e-3, parts=1
+    )
+    experiment = _dcgan.experiment(config, examples, examples, sum_of=SUM)
+    alone = dataclasses.replace(experiment, score=None, figures=None)
+    ended = run(alone, tmp_path, devices=jax.devices()[:1])
+    play = _dcgan.players(config, SIZE)
+    samples = _gan.generated(play, ended.state, _gan.noise(play, jax.random.key(3), 200))
+    x, images = samples.reshape(200, 1, -1), eight.reshape(1, 8, -1) / np.float32(255)
+    distances = np.linalg.norm(x - images, axis=2)
+    apart = np.linalg.norm(images[0][:, None] - images[0][None], axis=2)
+    # Nearer to one of them than half of what two of them are apart: no mixture of two is.
+    assert distances.min(axis=1).mean() < apart.sum() / (8 * 7) / 2
+    assert len(set(distances.argmin(axis=1).tolist())) == 8
