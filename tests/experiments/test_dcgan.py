@@ -178,7 +178,13 @@ def test_it_overfits_eight_images(tmp_path):
     eight = np.repeat(np.repeat(np.repeat(digits, 2, 1), 2, 2), 3, 3)
     examples = Examples({"image": eight, "label": np.arange(8)}, classes=tuple("abcdefgh"))
     config = _dcgan.Config(
-        features=8, latent=3, batch_size=16, epochs=2400, evaluations=1, learning_rate=1e-3, parts=1
+        features=16,
+        latent=8,
+        batch_size=32,
+        epochs=4800,
+        evaluations=1,
+        learning_rate=1e-3,
+        parts=1,
     )
     experiment = _dcgan.experiment(config, examples, examples, sum_of=SUM)
     alone = dataclasses.replace(experiment, score=None, figures=None)
@@ -188,6 +194,6 @@ def test_it_overfits_eight_images(tmp_path):
     x, images = samples.reshape(200, 1, -1), eight.reshape(1, 8, -1) / np.float32(255)
     distances = np.linalg.norm(x - images, axis=2)
     apart = np.linalg.norm(images[0][:, None] - images[0][None], axis=2)
-    # Nearer to one of them than half of what two of them are apart: no mixture of two is.
-    assert distances.min(axis=1).mean() < apart.sum() / (8 * 7) / 2
+    # Nearer to one of them than a third of what two of them are apart: no mixture of two is.
+    assert distances.min(axis=1).mean() < apart.sum() / (8 * 7) / 3
     assert len(set(distances.argmin(axis=1).tolist())) == 8
