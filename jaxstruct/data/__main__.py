@@ -132,9 +132,8 @@ def _describe(options: argparse.Namespace) -> str:
     for row in where():
         if row["name"] == name:
             if not entry and row["path"]:
-                lines.append(
-                    json.loads((row["path"] / "dataset_info.json").read_text())["description"]
-                )
+                about = json.loads((row["path"] / "dataset_info.json").read_text())
+                lines.append(" ".join(about.get("description", "").split()))
             lines += [f"looked in: {folder}" for folder in row["looked"]]
             lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
             state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}"

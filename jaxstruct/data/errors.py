@@ -1,7 +1,7 @@
 """The one error of this package, and reading a raw file so that whatever is wrong becomes it.
 
-What may be added: other ways in which a file as such can be bad (archives). What a file must
-contain is said where its format is read.
+What may be added: other ways in which a file as such can be bad. What a file must contain is said
+where its format is read.
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            opened.load()
             image = upright_rgb(opened)
             turned = opened.getexif().get(_ORIENTATION, 1) != 1
             kept = opened.format == "JPEG" and opened.mode == "RGB" and not turned

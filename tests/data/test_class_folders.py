@@ -49,7 +49,9 @@ def test_one_class_is_enough(tmp_path):
         ["faces/1.jpg", "faces/2.jpg"],
     )
     only = scan(made(tmp_path / "b", ["train/faces/1.jpg"]))
-    assert (only.classes, list(only.files)) == (("faces",), ["train"])
+    assert only.files == {"train": {"train/faces/1.jpg": 0}}
+    test = scan(made(tmp_path / "c", ["test/faces/1.jpg"]))
+    assert (test.classes, test.files) == (("faces",), {"test": {"test/faces/1.jpg": 0}})
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -85,6 +87,13 @@ def test_names_of_other_languages(tmp_path, kind):
     assert contents == {"train/hélice/1.jpg": image(0), "train/桜/さくら.jpg": image(2)}
 
 
+@pytest.mark.parametrize("kind", ["folder", "a.tar"])
+def test_names_that_are_no_utf8(tmp_path, kind):
+    found = scan(made(tmp_path / kind, ["h\udce9lice/\udcff.jpg", "a/1.jpg"]))
+    assert found.classes == ("a", r"h\udce9lice")
+    assert {name for name, _, _ in images(found, "train")} == {"a/1.jpg", r"h\udce9lice/\udcff.jpg"}
+
+
 @pytest.mark.parametrize(
     ("names", "where", "problem"),
     [
@@ -98,9 +107,9 @@ def test_names_of_other_languages(tmp_path, kind):
         ([*SPLIT, "train/bird/1.jpg"], "/test/bird", "no image; expected some for every class"),
         ([*PLAIN, "bird/notes.txt"], "/bird", "no image; expected some for every class"),
         ([*SPLIT, "val/notes.txt"], "/val/cat", "no image; expected some for every class"),
-        ([*PLAIN, " bird/1.jpg"], "", "a class is named ' bird'; expected printable"),
-        ([*PLAIN, "bi\nrd/1.jpg"], "", "a class is named 'bi.nrd'; expected printable"),
-        ([*PLAIN, "bi\udcffrd/1.jpg"], "", "a class is named 'bi.udcffrd'; expected printable"),
+        ([*PLAIN, " bird/1.jpg"], "", "a class is named ' bird'; expected no line break"),
+        ([*PLAIN, "bi\nrd/1.jpg"], "", "a class is named 'bi.nrd'; expected no line break"),
+        ([*PLAIN, "bi\rrd/1.jpg"], "", "a class is named 'bi.rrd'; expected no line break"),
     ],
 )
 def test_what_is_not_laid_out_so(tmp_path, names, where, problem):

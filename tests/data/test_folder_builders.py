@@ -164,6 +164,9 @@ def test_a_folder_that_changes_is_prepared_again(tmp_path):
         assert data.load("houses64", "train").size == 12
         (path / "kitchen" / "011.jpg").write_bytes(image(0, (64, 64)))
         assert data.load("houses64", "train").size == 13
+        (path / "kitchen" / "011.jpg").write_bytes(image(77, (64, 64)))
+        shown = [picture.tobytes() for picture in data.load("houses64", "train")["image"]]
+        assert pixels(image(77, (64, 64))).tobytes() in shown
 
 
 @pytest.mark.parametrize("name", ["cifar10_jpeg", "houses64"])

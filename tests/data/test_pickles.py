@@ -94,6 +94,9 @@ def attacks(mark):
     yield "objects", objects
     yield "array of objects", pickle.dumps(np.array([Runs(os.system, command)], object), 4)
     yield "floats", pickle.dumps(np.zeros(3), 4)
+    yield "signed bytes", pickle.dumps(np.zeros(3, np.int8), 4)
+    untyped = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01\x85K\x07\x89U\x01atb."
+    yield "no dtype", HEAD + untyped
     yield "shape", HEAD + python2_array(b"K\x09\x85", b"12345678") + b"."
     minus = b"J\xff\xff\xff\xffJ\xf8\xff\xff\xff\x86"
     yield "negative shape", HEAD + python2_array(minus, b"8bytes!!") + b"."

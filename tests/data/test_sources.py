@@ -22,6 +22,10 @@ def test_examples_are_a_mapping():
     assert (taken.size, taken.source) == (2, source)
     only = examples.only("label")
     assert (list(only), only.source) == (["label"], source)
+    named = Examples(dict(examples), source, ["cat", "dog"])
+    assert named.classes == named.take([1]).classes == named.only("label").classes == ("cat", "dog")
+    assert "cat, dog" in repr(named)
+    assert (examples.classes, "classes" in repr(examples)) == ((), False)
     with pytest.raises(KeyError):
         examples.only("mask")
     with pytest.raises(ValueError, match="lengths"):
