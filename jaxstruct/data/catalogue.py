@@ -1,7 +1,7 @@
 """The sets this package knows how to prepare, as plain values: name -> Entry.
 
-What may be added: an entry, with a builder of its name in builders/ and its imitation in imitate.py,
-of real images that an installed package ships if they resemble it, else of shapes.
+What may be added: an entry, with a builder of its name in builders/ and its imitation in
+imitate.py, of real images that an installed package ships if they resemble it, else of shapes.
 """
 
 from __future__ import annotations
