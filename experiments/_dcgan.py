@@ -19,7 +19,7 @@ import optax
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments import _gan
+from experiments import _fid, _gan
 from jaxstruct import figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
@@ -39,6 +39,7 @@ class Config(_gan.Config):
     learning_rate: float = 2e-4  # of Adam
     momentum: float = 0.5  # beta1 of Adam
     parts: int = 5  # stages, each as long as all before it: their ends show how samples come
+    fid_images: int = 10_000  # real and generated ones each, at most, in fid_lite0; 0: none
     svm_C: float = 0.1  # weight of the squared hinge loss on the discriminator's features
 
 
@@ -211,7 +212,13 @@ def experiment(
         state = list(states.values())[-1]
         judge = judge_of(state)
         right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
-        return {"svm_accuracy": 100 * float(np.mean(right))} | moved(play, config, state, judge)
+        found = {"svm_accuracy": 100 * float(np.mean(right))} | moved(play, config, state, judge)
+        if config.fid_images:
+            real = train["image"][: config.fid_images]
+            key = jax.random.fold_in(jax.random.key(config.seed), 5)
+            made = _gan.generated(play, state, _gan.noise(play, key, config.fid_images))
+            found |= _fid.fid_lite0(_fid.lite0_moments(real), _fid.lite0_moments(made))
+        return found
 
     def draw(run: Run) -> dict[str, Figure]:
         state = _last(run)

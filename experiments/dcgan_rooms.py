@@ -22,7 +22,7 @@ class Config(_dcgan.Config):
     evaluations: int = 30  # how often the value function is measured during training
 
 
-SMOKE = Config(features=4, latent=8, epochs=2, batch_size=32, evaluations=2, parts=2)
+SMOKE = Config(features=4, latent=8, epochs=2, batch_size=32, evaluations=2, parts=2, fid_images=0)
 PAPER = Config(**_dcgan.PAPER)
 
 

@@ -17,7 +17,9 @@ from jaxstruct.training import RunError, parallel, restore, run
 from tests.models import dcgan_reference as reference
 
 SIZE, RATE = 16, 0.05
-CONFIG = _dcgan.Config(features=2, latent=5, batch_size=4, epochs=4, evaluations=2, parts=2)
+CONFIG = _dcgan.Config(
+    features=2, latent=5, batch_size=4, epochs=4, evaluations=2, parts=2, fid_images=0
+)
 SUM = ("a", "b", "a")
 
 
