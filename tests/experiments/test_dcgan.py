@@ -81,12 +81,24 @@ def test_a_step_is_the_papers():
 
 
 def test_the_optimiser_is_the_papers():
-    config = dataclasses.replace(CONFIG, learning_rate=0.01, momentum=0.5)
+    assert (_dcgan.Config().learning_rate, _dcgan.Config().momentum) == (2e-4, 0.5)
+    config = dataclasses.replace(CONFIG, learning_rate=0.01)
     made = _dcgan.experiment(config, images(), images(), sum_of=SUM).stages[0]
-    state = made.init(jax.random.key(0), None)
+    before = made.init(jax.random.key(0), None)
+    devices = jax.devices()[:1]
+    x = made.batches.read["image"][made.batches.indices(0)].astype(np.float32) / 255
+    batch = jax.device_put(parallel.share({"image": x}, devices))
+    after, _ = parallel.Call(made.update, devices)(parallel.stack(before, devices), batch)
+    after = parallel.unstack(after)
     for player in ("discriminator", "generator"):
-        moments = state.opt_state[player][0]
-        assert jax.tree.structure(moments.mu) == jax.tree.structure(state.params[player])
+        moments = after.opt_state[player][0]
+        for mean, square in zip(*map(jax.tree.leaves, (moments.mu, moments.nu)), strict=True):
+            # One step has left (1 - beta1) g and (1 - beta2) g^2.
+            some = np.abs(mean) > 1e-6
+            np.testing.assert_allclose(mean[some] ** 2 / square[some], 0.5**2 / 1e-3, rtol=1e-3)
+        moves = jax.tree.map(lambda a, b: np.abs(a - b), after.params, before.params)[player]
+        largest = max(float(move.max()) for move in jax.tree.leaves(moves))
+        assert largest == pytest.approx(0.01, rel=1e-3)
 
 
 def test_players_see_and_make_images_between_0_and_1():
