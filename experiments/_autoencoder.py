@@ -34,6 +34,9 @@ from jaxstruct.training import (
 Corruption = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, x [D]) -> x [D] with noise."""
 
+SIGMOID_KERNEL = nn.initializers.variance_scaling(16.0, "fan_avg", "uniform")
+"""For layers of sigmoids, uniform in +- 4 sqrt(6 / (inputs + units)): Glorot & Bengio 2010."""
+
 STEPS_PER_CALL = 20  # no convolutions: so many steps run in one call
 
 

@@ -49,8 +49,7 @@ def experiment(config: Config) -> Study:
         (config.hidden,),
         code=nn.sigmoid,
         tied=True,
-        # Glorot & Bengio 2010, for sigmoids: uniform in +- 4 sqrt(6 / (inputs + units)).
-        kernel_init=nn.initializers.variance_scaling(16.0, "fan_avg", "uniform"),
+        kernel_init=_autoencoder.SIGMOID_KERNEL,
     )
     coder = _autoencoder.cross_entropy(model)
     corruptions: dict[str, Corruption] = {}

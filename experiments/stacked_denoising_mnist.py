@@ -64,7 +64,8 @@ def experiment(config: Config) -> Study:
     train, valid = train.take(slice(-held_out)), train.take(slice(-held_out, None))
     shape = train["image"].shape[1:]
     widths = (int(np.prod(shape)), *config.hidden)
-    classifier = Perceptron((*config.hidden, 10), nn.sigmoid)
+    start_from = _autoencoder.SIGMOID_KERNEL
+    classifier = Perceptron((*config.hidden, 10), nn.sigmoid, kernel_init=start_from)
 
     def probabilities(params: Any, images: Any) -> jax.Array:
         logits: Any = classifier.apply({"params": params}, _autoencoder.flat(images))
@@ -75,7 +76,13 @@ def experiment(config: Config) -> Study:
         return _autoencoder.stage(
             f"layer{layer}",
             _autoencoder.cross_entropy(
-                Autoencoder(widths[layer - 1], (widths[layer],), code=nn.sigmoid, tied=True)
+                Autoencoder(
+                    widths[layer - 1],
+                    (widths[layer],),
+                    code=nn.sigmoid,
+                    tied=True,
+                    kernel_init=start_from,
+                )
             ),
             lambda steps: optax.sgd(config.pretraining_rate),
             train,
