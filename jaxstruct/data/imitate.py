@@ -101,10 +101,10 @@ def cifar10(folder: Path) -> None:
         scenes = [shapes.scene(0, index) for index in range(200 * start, 200 * (start + 1))]
         planes = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
         batch = {
-            b"batch_label": name.encode(),
-            b"labels": [scene.label for scene in scenes],
-            b"data": planes.reshape(200, 3072),
-            b"filenames": [b"%05d.png" % index for index in range(200)],
+            "batch_label": name,
+            "labels": [scene.label for scene in scenes],
+            "data": planes.reshape(200, 3072),
+            "filenames": [f"{index:05}.png" for index in range(200)],
         }
         content = pickle.dumps(batch, protocol=3)  # the last that writes arrays as the first did
         (folder / "cifar-10-batches-py" / name).write_bytes(content)

@@ -1,8 +1,8 @@
 """PyTorch's checkpoints without PyTorch: the tensors of a state dict, and nothing else of the file.
 
-A checkpoint is a pickle, that is, a program for a stack machine that may call anything. The machine
-here knows the few instructions that PyTorch writes, calls nothing, and makes tensors only. Tensors
-are views of storages, whose bytes follow the pickle, or are other members of the zip file.
+A checkpoint is a pickle, which pickles.py interprets without running anything of the file's choice;
+here it makes tensors only. Tensors are views of storages, whose bytes follow the pickle, or are
+other members of the zip file.
 
 What may be added: another of PyTorch's storages. Nothing that runs what a file says.
 """
@@ -12,18 +12,18 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import math
-import pickletools
-import reprlib
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.pickles import Refused, all_text, interpret, short
 
 _LARGEST = 2**48  # elements: their bytes are no number that would overflow
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -59,17 +59,6 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Bad(Exception):
-    """What is wrong with the file, and what was expected.
-
-    Values are written by `_short`: a few bytes of the file can be values of any length.
-    """
-
-
-def _short(value: Any) -> str:
-    return reprlib.repr(value)[:80]
-
-
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Reads a state dict that `torch.save` wrote, in the zip form or the older one.
 
@@ -92,9 +81,9 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
         read = _read_zip if content.startswith(b"PK") else _read_stream
         saved, storages = read(content)
         if not isinstance(saved, dict):
-            raise _Bad(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
+            raise Refused(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
         return {name: _array(name, value, storages) for name, value in saved.items()}
-    except _Bad as problem:
+    except Refused as problem:
         raise DataError(f"{path}: {problem}, in a state dict saved by PyTorch") from None
 
 
@@ -117,23 +106,23 @@ def _read_stream(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
     """The form before PyTorch 1.6: five pickles, then each storage with its size before it."""
     stream = io.BytesIO(content)
     if not content.startswith(b"\x80") or _interpret(stream) != _MAGIC:
-        raise _Bad("no magic number, expected PyTorch's")
+        raise Refused("no magic number, expected PyTorch's")
     version, system, saved, keys = (_interpret(stream) for _ in range(4))
     if version != _PROTOCOL or not isinstance(system, dict) or not system.get("little_endian"):
-        raise _Bad(
-            f"protocol {_short(version)} and {_short(system)}, expected {_PROTOCOL}, little-endian"
+        raise Refused(
+            f"protocol {short(version)} and {short(system)}, expected {_PROTOCOL}, little-endian"
         )
     wanted, found = _wanted(saved), {}
-    if not isinstance(keys, list) or not _all_text(keys) or sorted(keys) != sorted(wanted):
-        raise _Bad(f"storages {_short(keys)}, expected {_short(sorted(wanted))}")
+    if not isinstance(keys, list) or not all_text(keys) or sorted(keys) != sorted(wanted):
+        raise Refused(f"storages {short(keys)}, expected {short(sorted(wanted))}")
     for key in keys:
         storage, header = wanted[key], stream.read(8)
         size = struct.unpack("<q", header)[0] if len(header) == 8 else "no"
         if size != storage.size:
-            raise _Bad(f"{size} elements of storage {_short(key)}, expected {storage.size}")
+            raise Refused(f"{size} elements of storage {short(key)}, expected {storage.size}")
         found[storage] = _elements(storage, stream.read(storage.size * storage.dtype.itemsize))
     if stream.read(1):
-        raise _Bad("bytes behind the last storage, expected the end")
+        raise Refused("bytes behind the last storage, expected the end")
     return saved, found
 
 
@@ -143,20 +132,20 @@ def _read_zip(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {name.partition("/")[2]: name for name in archive.namelist()}
             if any(member.compress_type for member in archive.infolist()):
-                raise _Bad("compressed members, expected PyTorch's, which are not")
+                raise Refused("compressed members, expected PyTorch's, which are not")
             if "data.pkl" not in members:
-                raise _Bad(f"a zip file of {_short(members)}, expected a folder with data.pkl")
+                raise Refused(f"a zip file of {short(members)}, expected a folder with data.pkl")
             if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
-                raise _Bad("another byte order, expected little")
+                raise Refused("another byte order, expected little")
             saved = _interpret(io.BytesIO(archive.read(members["data.pkl"])))
             found = {}
             for key, storage in _wanted(saved).items():
                 if f"data/{key}" not in members:
-                    raise _Bad(f"no storage {_short(key)}, expected {storage.size} elements")
+                    raise Refused(f"no storage {short(key)}, expected {storage.size} elements")
                 found[storage] = _elements(storage, archive.read(members[f"data/{key}"]))
             return saved, found
     except _ZIP_ERRORS as error:
-        raise _Bad(f"no whole zip file ({error}), expected one") from None
+        raise Refused(f"no whole zip file ({error}), expected one") from None
 
 
 def _wanted(saved: Any) -> dict[str, _Storage]:
@@ -165,26 +154,28 @@ def _wanted(saved: Any) -> dict[str, _Storage]:
     storages = {tensor.storage for tensor in values if isinstance(tensor, _Tensor)}
     wanted = {storage.key: storage for storage in storages}
     if len(wanted) < len(storages):
-        raise _Bad("a storage of two sizes or dtypes, expected one")
+        raise Refused("a storage of two sizes or dtypes, expected one")
     return wanted
 
 
 def _elements(storage: _Storage, content: bytes) -> np.ndarray:
     expected = storage.size * storage.dtype.itemsize
     if len(content) != expected:
-        raise _Bad(f"{len(content)} bytes of storage {_short(storage.key)}, expected {expected}")
+        raise Refused(f"{len(content)} bytes of storage {short(storage.key)}, expected {expected}")
     return np.frombuffer(content, storage.dtype)
 
 
 def _array(name: str, tensor: Any, storages: Mapping[_Storage, np.ndarray]) -> np.ndarray:
     if not isinstance(tensor, _Tensor):
-        raise _Bad(f"{_short(name)} of {type(tensor).__name__}, expected a tensor under each name")
+        raise Refused(
+            f"{short(name)} of {type(tensor).__name__}, expected a tensor under each name"
+        )
     storage, offset, shape, strides = tensor
     elements, empty = storages[storage], 0 in shape
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if not empty and last >= storage.size:
-        raise _Bad(
-            f"{_short(name)} of shape {shape} with strides {strides} from {offset}, expected a "
+        raise Refused(
+            f"{short(name)} of shape {shape} with strides {strides} from {offset}, expected a "
             f"part of its storage of {storage.size}"
         )
     return np.lib.stride_tricks.as_strided(
@@ -195,10 +186,6 @@ def _array(name: str, tensor: Any, storages: Mapping[_Storage, np.ndarray]) -> n
     )
 
 
-def _all_text(values: Iterable[Any]) -> bool:
-    return all(type(value) is str for value in values)
-
-
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     numbers = (offset, *shape, *strides)
     if (
@@ -207,111 +194,33 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
         or not len(shape) == len(strides) <= 32
         or math.prod(max(n, 1) for n in shape) >= _LARGEST
     ):
-        raise _Bad(f"a tensor of {_short(numbers)}, expected offset, shape and strides")
+        raise Refused(f"a tensor of {short(numbers)}, expected offset, shape and strides")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _storage(kind: Any, dtype: Any, key: Any, _: Any, size: Any, view: Any = None) -> _Storage:
     """What a persistent id stands for: ("storage", type, key, device, size[, None])."""
-    expected = kind == "storage" and isinstance(dtype, np.dtype) and _all_text([key])
+    expected = kind == "storage" and isinstance(dtype, np.dtype) and all_text([key])
     if not expected or type(size) is not int or not 0 <= size < _LARGEST or view is not None:
-        given = _short((kind, dtype, key, size, view))
-        raise _Bad(f"a persistent id {given}, expected a storage's")
+        given = short((kind, dtype, key, size, view))
+        raise Refused(f"a persistent id {given}, expected a storage's")
     return _Storage(key, dtype, size)
 
 
-# What a name in a file stands for. Only the functions can be called, and all of them are here.
-_CALLS: dict[str, Callable[..., Any]] = {
+def _unchanged(known: Any, _: Any) -> Any:
+    """A state dict has attributes: the versions of its layers."""
+    if not isinstance(known, dict):
+        raise Refused(f"attributes of a {type(known).__name__}, expected none")
+    return known
+
+
+# What a name in a file stands for. Only the functions can be called.
+_NAMES: dict[str, Any] = {
     "collections OrderedDict": lambda: {},
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
+    **{f"torch {name}Storage": dtype for name, dtype in _STORAGES.items()},
 }
-_NAMES = _CALLS | {f"torch {name}Storage": dtype for name, dtype in _STORAGES.items()}
-
-
-def _interpret(stream: BinaryIO) -> Any:
-    """The value of the next pickle in a stream, by the instructions of protocol 2 and 4."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[int, Any] = {}
-
-    def pop(size: int | None = None) -> list[Any]:
-        """The last values of the stack: so many, or those above the last mark."""
-        start = marks.pop() if size is None else len(stack) - size
-        if start < 0:
-            raise IndexError("stack is empty")
-        values, stack[start:] = stack[start:], []
-        return values
-
-    def fill(known: Any, pairs: list[Any]) -> None:
-        # Other keys could take forever to hash.
-        if not isinstance(known, dict) or not _all_text(pairs[::2]):
-            raise _Bad(f"items of a {type(known).__name__}, expected a dictionary's, by name")
-        known.update(zip(pairs[::2], pairs[1::2], strict=True))
-
-    def named(name: str) -> Any:
-        if name not in _NAMES:
-            raise _Bad(f"it asks for {name.replace(' ', '.')!r:.80}, expected tensors alone")
-        return _NAMES[name]
-
-    try:
-        argument: Any
-        for instruction, argument, _ in pickletools.genops(stream):
-            match instruction.name:
-                case "PROTO" | "FRAME":
-                    pass
-                case "NONE":
-                    stack.append(None)
-                case "NEWTRUE" | "NEWFALSE":
-                    stack.append(instruction.name == "NEWTRUE")
-                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "SHORT_BINUNICODE":
-                    stack.append(argument)
-                case "EMPTY_DICT":
-                    stack.append({})
-                case "EMPTY_LIST":
-                    stack.append([])
-                case "EMPTY_TUPLE":
-                    stack.append(())
-                case "MARK":
-                    marks.append(len(stack))
-                case "TUPLE":
-                    stack.append(tuple(pop()))
-                case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                    stack.append(tuple(pop(int(instruction.name[-1]))))
-                case "APPEND" | "APPENDS":
-                    values = pop(1 if instruction.name == "APPEND" else None)
-                    stack[-1] += values
-                case "SETITEM" | "SETITEMS":
-                    pairs = pop(2 if instruction.name == "SETITEM" else None)
-                    fill(stack[-1], pairs)
-                case "BINPUT" | "LONG_BINPUT":
-                    memo[argument] = stack[-1]
-                case "MEMOIZE":
-                    memo[len(memo)] = stack[-1]
-                case "BINGET" | "LONG_BINGET":
-                    stack.append(memo[argument])
-                case "GLOBAL":
-                    stack.append(named(argument))
-                case "STACK_GLOBAL":
-                    stack.append(named(" ".join(pop(2))))
-                case "BINPERSID":
-                    stack.append(_storage(*stack.pop()))
-                case "REDUCE":
-                    function, arguments = pop(2)
-                    if not any(function is known for known in _CALLS.values()):
-                        raise _Bad(f"a call of {_short(function)}, expected tensors alone")
-                    stack.append(function(*arguments))
-                case "BUILD":
-                    # The attributes of a state dict: the versions of its layers.
-                    stack.pop()
-                    if not isinstance(stack[-1], dict):
-                        raise _Bad(f"attributes of a {type(stack[-1]).__name__}, expected none")
-                case "STOP":
-                    return stack.pop()
-                case other:
-                    raise _Bad(f"instruction {other} {argument!r:.80}, expected tensors alone")
-    except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise _Bad(
-            f"no whole pickle ({type(error).__name__}: {error!s:.80}), expected one"
-        ) from None
-    raise _Bad("a pickle without an end, expected one")
+_interpret = partial(
+    interpret, names=_NAMES, expected="tensors alone", build=_unchanged, persistent=_storage
+)

@@ -48,10 +48,10 @@ def read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     batch = pickles.read(content, path, _EXPECTED)
     keys = batch if isinstance(batch, dict) else ()
-    if lacking := [key.decode() for key in (b"data", b"labels") if key not in keys]:
+    if lacking := [key for key in ("data", "labels") if key not in keys]:
         without = " and ".join(f"`{key}`" for key in lacking)
         raise DataError(f"{path}: a {type(batch).__name__} without {without}; expected {_EXPECTED}")
-    rows, labels = batch[b"data"], batch[b"labels"]
+    rows, labels = batch["data"], batch["labels"]
     if not isinstance(rows, np.ndarray) or rows.shape[1:] != (3072,) or not len(rows):
         found = list(rows.shape) if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
         raise DataError(f"{path}: `data` is {found}; expected {_EXPECTED}")
@@ -61,7 +61,9 @@ def _batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: {len(labels)} labels; expected {len(rows)}, one an image")
     for index, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            raise DataError(f"{path}: label {label!r} of example {index}; expected 0 to 9")
+            raise DataError(
+                f"{path}: label {pickles.short(label)} of example {index}; expected 0 to 9"
+            )
     images = np.asarray(rows).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images, np.array(labels, np.uint8)
 
