@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct.models import fit_linear_svm
+from jaxstruct.models import fit_linear_svm, linear_svm
 
 
 def features(examples, dimensions, classes, seed=0):
@@ -30,15 +30,17 @@ def test_by_hand():
     np.testing.assert_allclose(svm.bias, [8 / 9, -8 / 9], atol=1e-6)
 
 
-@pytest.mark.parametrize("C", [1e-3, 0.1])
-def test_it_is_scikit_learns(C):
+@pytest.mark.parametrize(("C", "iterations"), [(1e-3, 80), (0.1, 120)])
+def test_it_is_scikit_learns(C, iterations):
     linear_svc = pytest.importorskip("sklearn.svm").LinearSVC
     x, labels = features(2400, 80, 5)
     train, test = slice(2000), slice(2000, None)
     theirs = linear_svc(loss="squared_hinge", dual=False, C=C, tol=1e-9, max_iter=10_000)
     theirs.fit(x[train].astype(np.float64), labels[train])
     chunks = np.split(x[train], [700, 1400])
-    ours = fit_linear_svm(chunks, labels[train], classes=5, C=C, tolerance=1e-6)
+    # 62 and 102 iterations; without its memory more than twice as many.
+    options = {"classes": 5, "C": C, "tolerance": 1e-6, "iterations": iterations}
+    ours = fit_linear_svm(chunks, labels[train], **options)
     assert ours.residual.max() <= 1e-6
     largest = np.abs(theirs.coef_).max()
     np.testing.assert_allclose(ours.kernel, theirs.coef_.T, rtol=0, atol=1e-3 * largest)
@@ -70,6 +72,29 @@ def test_while_no_margin_is_filled_it_ends_within_the_dimensions():
     x, labels = features(400, 6, 2)
     svm = fit_linear_svm([x], labels, classes=2, C=1e-7, tolerance=1e-5, iterations=8)
     assert svm.residual.max() <= 1e-5
+
+
+def test_a_line_search_ends_at_the_minimum():
+    rng = np.random.default_rng(0)
+    weights, left, more = (
+        rng.normal(size=(7, 4)),
+        rng.normal(size=(50, 4)),
+        rng.normal(size=(50, 4)),
+    )
+    more *= [1, 1e-3, 1e3, 0]
+    # Downhill at 0; the last one is at its minimum along a step that changes no margin: none.
+    slope = -2 * 0.3 * np.sum(np.maximum(left, 0) * more, 0)
+    more *= np.where(slope > 0, -1, 1)
+    step = -1e-3 * weights * [1, 1, 1, 0]
+
+    def after(length):
+        rest = np.maximum(left - length * more, 0)
+        return np.sum((weights + length * step) * step, 0) - 0.6 * np.sum(rest * more, 0)
+
+    length = linear_svm._line_search(weights, step, left, more, 0.3)
+    assert np.all(length[:3] > 0)
+    assert np.all(np.isfinite(length))
+    assert np.all(np.abs(after(length)) <= np.abs(after(0)) / 100)
 
 
 def test_the_residual_says_how_far_it_came():
