@@ -189,12 +189,11 @@ def _line_search(
 ) -> np.ndarray:
     """[K]: how many steps lead to the minimum along each, within a hundredth of the slope.
 
-    Newton's method on the slope, which rises with the length, and bisection where it would leave
-    the interval that is known to hold the minimum.
+    Newton's method on the slope. It needs no bounds: curvature falls where margins are filled along
+    the step and rises where they are emptied, so what one step overshoots the next takes back.
     """
     linear, quadratic = _dot(weights, step), _dot(step, step)
-    length = low = np.zeros_like(linear)
-    high, enough = np.full_like(linear, np.inf), None
+    length, enough = np.zeros_like(linear), None
     for _ in range(50):
         rest = np.maximum(left - length * more, 0)
         slope = linear + length * quadratic - 2 * C * _dot(rest, more)
@@ -202,8 +201,5 @@ def _line_search(
         if np.all(np.abs(slope) <= enough):
             break
         curvature = quadratic + 2 * C * _dot(np.where(rest > 0, more, 0), more)
-        low, high = np.where(slope < 0, length, low), np.where(slope > 0, length, high)
-        newton = length - slope / np.where(curvature > 0, curvature, 1)
-        middle = np.where(np.isinf(high), 2 * low + 1, (low + high) / 2)
-        length = np.where((low < newton) & (newton < high), newton, middle)
+        length = length - slope / np.where(curvature > 0, curvature, 1)
     return length
