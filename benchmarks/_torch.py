@@ -54,20 +54,20 @@ def calls(
     def forward() -> Any:
         with torch.no_grad():
             out = f(*leaves)
-        _wait()
+        wait()
         return out
 
     def both() -> None:
         for leaf in leaves:
             leaf.grad = None
         f(*leaves).backward(gradient)
-        _wait()
+        wait()
 
     made = f(*leaves)
 
     def gradients() -> None:
         torch.autograd.grad(made, leaves, gradient, retain_graph=True)
-        _wait()
+        wait()
 
     return {"forward": forward, "gradients": gradients, "both": both}
 
@@ -171,13 +171,13 @@ def network(
             chosen.zero_grad(set_to_none=True)
             value().backward()
             chosen.step()
-            _wait()
+            wait()
 
         def infer(model: Any = model, predict: Any = predict) -> None:
             model.eval()
             with torch.inference_mode():
                 predict()
-            _wait()
+            wait()
 
         found[f"step {how}"] = step
         if inference:
@@ -185,7 +185,7 @@ def network(
     return found
 
 
-def _wait() -> None:
+def wait() -> None:
     import torch
 
     if torch.cuda.is_available():
