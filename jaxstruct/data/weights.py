@@ -171,19 +171,16 @@ def _array(name: str, tensor: Any, storages: Mapping[_Storage, np.ndarray]) -> n
             f"{short(name)} of {type(tensor).__name__}, expected a tensor under each name"
         )
     storage, offset, shape, strides = tensor
-    elements, empty = storages[storage], 0 in shape
+    elements = storages[storage]
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if not empty and last >= storage.size:
+    if 0 not in shape and last >= storage.size:
         raise Refused(
             f"{short(name)} of shape {shape} with strides {strides} from {offset}, expected a "
             f"part of its storage of {storage.size}"
         )
-    return np.lib.stride_tricks.as_strided(
-        elements[:0] if empty else elements[offset:],
-        shape,
-        [step * elements.itemsize for step in strides],
-        writeable=False,
-    )
+    # Read-only, as the file's bytes are.
+    steps = [step * elements.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(elements[offset:], shape, steps)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:

@@ -44,7 +44,8 @@ def test_moments_are_those_of_the_network_s_features(drawn_weights):
     expected = np.cov(features, rowvar=False)
     np.testing.assert_allclose(moments.covariance, expected, atol=1e-3 * expected.max())
     # Floats are what a file would hold of them, in its range.
-    floats = given / np.float32(255) + np.float32(0.4 / 255)
+    floats = given / np.float32(255)
+    floats += np.where(given % 2, -0.4, 0.4).astype(np.float32) / 255
     floats[given == 255], floats[given == 0] = 1.3, -0.2
     again = _fid.lite0_moments(floats)
     np.testing.assert_array_equal(again.mean, moments.mean)
