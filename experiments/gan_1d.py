@@ -1,0 +1,272 @@
+"""The adversarial game in one dimension, where D* is known (Goodfellow et al. 2014, figure 1).
+
+Police and thief: the data are the brightnesses of single pixels, a mixture of two Gaussians; the
+discriminator learns to tell them from generated ones, and the generator learns from that.
+
+python -m experiments.gan_1d
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+from experiments import _gan
+from jaxstruct import figures, losses
+from jaxstruct.data import Examples, Source
+from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
+from jaxstruct.training import (
+    Experiment,
+    Run,
+    Stage,
+    State,
+    main,
+    make_game_step,
+    shuffled_batches,
+)
+
+STEPS_PER_CALL = 10  # no convolutions: so many steps run in one call
+EDGES = np.linspace(0, 1, 201)  # of the cells in which densities are compared
+MIXTURE = ((0.4, NormalDist(0.3, 0.07)), (0.6, NormalDist(0.68, 0.09)))  # shares and components
+DRAWN = 100_000  # data
+WIDTH = 8.0  # of what D sees of (0, 1): as wide as its layers' first bends lie apart
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults: three minutes on two cores."""
+
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # of the generator
+    discriminator_steps: int = 5  # k: steps of the discriminator for each one of the generator
+    hidden: int = 64  # units of the hidden layers
+    pieces: int = 5  # linear functions of which each of the discriminator's units is the largest
+    batch_size: int = 200  # data a step of the discriminator, and as many generated ones
+    learning_rate: float = 1e-3  # of Adam, at the beginning of each stage; it falls to 0
+    early_steps: int = 40  # of the game, until panel a
+    police_steps: int = 4000  # of the discriminator alone, until panel b
+    thief_steps: int = 10  # of the generator alone, until panel c
+    steps: int = 3000  # of the game, until panel d
+    seed: int = 0  # of initialization, order and noise
+
+
+SMOKE = Config(hidden=8, batch_size=50, early_steps=40, police_steps=100, thief_steps=10, steps=200)
+
+TITLES = {
+    "early": "(a) early in the game",
+    "police": "(b) D* is D's limit",
+    "thief": "(c) G moves, not D",
+    "game": "(d) after the game",
+}
+"""Of the stages, in their order: the panels of figure 1."""
+
+
+class Cells(NamedTuple):
+    """The game at one moment, in cells of (0, 1).
+
+    `data` and `generated` [N] are the shares of each cell, `logits` [N] those of D in its middle.
+    """
+
+    data: np.ndarray
+    generated: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def judged(self) -> np.ndarray:
+        """D, in each cell."""
+        return np.asarray(jax.nn.sigmoid(self.logits))
+
+    @property
+    def optimal(self) -> np.ndarray:
+        """D* against this generator, in each cell."""
+        return np.asarray(losses.optimal_discriminator(self.data, self.generated))
+
+    def metrics(self) -> dict[str, float]:
+        """How far G is from the data and D from D*, and the value function, in nats.
+
+        `divergence` is Jensen and Shannon's; `below_optimum` is V(D*, G) - V(D, G), zero or above;
+        `distance_to_optimum` the mean of |D - D*| over data and generated.
+        """
+        p, q = self.data, self.generated
+        middle = (p + q) / 2
+        divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+        value = p @ np.asarray(losses.log_real(self.logits))
+        value += q @ np.asarray(losses.log_generated(self.logits))
+        return {
+            "divergence": divergence,
+            "value": value,
+            "below_optimum": 2 * divergence - np.log(4) - value,
+            "distance_to_optimum": middle @ np.abs(self.judged - self.optimal),
+        }
+
+
+def experiment(config: Config) -> Experiment:
+    players = players_of(config)
+    drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
+
+    def phase(name: str, steps: int, *movers: str) -> Stage:
+        moves = _gan.moves(players, config.loss)
+        rounds = config.discriminator_steps if len(movers) == 2 else 1
+        updates = {"discriminator": rounds * steps, "generator": steps}
+        optimizers = {mover: falling_adam(config.learning_rate, updates[mover]) for mover in movers}
+
+        def init(key: jax.Array, previous: State | None) -> State:
+            init_key, state_key = jax.random.split(key)
+            params, model_state = players.init(init_key)
+            params = previous.params if previous else params
+            return _gan.start(state_key, params, model_state, optimizers)
+
+        return Stage(
+            name=name,
+            steps=steps,
+            init=init,
+            update=make_game_step({mover: moves[mover] for mover in movers}, optimizers, rounds),
+            batches=shuffled_batches(drawn, config.batch_size * rounds, seed=config.seed),
+            evaluate=lambda state: cells(players, state).metrics(),
+            evaluate_every=STEPS_PER_CALL * max(1, steps // STEPS_PER_CALL // 20),
+            steps_per_call=STEPS_PER_CALL,
+        )
+
+    def draw(run: Run) -> dict[str, Figure]:
+        steps, value = run.curve("value", stage="game")
+        _, missing = run.curve("below_optimum", stage="game")
+        return {
+            "game": panels({TITLES[name]: cells(players, run.states[name]) for name in TITLES}),
+            "value_function": figures.curves(
+                {
+                    "V(D, G)": (steps, value),
+                    "V(D*, G) = 2 JSD - log 4": (steps, value + missing),
+                    "-log 4": (steps[[0, -1]], np.full(2, -np.log(4))),
+                },
+                x_label="steps of the game, from panel c on",
+                y_label="nats",
+            ),
+        }
+
+    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
+        """A user's image is so many draws: the brightnesses of its pixels."""
+        assert state is not None
+        now = cells(players, state)
+        if image is None:
+            x = _gan.generated(players, state, _gan.noise(players, key, 1000))
+            return {"samples": x.ravel().tolist()}, panels({"now": now})
+        grey = image @ np.array([0.299, 0.587, 0.114]) / 255
+        shares = np.histogram(np.clip(grey, 0, 1), EDGES)[0] / grey.size
+        record = {"real": float(shares @ now.judged), "optimal": float(shares @ now.optimal)}
+        return record, panels({"pixels as generated": now._replace(generated=shares)})
+
+    return Experiment(
+        config,
+        [
+            phase("early", config.early_steps, "discriminator", "generator"),
+            phase("police", config.police_steps, "discriminator"),
+            phase("thief", config.thief_steps, "generator"),
+            phase("game", config.steps, "discriminator", "generator"),
+        ],
+        figures=draw,
+        predict=predict,
+    )
+
+
+def players_of(config: Config) -> _gan.Players:
+    """The paper's perceptrons without dropout; D sees x stretched to WIDTH around 0.
+
+    As x is, densities differ over a tenth of what D's first layer can tell apart.
+    """
+    bends = uniform_initializer(1)  # of the biases: with zeros, all of a layer would bend at 0
+    players = _gan.perceptrons(
+        GANGenerator(config.hidden, 1, bias_init=bends),
+        GANDiscriminator(
+            config.hidden, config.pieces, input_dropout=0, hidden_dropout=0, bias_init=bends
+        ),
+        latent=1,
+        shape=(1, 1, 1),
+    )
+
+    def judge(params: Any, model_state: Any, x: jax.Array, keys: Any) -> Any:
+        return players.judge(params, model_state, WIDTH * (x - 0.5), keys)
+
+    return players._replace(judge=judge)
+
+
+def falling_adam(rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with DCGAN's momentum, whose learning rate falls to 0 in so many steps."""
+    return optax.adam(optax.cosine_decay_schedule(rate, steps), b1=0.5)
+
+
+def draws(n: int) -> np.ndarray:
+    """So many data, [N, 1, 1, 1] float32: one for each equal share of the mixture."""
+    x = np.linspace(0, 1, 10_001)
+    below = _below(x)
+    u = (np.arange(n) + 0.5) / n
+    return np.interp(u, below, x).astype(np.float32).reshape(n, 1, 1, 1)
+
+
+def cells(players: _gan.Players, state: State) -> Cells:
+    """The game as it is: exact shares of the data, those of G from its values along z."""
+    z = jnp.linspace(-math.sqrt(3), math.sqrt(3), 4001)[:, None]
+    middles = jnp.asarray((EDGES[1:] + EDGES[:-1]) / 2, jnp.float32)
+    logits, _ = players.judge(
+        state.params["discriminator"], state.model_state, middles.reshape(-1, 1, 1, 1), None
+    )
+    x = _gan.generated(players, state, z).ravel()
+    return Cells(np.diff(_below(EDGES)), pushed_forward(x, EDGES), np.asarray(logits))
+
+
+def pushed_forward(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The shares of cells [N] between edges [N + 1] that G gives them, from x = G(z).
+
+    x [M] are of equally probable steps of z; between two, G is taken as linear. All lie between
+    the first and the last edge.
+    """
+    low, high = np.minimum(x[1:], x[:-1]), np.maximum(x[1:], x[:-1])
+    width = np.maximum(high - low, 1e-9)
+    below = np.mean(np.clip((edges[:, None] - low[None]) / width[None], 0, 1), axis=1)
+    below[0], below[-1] = 0, 1
+    return np.diff(below)
+
+
+def panels(moments: Mapping[str, Cells]) -> Figure:
+    """Densities and discriminators at some moments, as in figure 1."""
+    x = (EDGES[1:] + EDGES[:-1]) / 2
+    per_tenth = 0.1 / (EDGES[1] - EDGES[0])
+    drawn = {
+        title: {
+            "data": (x, per_tenth * now.data),
+            "generated": (x, per_tenth * now.generated),
+            "D": (x, now.judged),
+            "D* = data / (data + generated)": (x, now.optimal),
+        }
+        for title, now in moments.items()
+    }
+    return figures.curve_panels(
+        drawn,
+        x_label="x",
+        y_label="density per 0.1; D: probability",
+        dashed={"D* = data / (data + generated)": "D"},
+        y_limits=(0, 1),
+    )
+
+
+def _below(x: np.ndarray) -> np.ndarray:
+    """The share of the mixture below x, within (0, 1)."""
+    raw = np.array([sum(share * part.cdf(v) for share, part in MIXTURE) for v in x])
+    return (raw - raw[0]) / (raw[-1] - raw[0])
+
+
+def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p || q) of shares."""
+    some = p > 0
+    return float(np.sum(p[some] * np.log(p[some] / q[some])))
+
+
+if __name__ == "__main__":
+    main(experiment, smoke=SMOKE)
