@@ -62,7 +62,7 @@ SMOKE = Config(hidden=8, batch_size=50, early_steps=40, police_steps=100, thief_
 
 TITLES = {
     "early": "(a) early in the game",
-    "police": "(b) D* is D's limit",
+    "police": "(b) D moves, not G",
     "thief": "(c) G moves, not D",
     "game": "(d) after the game",
 }
