@@ -1,6 +1,6 @@
 """What the DCGAN experiments share: the players, the game in parts, latent walks and arithmetic.
 
-What may be added: what makes the game stable, as an option of Config.
+What may be added: other figures of what the generator has learned.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class Config(_gan.Config):
     batch_size: int = 64  # real images a step, and as many generated ones (the paper: 128)
     learning_rate: float = 2e-4  # of Adam
     momentum: float = 0.5  # beta1 of Adam
+    normalization: Literal["batch", "spectral", "none"] = "batch"  # of the discriminator
     parts: int = 5  # stages, each as long as all before it: their ends show how samples come
     fid_images: int = 10_000  # real and generated ones each, at most, in fid_lite0; 0: none
     svm_C: float = 0.1  # weight of the squared hinge loss on the discriminator's features
@@ -61,7 +62,9 @@ class Arithmetic:
 def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
     """Generator and discriminator of RGB images of so many pixels, with batch norm in training."""
     generator = DCGANGenerator(size, config.features, axis_name=AXIS, dtype=dtype)
-    discriminator = DCGANDiscriminator(config.features, axis_name=AXIS, dtype=dtype)
+    discriminator = DCGANDiscriminator(
+        config.features, normalization=config.normalization, axis_name=AXIS, dtype=dtype
+    )
 
     def init(key: jax.Array) -> Any:
         keys = jax.random.split(key)
@@ -70,14 +73,14 @@ def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
             "generator": generator.init(keys[1], jnp.zeros((1, config.latent))),
         }
         params = {player: v["params"] for player, v in variables.items()}
-        return params, {player: v["batch_stats"] for player, v in variables.items()}
+        return params, {player: v.get("batch_stats", {}) for player, v in variables.items()}
 
     def applied(model: Any, player: str, params: Any, model_state: Any, x: Any, train: bool) -> Any:
         variables = {"params": params, "batch_stats": model_state[player]}
         if not train:
             return model.apply(variables, x), model_state
         out, moved = model.apply(variables, x, train=True, mutable=["batch_stats"])
-        return out, {**model_state, player: moved["batch_stats"]}
+        return out, {**model_state, player: moved.get("batch_stats", {})}
 
     def generate(params: Any, model_state: Any, z: jax.Array, train: bool) -> Any:
         images, model_state = applied(generator, "generator", params, model_state, z, train)
@@ -100,7 +103,7 @@ def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
 
     The maps of all its layers, max-pooled to 4x4 and put together, as in section 5.1.
     """
-    discriminator = DCGANDiscriminator(config.features)
+    discriminator = DCGANDiscriminator(config.features, normalization=config.normalization)
 
     @jax.jit
     def of(variables: Any, images: jax.Array) -> jax.Array:

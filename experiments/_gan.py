@@ -33,6 +33,7 @@ from jaxstruct.training import (
     shuffled_batches,
 )
 
+Update = Callable[[State, Any], tuple[State, Any]]
 Optimizers = Mapping[str, optax.GradientTransformation]  # by player
 EQUILIBRIUM = Reference("value", -math.log(4), "-log 4, where G generates the data: theorem 1")
 JUDGED = 5000  # at most so many images of a set are in the value function
@@ -47,6 +48,8 @@ class Config:
     batch_size: int = 100  # real images a step of the discriminator, and as many generated ones
     epochs: float = 60  # passes of the discriminator through the training images
     evaluations: int = 50  # how often the value function is measured during training
+    r1: float = 0.0  # weight of D's squared gradient at real images, pixels in [0, 1]; 0: none
+    average: float = 0.0  # decay of the mean of G's parameters that is judged and drawn; 0: none
     seed: int = 0  # of initialization, order, noise and dropout
 
 
@@ -100,12 +103,13 @@ def perceptrons(
     return Players(init, partial(gan_noise, latent=latent), generate, judge)
 
 
-def moves(players: Players, loss: str) -> dict[str, Any]:
+def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
     """The loss of each player: the discriminator's first, as they move in algorithm 1.
 
     The discriminator's batch has 2 b images: the b real ones of the batch and b generated ones. It
     minimises the mean of their cross-entropies, minus half of the value function; the generator,
-    of b other ones, the mean of `loss`.
+    of b other ones, the mean of `loss`. With r1, the discriminator pays half of
+    r1 / 2 E |grad D(x)|^2 at real images, of its logits (Mescheder et al. 2018, equation 9).
     """
     of_generator = {
         "minimax": losses.minimax_loss,
@@ -121,10 +125,20 @@ def moves(players: Players, loss: str) -> dict[str, Any]:
         noise, of_real, of_generated = _split(keys, 3)
         generated, model_state = made(params, model_state, noise)
         judge = partial(players.judge, params["discriminator"])
-        real, model_state = judge(model_state, batch["image"], of_real)
-        fake, model_state = judge(model_state, generated, of_generated)
+
+        def judge_real(images: jax.Array) -> Any:
+            logits, after = judge(model_state, images, of_real)
+            return logits.sum(), (logits, after)
+
+        terms = {}
+        if r1:
+            slopes, (real, after) = jax.grad(judge_real, has_aux=True)(batch["image"])
+            terms["r1"] = Mean.of(r1 / 4 * jnp.sum(slopes**2, axis=(1, 2, 3)))
+        else:
+            _, (real, after) = judge_real(batch["image"])
+        fake, after = judge(after, generated, of_generated)
         values = jnp.concatenate([losses.log_real(real), losses.log_generated(fake)])
-        return {"discriminator": Mean.of(-values)}, model_state
+        return {"discriminator": Mean.of(-values), **terms}, after
 
     def generator(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
         noise, of_generated = _split(keys, 2)
@@ -141,9 +155,9 @@ def value(players: Players) -> Callable[[State, Any, jax.Array], dict[str, Mean]
     """The value function, D(x) and D(G(z)) for `make_evaluation`: one z for each image."""
 
     def count(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
-        params, z = state.params, jax.vmap(players.draw)(keys)
-        generated, _ = players.generate(params["generator"], state.model_state, z, False)
-        judge = partial(players.judge, params["discriminator"], state.model_state)
+        z = jax.vmap(players.draw)(keys)
+        generated, _ = players.generate(*generator(state), z, False)
+        judge = partial(players.judge, state.params["discriminator"], state.model_state)
         (real, _), (fake, _) = judge(batch["image"], None), judge(generated, None)
         found = {
             "value": losses.log_real(real) + losses.log_generated(fake),
@@ -159,6 +173,34 @@ def start(key: jax.Array, params: Any, model_state: Any, optimizers: Optimizers)
     """The state in which a game begins."""
     opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
     return State.create(key, params, opt_state, model_state)
+
+
+def keep_average(update: Update, decay: float) -> Update:
+    """The update that also keeps the mean of the generator, in model_state["average"]."""
+    if not 0 < decay < 1:
+        raise ValueError(f"average is {decay}, expected 0 <= average < 1")
+
+    def kept(state: State, batch: Any) -> Any:
+        after, terms = update(state, batch)
+        mean = optax.incremental_update(
+            _own(after.params, after.model_state), state.model_state["average"], 1 - decay
+        )
+        return after.replace(model_state={**after.model_state, "average": mean}), terms
+
+    return kept
+
+
+def generator(state: State) -> tuple[Any, Any]:
+    """The generator's parameters and model state: their mean, where it is kept."""
+    kept = state.model_state.get("average") or _own(state.params, state.model_state)
+    return kept["params"], kept["model_state"]
+
+
+def _own(params: Any, model_state: Any) -> dict[str, Any]:
+    return {
+        "params": params["generator"],
+        "model_state": {k: v for k, v in model_state.items() if k != "average"},
+    }
 
 
 def stage(
@@ -181,7 +223,14 @@ def stage(
 
     def init(key: jax.Array, previous: State | None) -> State:
         init_key, state_key = jax.random.split(key)
-        return start(state_key, *players.init(init_key), optimizers)
+        params, model_state = players.init(init_key)
+        if config.average:  # a copy: the same buffer could not be given away twice
+            mean = jax.tree.map(jnp.copy, _own(params, model_state))
+            model_state = {**model_state, "average": mean}
+        return start(state_key, params, model_state, optimizers)
+
+    of_players = moves(players, config.loss, config.r1)
+    update = make_game_step(of_players, optimizers, config.discriminator_steps)
 
     def evaluate(state: State) -> dict[str, float]:
         seen = of_train(state)
@@ -191,7 +240,7 @@ def stage(
         name="game",
         steps=calls * steps_per_call,
         init=init,
-        update=make_game_step(moves(players, config.loss), optimizers, config.discriminator_steps),
+        update=keep_average(update, config.average) if config.average else update,
         batches=shuffled_batches(train, batch, seed=config.seed),
         evaluate=evaluate,
         evaluate_every=evaluate_every,
@@ -249,9 +298,8 @@ def noise(players: Players, key: jax.Array, *shape: int) -> jax.Array:
 def generated(players: Players, state: State, z: jax.Array) -> np.ndarray:
     """The images [..., H, W, C] that the generator makes of z [..., latent]."""
     flat = z.reshape(-1, z.shape[-1])
-    params, model_state = state.params["generator"], state.model_state
     parts = [
-        np.asarray(players.generate(params, model_state, flat[i : i + 1000], False)[0])
+        np.asarray(players.generate(*generator(state), flat[i : i + 1000], False)[0])
         for i in range(0, len(flat), 1000)
     ]
     images = np.concatenate(parts)

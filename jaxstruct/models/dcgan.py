@@ -1,10 +1,11 @@
 """The generator and discriminator of DCGAN (Radford, Metz & Chintala, ICLR 2016).
 
-What may be added: what makes their training stable, as an option.
+What may be added: other normalisation, as an option.
 """
 
 from dataclasses import field
 from functools import partial
+from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from flax.typing import Dtype, Initializer
 
 from jaxstruct.models.layers import Conv, UpConv
 
+Normalization = Literal["batch", "spectral", "none"]
 _KERNEL = nn.initializers.normal(0.02)
 
 
@@ -101,18 +103,22 @@ class DCGANDiscriminator(nn.Module):
     Attributes:
         features: channels behind the first layer; each following one has twice as many.
         kernel_size: of the convolutions.
+        normalization: "batch"; or "spectral", which divides each layer's kernel by its largest
+            singular value (Miyato et al. 2018; one power iteration a call), or "none",
+            both without batch norm and with biases.
         axis_name: devices over which batch norm takes its statistics in training, None for one.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
         ValueError: when called, for images that are not square, or whose size is no power of two
-        from 8.
+        from 8, or another normalization.
 
     Source: Radford et al. 2016, section 3; the maps: section 5.1; initial values: section 4.
     """
 
     features: int = 128
     kernel_size: int = field(default=5, kw_only=True)
+    normalization: Normalization = field(default="batch", kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
@@ -123,23 +129,36 @@ class DCGANDiscriminator(nn.Module):
         """Returns logits and maps; with train, normalised by the batch, whose statistics count."""
         if images.ndim != 4 or images.shape[1] != images.shape[2]:
             raise ValueError(f"got images {images.shape}, expected [B, size, size, C]")
+        if self.normalization not in get_args(Normalization):
+            raise ValueError(
+                f"got normalization={self.normalization!r}, expected one of "
+                f"{', '.join(get_args(Normalization))}"
+            )
         norm = partial(_norm, self, train)
+        batch = self.normalization == "batch"
+
+        def applied(layer: nn.Module, x: jax.Array) -> jax.Array:
+            if self.normalization == "spectral":
+                return nn.SpectralNorm(layer, name=f"{layer.name}_norm")(x, update_stats=train)
+            return cast(Any, layer)(x)
+
         x, maps = images, []
         for i in range(1, _doublings(images.shape[1]) + 1):
-            x = Conv(
+            layer = Conv(
                 self.features * 2 ** (i - 1),
                 (self.kernel_size, self.kernel_size),
                 strides=2,
-                use_bias=i == 1,
+                use_bias=i == 1 or not batch,
                 kernel_init=_KERNEL,
                 dtype=self.dtype,
                 name=f"conv{i}",
-            )(x)
-            x = norm(f"norm{i}")(x) if i > 1 else x
+            )
+            x = applied(layer, x)
+            x = norm(f"norm{i}")(x) if batch and i > 1 else x
             x = nn.leaky_relu(x, 0.2)
             maps.append(x)
         logits = nn.Dense(1, kernel_init=_KERNEL, dtype=self.dtype, name="logits")
-        return logits(x.reshape(x.shape[0], -1))[:, 0], maps
+        return applied(logits, x.reshape(x.shape[0], -1))[:, 0], maps
 
 
 def _doublings(size: int) -> int:

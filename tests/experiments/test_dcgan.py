@@ -38,16 +38,24 @@ def parameters(play):
     return unflatten_dict(values, sep="/")
 
 
-def test_a_step_is_the_papers():
-    play = _dcgan.players(CONFIG, SIZE)
+def one_step(config):
+    """One step on two devices: (players, parameters, images, state before, state after, terms)."""
+    play = _dcgan.players(config, SIZE)
     optimizers = {player: optax.sgd(RATE) for player in ("discriminator", "generator")}
-    made = _gan.stage(CONFIG, play, optimizers, images(), images())
+    made = _gan.stage(config, play, optimizers, images(), images())
     params = parameters(play)
     tree = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     state = made.init(jax.random.key(5), None).replace(params=tree)
     x = made.batches.read["image"][made.batches.indices(0)].astype(np.float32) / 255
     devices = jax.devices()[:2]
     batch = jax.device_put(parallel.share({"image": x}, devices))
+    after, terms = parallel.Call(made.update, devices)(parallel.stack(state, devices), batch)
+    x = 2 * x.astype(np.float64) - 1
+    return play, params, x, state, parallel.unstack(after), parallel.unstack(terms)
+
+
+def test_a_step_is_the_papers():
+    play, params, x, state, after, terms = one_step(CONFIG)
 
     def noise(turn, parts):
         # What design demands of the draws: one key per example, from (stage, purpose, step).
@@ -57,9 +65,7 @@ def test_a_step_is_the_papers():
 
     noises = noise(0, 3), noise(1, 2)
     assert all(-1 <= z.min() < -0.5 < 0.5 < z.max() <= 1 for z in noises)
-    after, terms = parallel.Call(made.update, devices)(parallel.stack(state, devices), batch)
-    after, terms = parallel.unstack(after), parallel.unstack(terms)
-    expected, losses, stats = reference.step(params, 2 * x.astype(np.float64) - 1, noises, RATE)
+    expected, losses, stats = reference.step(params, x, noises, RATE)
     for player, loss in losses.items():
         np.testing.assert_allclose(terms[player].value, loss, rtol=1e-4)
         of = flatten_dict(after.params[player], sep="/")
@@ -78,6 +84,84 @@ def test_a_step_is_the_papers():
             found = after.model_state[player][name]
             np.testing.assert_allclose(found["mean"], mean, atol=1e-5, rtol=1e-4)
             np.testing.assert_allclose(found["var"], variance, rtol=1e-4)
+
+
+def test_r1_is_the_squared_gradient_at_real_images():
+    _, params, x, _, plain, _ = one_step(CONFIG)
+    _, _, _, _, after, terms = one_step(dataclasses.replace(CONFIG, r1=0.3))
+    flat = flatten_dict(params["discriminator"], sep="/")
+
+    def penalty():
+        _, back, _ = reference.discriminator(unflatten_dict(flat, sep="/"), x)
+        by_pixel = 2 * back(np.ones(len(x)))[0]  # pixels in [0, 1], images in [-1, 1]
+        return 0.3 / 4 * np.sum(by_pixel**2) / len(x)
+
+    np.testing.assert_allclose(terms["r1"].value, penalty(), rtol=1e-4)
+    of, without = (flatten_dict(s.params["discriminator"], sep="/") for s in (after, plain))
+    for name, value in flat.items():
+        slopes = np.zeros_like(value)
+        for i in np.ndindex(*value.shape):
+            kept, ends = value[i], []
+            for side in (1e-5, -1e-5):
+                value[i] = kept + side
+                ends.append(penalty())
+            value[i] = kept
+            slopes[i] = (ends[0] - ends[1]) / 2e-5
+        moved = (np.asarray(of[name], np.float64) - without[name]) / -RATE
+        tolerance = 1e-3 * max(np.abs(slopes).max(), 0.01)
+        np.testing.assert_allclose(moved, slopes, atol=tolerance, err_msg=name)
+
+
+def test_a_mean_of_the_generator_is_kept_and_judged():
+    config = dataclasses.replace(CONFIG, average=0.75)
+    play, _, _, before, after, _ = one_step(config)
+    for name, now in (
+        ("params", after.params["generator"]),
+        ("model_state", {k: v for k, v in after.model_state.items() if k != "average"}),
+    ):
+        begun = before.model_state["average"][name]
+        expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, begun, now)
+        kept = after.model_state["average"][name]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), kept, expected)
+    z = _gan.noise(play, jax.random.key(3), 4)
+    mean = after.model_state["average"]
+    x, _ = play.generate(mean["params"], mean["model_state"], z, False)
+    np.testing.assert_array_equal(_gan.generated(play, after, z), x)
+    others, _ = play.generate(after.params["generator"], after.model_state, z, False)
+    assert np.abs(x - others).max() > 1e-3
+    keys = jax.random.split(jax.random.key(4), 4)
+    batch = {"image": jnp.asarray(x), "valid": jnp.ones(4)}
+    made, _ = play.generate(mean["params"], mean["model_state"], jax.vmap(play.draw)(keys), False)
+    logits, _ = play.judge(after.params["discriminator"], after.model_state, made, None)
+    found = _gan.value(play)(after, batch, keys)["d_generated"].value
+    np.testing.assert_allclose(found, jax.nn.sigmoid(logits).mean(), rtol=1e-5)
+
+
+def test_without_a_mean_the_generator_itself_is_judged():
+    play, _, _, _, after, _ = one_step(CONFIG)
+    z = _gan.noise(play, jax.random.key(3), 4)
+    x, _ = play.generate(after.params["generator"], after.model_state, z, False)
+    np.testing.assert_array_equal(_gan.generated(play, after, z), x)
+
+
+@pytest.mark.parametrize("average", [-0.1, 1.0])
+def test_a_mean_of_nothing_is_refused(average):
+    config = dataclasses.replace(CONFIG, average=average)
+    with pytest.raises(ValueError, match=rf"average is {average}, expected 0 <= average < 1"):
+        _dcgan.experiment(config, images(), images(), sum_of=SUM)
+
+
+@pytest.mark.slow
+def test_what_keeps_the_game_stable_works_together(tmp_path):
+    config = dataclasses.replace(
+        CONFIG, normalization="spectral", r1=1.0, average=0.9, epochs=2, parts=2
+    )
+    built = _dcgan.experiment(config, images(), images(), sum_of=SUM)
+    finished = run(built, tmp_path, devices=jax.devices()[:1])
+    assert np.isfinite(list(finished.metrics.values())).all()
+    sigma = finished.state.model_state["discriminator"]["conv2_norm"]["conv2/kernel/sigma"]
+    assert float(sigma) > 0
+    assert "average" in finished.state.model_state
 
 
 def test_the_optimiser_is_the_papers():

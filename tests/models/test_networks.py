@@ -132,6 +132,40 @@ def test_dcgan_begins_and_ends_where_the_paper_does():
     assert 0 < np.std(norm["scale"]) < 0.1
 
 
+def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(5, 16, 16, 3)), jnp.float32)
+    model = dcgan.DCGANDiscriminator(3, normalization="spectral")
+    plain = dcgan.DCGANDiscriminator(3, normalization="none")
+    variables = model.init(jax.random.key(0), images)
+    params = jax.tree.map(lambda x: x + 0.3, variables["params"])  # biases, too
+    plainly = plain.init(jax.random.key(0), images)
+    assert list(plainly) == ["params"]
+    assert jax.tree.structure(params) == jax.tree.structure(plainly["params"])
+    train = jax.jit(
+        lambda stats: model.apply(
+            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
+        )
+    )
+    stats = variables["batch_stats"]
+    for _ in range(50):
+        (logits, maps), moved = train(stats)
+        stats = moved["batch_stats"]
+    divided = {}
+    for name, layer in params.items():
+        matrix = np.asarray(layer["kernel"], np.float64).reshape(-1, layer["kernel"].shape[-1])
+        largest = np.linalg.svd(matrix, compute_uv=False)[0]
+        np.testing.assert_allclose(
+            stats[f"{name}_norm"][f"{name}/kernel/sigma"], largest, rtol=1e-4
+        )
+        divided[name] = {**layer, "kernel": layer["kernel"] / largest}
+    expected, of_plain = plain.apply({"params": divided}, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3)
+    for found, wanted in zip(maps, of_plain, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    evaluated, _ = model.apply({"params": params, "batch_stats": stats}, images)
+    np.testing.assert_allclose(evaluated, logits, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
@@ -144,6 +178,11 @@ def test_dcgan_begins_and_ends_where_the_paper_does():
         (dcgan.DCGANGenerator(48), (1, 100), "48 pixels, expected a power of two from 8"),
         (dcgan.DCGANGenerator(), (1, 1, 1, 100), r"z \(1, 1, 1, 100\), expected \[B, latent\]"),
         (dcgan.DCGANDiscriminator(), (1, 64, 32, 3), r"images \(1, 64, 32, 3\), expected"),
+        (
+            dcgan.DCGANDiscriminator(normalization="layer"),
+            (1, 8, 8, 3),
+            "normalization='layer', expected one of batch, spectral, none",
+        ),
         (dcgan.DCGANDiscriminator(), (1, 4, 4, 3), "4 pixels, expected a power of two from 8"),
     ],
 )
