@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import _fid, _gan
-from jaxstruct import figures, ops
+from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
 from jaxstruct.training import AXIS, Experiment, Run, RunError, Stage, State
@@ -192,11 +192,13 @@ def experiment(
     train: Examples,
     test: Examples,
     *,
-    sum_of: tuple[str, str, str],
+    sum_of: Sequence[str] | None,
+    reader: _gan.Reader | None = None,
 ) -> Experiment:
-    """The game for images uint8 [N, size, size, 3] with labels.
+    """The game for images uint8 [N, size, size, 3].
 
-    `sum_of` are the classes A, B and C whose A - B + C is drawn.
+    `sum_of` are the classes A, B and C whose A - B + C is drawn; without it, labels are not used.
+    A `reader` trains in place of `train`, which are the first of its images.
     """
     size = train["image"].shape[1]
     play = players(config, size)
@@ -213,9 +215,12 @@ def experiment(
 
     def score(states: Mapping[str, State]) -> dict[str, float]:
         state = list(states.values())[-1]
-        judge = judge_of(state)
-        right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
-        found = {"svm_accuracy": 100 * float(np.mean(right))} | moved(play, config, state, judge)
+        found = {}
+        if sum_of:
+            judge = judge_of(state)
+            right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
+            found = {"svm_accuracy": 100 * float(np.mean(right))}
+            found |= moved(play, config, state, judge)
         if config.fid_images:
             real = train["image"][: config.fid_images]
             key = jax.random.fold_in(jax.random.key(config.seed), 5)
@@ -225,8 +230,6 @@ def experiment(
 
     def draw(run: Run) -> dict[str, Figure]:
         state = _last(run)
-        known = attributes(play, config, state, judge_of(state))
-        groups = [known.best[known.names.index(name)][:3] for name in sum_of]
         samples = _gan.generated(play, state, chosen(play, config))
         over_training = {
             f"{seen(run, name, config):,} images": _gan.generated(
@@ -234,13 +237,20 @@ def experiment(
             )
             for name, state in run.states.items()
         }
+        by_class = {}
+        if sum_of:
+            known = attributes(play, config, state, judge_of(state))
+            groups = [known.best[known.names.index(name)][:3] for name in sum_of]
+            by_class = {
+                "attributes": towards(play, config, state, known),
+                "arithmetic": sum_figure(play, state, sum_of, groups, config.seed),
+            }
         return {
             "samples": figures.image_grid(samples, title="samples 0, 1, 2 ... row by row"),
             "nearest": _gan.beside_nearest(samples[:6, :6], train["image"]),
             "over_training": figures.side_by_side(over_training),
             "walk": latent_walk(play, state, walk),
-            "attributes": towards(play, config, state, known),
-            "arithmetic": sum_figure(play, state, sum_of, groups, config.seed),
+            **by_class,
             **_gan.curves(run, config.batch_size * config.discriminator_steps),
         }
 
@@ -249,7 +259,7 @@ def experiment(
         if image is None:
             samples = _gan.generated(play, state, _gan.noise(play, key, 10, 10))
             return {"samples": 100}, figures.image_grid(samples)
-        x = square(image, size)[None]
+        x = square(image, size)[None].astype(np.float32) / 255
         logits, _ = play.judge(
             state.params["discriminator"], state.model_state, jnp.asarray(x), None
         )
@@ -265,7 +275,12 @@ def experiment(
 
     optimizer = optax.adam(config.learning_rate, b1=config.momentum)
     whole = _gan.stage(
-        config, play, {"discriminator": optimizer, "generator": optimizer}, train, test
+        config,
+        play,
+        {"discriminator": optimizer, "generator": optimizer},
+        train,
+        test,
+        reader=reader,
     )
     return Experiment(
         config,
@@ -387,11 +402,33 @@ def sum_figure(
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of a user's image uint8 [H, W, 3], resized: float32 in [0, 1]."""
+    """The middle square of an image uint8 [H, W, 3] of any size, resized."""
     side = min(image.shape[:2])
     top, left = ((n - side) // 2 for n in image.shape[:2])
     middle = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(middle.resize((size, size), Image.Resampling.BOX), np.float32) / 255
+    return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
+
+
+@dataclass(frozen=True)
+class Squares:
+    """The middle squares of a prepared set's images, resized as they are read."""
+
+    reader: data.Reader
+    side: int
+
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return self.reader.size
+
+    @property
+    def source(self) -> data.Source:
+        """Where they come from."""
+        return self.reader.source
+
+    def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The images uint8 [M, side, side, 3] at indices [M]."""
+        return {"image": np.stack([square(x, self.side) for x in self.reader(indices)["image"]])}
 
 
 def _last(run: Run) -> State:

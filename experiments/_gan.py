@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from jaxstruct.training import (
     make_evaluation,
     make_game_step,
     shuffled_batches,
+    shuffled_reads,
 )
 
 Update = Callable[[State, Any], tuple[State, Any]]
@@ -69,6 +70,15 @@ class Players(NamedTuple):
     draw: Callable[[jax.Array], jax.Array]
     generate: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
     judge: Callable[[Any, Any, jax.Array, jax.Array | None], tuple[jax.Array, Any]]
+
+
+class Reader(Protocol):
+    """Images of a set that no memory holds, uint8 [M, H, W, C] by "image"; called in threads."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __call__(self, indices: np.ndarray) -> dict[str, Any]: ...
 
 
 def perceptrons(
@@ -211,11 +221,16 @@ def stage(
     test: Examples,
     *,
     steps_per_call: int = 1,
+    reader: Reader | None = None,
 ) -> Stage:
-    """The game on training images, with the value function on these and on test images."""
+    """The game on training images, with the value function on these and on test images.
+
+    A `reader` gives images in place of `train`, which are the first of them.
+    """
     train, test = train.only("image"), test.only("image")
     batch = config.batch_size * config.discriminator_steps
-    calls = max(1, round(config.epochs * train.size / batch / steps_per_call))
+    size = reader.size if reader else train.size
+    calls = max(1, round(config.epochs * size / batch / steps_per_call))
     evaluate_every = steps_per_call * max(1, round(calls / config.evaluations))
     judged = slice(JUDGED)
     of_train = make_evaluation(value(players), batches_in_order(train.take(judged), 1000))
@@ -241,7 +256,9 @@ def stage(
         steps=calls * steps_per_call,
         init=init,
         update=keep_average(update, config.average) if config.average else update,
-        batches=shuffled_batches(train, batch, seed=config.seed),
+        batches=shuffled_reads(reader, size, batch, like=train, seed=config.seed)
+        if reader
+        else shuffled_batches(train, batch, seed=config.seed),
         evaluate=evaluate,
         evaluate_every=evaluate_every,
         save_every=evaluate_every * max(1, config.evaluations // 10),

@@ -3,10 +3,14 @@
 The paper's bedrooms are LSUN's 3,033,042; these are 1,712 images of four kinds of rooms.
 
 python -m experiments.dcgan_rooms
+python -m experiments.dcgan_rooms --paper                # LSUN, prepared with TFDS: 43 GB
+python -m experiments.dcgan_rooms --dataset flowers      # a set of your own, prepared --size 64
 python -m experiments.dcgan_rooms arithmetic --a 3 8 21 --b 40 41 42 --c 7 9 90
 """
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from experiments import _dcgan
 from jaxstruct import data
@@ -17,18 +21,43 @@ from jaxstruct.training import Experiment, main
 class Config(_dcgan.Config):
     """The defaults: half an hour on two cores."""
 
+    dataset: str = "houses64"  # or lsun/bedroom, or a prepared set of images of 64x64 by class
     features: int = 32  # channels of the discriminator's first layer (the paper: 128)
     epochs: float = 250  # passes of the discriminator through the 1,712 training images
     evaluations: int = 30  # how often the value function is measured during training
 
 
 SMOKE = Config(features=4, latent=8, epochs=2, batch_size=32, evaluations=2, parts=2, fid_images=0)
-PAPER = Config(**_dcgan.PAPER)
+PAPER = Config(**_dcgan.PAPER, dataset="lsun/bedroom", epochs=5)  # figure 3
+SIZE = 64
+ROOMS = ("bedroom", "bathroom", "kitchen")
+HELD = 10_000  # images of a set that is read during training, for what is compared with samples
 
 
 def experiment(config: Config) -> Experiment:
-    train, test = data.load("houses64", "train"), data.load("houses64", "test")
-    return _dcgan.experiment(config, train, test, sum_of=("bedroom", "bathroom", "kitchen"))
+    if config.dataset.startswith("lsun/"):
+        return of_lsun(config)
+    train, test = data.load(config.dataset, "train"), data.load(config.dataset, "test")
+    if train["image"].shape[1:] != (SIZE, SIZE, 3):
+        raise data.DataError(
+            f"{config.dataset}: images of {train['image'].shape[1:]}, expected {(SIZE, SIZE, 3)}; "
+            f"prepare it again with --size {SIZE}"
+        )
+    names = ROOMS if config.dataset == "houses64" else train.classes[:3]
+    return _dcgan.experiment(config, train, test, sum_of=names if len(names) == 3 else None)
+
+
+def of_lsun(config: Config) -> Experiment:
+    """LSUN's records have no labels, and are read and resized while the game goes on."""
+    readers = [
+        _dcgan.Squares(data.open_reader(config.dataset, split), SIZE)
+        for split in ("train", "validation")
+    ]
+    train, test = (
+        data.Examples(images(np.arange(min(HELD, images.size))), images.source)
+        for images in readers
+    )
+    return _dcgan.experiment(config, train, test, sum_of=None, reader=readers[0])
 
 
 if __name__ == "__main__":

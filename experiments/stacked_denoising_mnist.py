@@ -47,11 +47,11 @@ class Config:
 
     hidden: tuple[int, ...] = (1000, 1000, 1000)  # units of each layer
     corruption: float = 0.25  # fraction of a layer's inputs that is masked
-    batch_size: int = 20  # images a step
+    batch_size: int = 100  # images a step
     pretraining_epochs: float = 15  # passes through the training images for each layer
-    pretraining_rate: float = 0.02  # of stochastic gradient descent on the cross-entropy
+    pretraining_rate: float = 0.1  # of stochastic gradient descent on the cross-entropy
     epochs: float = 30  # passes while the whole network is trained
-    learning_rate: float = 0.1  # of stochastic gradient descent at first; it falls to 0
+    learning_rate: float = 0.5  # of stochastic gradient descent at first; it falls to 0
     seed: int = 0  # of initialization, order and noise
 
 

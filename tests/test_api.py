@@ -40,7 +40,8 @@ API = {
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
         StudyRun TraceError add_up average_parameters averaged batches_in_order example_keys
         fit_image main make_evaluation make_game_step make_step objective read_image read_labels
-        reduce_gradients restore run seeds shuffled_batches write_labels
+        reduce_gradients restore run seeds shuffled_batches shuffled_reads
+        write_labels
     """,
 }
 

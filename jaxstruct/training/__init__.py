@@ -4,7 +4,7 @@ What may be added: another way to step or to evaluate. Models, losses and figure
 functions by an experiment; nothing here imports them.
 """
 
-from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batches
+from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batches, shuffled_reads
 from jaxstruct.training.command_line import main
 from jaxstruct.training.evaluation import make_evaluation
 from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
@@ -56,5 +56,6 @@ __all__ = [
     "run",
     "seeds",
     "shuffled_batches",
+    "shuffled_reads",
     "write_labels",
 ]

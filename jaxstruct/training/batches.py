@@ -59,19 +59,28 @@ def shuffled_batches(
     becomes float32 in [0, 1] for images [N, H, W, C] and int32 for class maps [N, H, W]. Raises
     DataError for an empty set and ValueError for a batch size below 1.
     """
-    size = _size(examples, batch_size)
-
-    @functools.lru_cache(maxsize=2)
-    def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
-
-    def indices(step: int) -> np.ndarray:
-        position = np.arange(step * batch_size, (step + 1) * batch_size)
-        epochs = position // size
-        parts = [order(int(e))[position[epochs == e] % size] for e in np.unique(epochs)]
-        return np.concatenate(parts)
-
+    indices = _shuffled(_size(examples, batch_size), batch_size, seed)
     return Batches(_spec(examples, batch_size), indices, examples, augment, seed)
+
+
+def shuffled_reads(
+    read: Callable[[np.ndarray], dict[str, np.ndarray]],
+    size: int,
+    batch_size: int,
+    *,
+    like: Mapping[str, np.ndarray],
+    seed: int,
+    augment: Callable[[Any, dict], dict] | None = None,
+) -> Batches:
+    """The batches of `shuffled_batches` for a set of so many examples that no memory holds.
+
+    `read(indices [M]) -> {key: array [M, ...]}` is called in threads; `like` are some examples as
+    it gives them, for shapes and dtypes. Raises as `shuffled_batches` does.
+    """
+    _size(like, batch_size)
+    if size < 1:
+        raise DataError(f"a set of {size} examples is empty: no batch can be made of it")
+    return Batches(_spec(like, batch_size), _shuffled(size, batch_size, seed), read, augment, seed)
 
 
 def batches_in_order(examples: Mapping[str, np.ndarray], batch_size: int) -> Batches:
@@ -93,6 +102,20 @@ def as_spec(key_values: Mapping[str, Any], spec: Mapping[str, jax.ShapeDtypeStru
         return x.astype(dtype) / np.float32(255) if scaled else x.astype(dtype)
 
     return {key: convert(x, spec[key].dtype) for key, x in key_values.items() if key in spec}
+
+
+def _shuffled(size: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
+
+    def indices(step: int) -> np.ndarray:
+        position = np.arange(step * batch_size, (step + 1) * batch_size)
+        epochs = position // size
+        parts = [order(int(e))[position[epochs == e] % size] for e in np.unique(epochs)]
+        return np.concatenate(parts)
+
+    return indices
 
 
 def _size(examples: Mapping[str, np.ndarray], batch_size: int) -> int:

@@ -1,16 +1,19 @@
 """DCGAN's step against NumPy, parts of a game that are one game, arithmetic of latent vectors."""
 
 import dataclasses
+import io
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorflow_datasets as tfds
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
-from experiments import _dcgan, _gan
+from experiments import _dcgan, _gan, dcgan_rooms
 from jaxstruct import data
 from jaxstruct.data import Examples
 from jaxstruct.training import RunError, parallel, restore, run
@@ -295,3 +298,69 @@ def test_it_overfits_eight_images(tmp_path):
     # Nearer to one of them than a third of what two of them are apart: no mixture of two is.
     assert distances.min(axis=1).mean() < apart.sum() / (8 * 7) / 3
     assert len(set(distances.argmin(axis=1).tolist())) == 8
+
+
+class Lsun(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """LSUN's bedrooms as TFDS has them: JPEG files of any size, without labels."""
+
+    name = "lsun"
+    VERSION = tfds.core.Version("3.0.0")
+    BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="bedroom"),)
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(40), "validation": self._generate_examples(3)}
+
+    def _generate_examples(self, size):
+        for i in range(size):
+            image = np.full((70 + i, 150, 3), 6 * i, np.uint8)
+            image[:, :10] = image[:, -10:] = 255 - 6 * i  # not in the middle
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "JPEG")
+            yield i, {"image": io.BytesIO(file.getvalue())}
+
+
+@pytest.mark.slow
+def test_lsun_is_read_and_resized_during_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    assert (dcgan_rooms.PAPER.dataset, dcgan_rooms.PAPER.batch_size) == ("lsun/bedroom", 128)
+    with pytest.raises(data.DataError, match="lsun/bedroom"):
+        dcgan_rooms.experiment(dcgan_rooms.PAPER)
+    Lsun(
+        data_dir=tmp_path / "tfds", config="bedroom", file_format="array_record"
+    ).download_and_prepare()
+    config = dataclasses.replace(
+        dcgan_rooms.PAPER, features=4, latent=8, batch_size=8, epochs=1.5, evaluations=1, parts=2
+    )
+    monkeypatch.setattr(dcgan_rooms, "HELD", 10)
+    built = dcgan_rooms.experiment(dataclasses.replace(config, fid_images=0))
+    batches = built.stages[1].batches
+    assert sum(stage.steps for stage in built.stages) == round(1.5 * 40 / 8)
+    indices = batches.indices(0)
+    read = batches.read(indices)["image"]
+    assert read.shape == (8, 64, 64, 3)
+    assert read.dtype == np.uint8
+    flat = read.reshape(8, -1).astype(int)
+    assert (flat.max(1) - flat.min(1)).max() <= 3  # the strips at the sides are cut off
+    grey = np.round(flat.mean(1) / 6).astype(int)  # TFDS shuffles records
+    assert len(set(grey)) == 8
+    order = np.concatenate([built.stages[0].batches.indices(step) for step in range(5)])
+    assert sorted(order) == list(range(40))
+    finished = run(built, tmp_path / "run", devices=jax.devices()[:1])
+    assert "svm_accuracy" not in finished.metrics
+    assert finished.metrics["part2/value"] < 0
+    drawn = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert {"samples", "nearest", "walk"} <= drawn
+    assert not {"attributes", "arithmetic"} & drawn
+    about = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert {(d["name"], d["split"], d["size"]) for d in about} == {("lsun/bedroom", "train", 40)}
+
+
+def test_a_set_of_another_size_says_how_to_prepare_it(tmp_path, monkeypatch):
+    config = dataclasses.replace(dcgan_rooms.SMOKE, dataset="mine")
+    monkeypatch.setattr(data, "load", lambda name, split: images(8, 32))
+    with pytest.raises(data.DataError, match=r"mine: images of \(32, 32, 3\).*--size 64"):
+        dcgan_rooms.experiment(config)

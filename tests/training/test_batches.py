@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxstruct.data import DataError, Examples, Source
-from jaxstruct.training import Batches, batches_in_order, shuffled_batches
+from jaxstruct.training import Batches, batches_in_order, shuffled_batches, shuffled_reads
 from jaxstruct.training.batches import as_spec
 
 
@@ -83,6 +83,24 @@ def test_spec_is_the_global_batch():
     assert batches.size == 8
     assert batches.on_device
     assert not Batches(batches.spec, batches.indices, lambda i: {}).on_device
+
+
+def test_reads_come_in_the_order_of_arrays():
+    whole = {"image": np.arange(7, dtype=np.uint8)[:, None, None, None]}
+    arrays = shuffled_batches(whole, 3, seed=2)
+    like = {"image": whole["image"][:2]}
+    reads = shuffled_reads(lambda i: {"image": whole["image"][i]}, 7, 3, like=like, seed=2)
+    assert reads.spec == arrays.spec
+    assert reads.seed == arrays.seed
+    assert not reads.on_device
+    for step in range(10):
+        np.testing.assert_array_equal(reads.indices(step), arrays.indices(step))
+        read = reads.read(reads.indices(step))["image"].ravel()
+        np.testing.assert_array_equal(read, reads.indices(step))
+    with pytest.raises(DataError, match="a set of 0 examples is empty"):
+        shuffled_reads(reads.read, 0, 3, like=like, seed=2)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        shuffled_reads(reads.read, 7, 0, like=like, seed=2)
 
 
 @pytest.mark.filterwarnings("error")
