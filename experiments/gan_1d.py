@@ -173,6 +173,7 @@ def experiment(config: Config) -> Experiment:
         ],
         figures=draw,
         predict=predict,
+        references=[_gan.EQUILIBRIUM],
     )
 
 
