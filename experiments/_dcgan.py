@@ -23,7 +23,7 @@ from experiments import _fid, _gan
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
-from jaxstruct.training import AXIS, Experiment, Run, RunError, Stage, State
+from jaxstruct.training import AXIS, Experiment, Reference, Run, RunError, Stage, State
 
 JITTER = 0.25
 """The paper's uniform noise around a sum of latent vectors, for the images around the middle."""
@@ -41,7 +41,7 @@ class Config(_gan.Config):
     normalization: Literal["batch", "spectral", "none"] = "batch"  # of the discriminator
     parts: int = 5  # stages, each as long as all before it: their ends show how samples come
     fid_images: int = 10_000  # real and generated ones each, at most, in fid_lite0; 0: none
-    svm_C: float = 0.1  # weight of the squared hinge loss on the discriminator's features
+    svm_C: float = 3e-4  # weight of the squared hinge loss on the discriminator's features
 
 
 PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
@@ -132,10 +132,11 @@ class Classes(NamedTuple):
 
 
 def classes(config: Config, state: State, train: Examples) -> Classes:
-    """The SVMs of `train`'s labels; features are divided by the largest one's deviation."""
+    """The SVMs of `train`'s labels; each feature is divided by its deviation."""
     extract = features(config)
     found = extract(state, train["image"])
-    scale = 1 / found.std(axis=0).max()
+    deviation = found.std(axis=0)
+    scale = 1 / np.where(deviation > 0, deviation, 1)
     chunks = [scale * found[i : i + 10_000] for i in range(0, len(found), 10_000)]
     svm = fit_linear_svm(
         chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3
@@ -163,10 +164,15 @@ class Attributes(NamedTuple):
 def attributes(
     play: _gan.Players, config: Config, state: State, judge: Classes, *, top: int = 50
 ) -> Attributes:
-    """The z of the `top` of 2,000 samples that each class's SVM scores highest."""
+    """The z of the `top` of 2,000 samples that each class's SVM sets above the others' most.
+
+    The highest scores alone are those of the strangest samples, whose features are large.
+    """
     z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 2), 2000)
     scores = judge.scores(_gan.generated(play, state, z))
-    return Attributes(judge.names, z[np.argsort(-scores, axis=0)[:top].T])
+    others = [np.delete(scores, k, axis=1).max(axis=1) for k in range(scores.shape[1])]
+    margins = scores - np.stack(others, axis=1)
+    return Attributes(judge.names, z[np.argsort(-margins, axis=0)[:top].T])
 
 
 def moved(
@@ -194,6 +200,7 @@ def experiment(
     *,
     sum_of: Sequence[str] | None,
     reader: _gan.Reader | None = None,
+    references: Sequence[Reference] = (),
 ) -> Experiment:
     """The game for images uint8 [N, size, size, 3].
 
@@ -288,7 +295,7 @@ def experiment(
         score=score,
         figures=draw,
         predict=predict,
-        references=[_gan.EQUILIBRIUM],
+        references=[_gan.EQUILIBRIUM, *references],
         commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
     )
 

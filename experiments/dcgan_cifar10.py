@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from experiments import _dcgan
 from jaxstruct import data
-from jaxstruct.training import Experiment, main
+from jaxstruct.training import Experiment, Reference, main
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,18 @@ class Config(_dcgan.Config):
 
 SMOKE = Config(features=4, latent=8, epochs=1, batch_size=32, evaluations=2, parts=2, fid_images=32)
 PAPER = Config(**_dcgan.PAPER, epochs=100)
+SVM = Reference(
+    "svm_accuracy",
+    82.8,
+    "Radford et al. 2016, table 1: 128 features, trained on ImageNet; ours on CIFAR-10 alone",
+)
 
 
 def experiment(config: Config) -> Experiment:
     train, test = data.load("cifar10_jpeg", "train"), data.load("cifar10_jpeg", "test")
-    return _dcgan.experiment(config, train, test, sum_of=("ship", "airplane", "automobile"))
+    return _dcgan.experiment(
+        config, train, test, sum_of=("ship", "airplane", "automobile"), references=[SVM]
+    )
 
 
 if __name__ == "__main__":
