@@ -23,7 +23,7 @@ class Config(_dcgan.Config):
 
     dataset: str = "houses64"  # or lsun/bedroom, or a prepared set of images of 64x64 by class
     features: int = 32  # channels of the discriminator's first layer (the paper: 128)
-    epochs: float = 250  # passes of the discriminator through the 1,712 training images
+    epochs: float = 160  # passes of the discriminator through the 1,712 training images
     evaluations: int = 30  # how often the value function is measured during training
 
 

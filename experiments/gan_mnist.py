@@ -48,7 +48,7 @@ class Config(_gan.Config):
     optimizer: Literal["adam", "sgd"] = "adam"  # paper: sgd, whose momentum rises, with a decay
     learning_rate: float = 2e-4  # of the optimizer
     initialization: Literal["lecun", "paper"] = "lecun"  # of kernels; paper: small, uniform
-    epochs: float = 80  # passes of the discriminator through the 50,000 training images
+    epochs: float = 60  # passes of the discriminator through the 50,000 training images
     parzen_samples: int = 10_000  # around which the Parzen window lies
 
 
