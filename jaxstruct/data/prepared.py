@@ -169,7 +169,10 @@ def unknown(name: str) -> str:
     """What to say about a name that is neither in the catalogue nor among the user's sets."""
     names = known()
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    return f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)})"
+    return (
+        f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)}, and what TFDS "
+        f"prepared with file_format='array_record' in {places.user_root()})"
+    )
 
 
 def known() -> list[str]:
