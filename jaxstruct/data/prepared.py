@@ -170,8 +170,8 @@ def unknown(name: str) -> str:
     names = known()
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
     return (
-        f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)}, and what TFDS "
-        f"prepared with file_format='array_record' in {places.user_root()})"
+        f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)}, and what "
+        f"TFDS prepared with file_format='array_record' in {places.user_root()})"
     )
 
 
