@@ -260,7 +260,7 @@ def test_arithmetic_by_hand():
 def test_a_user_s_image_is_cut_to_its_middle_square():
     image = np.zeros((40, 20, 3), np.uint8)
     image[10:30] = 255
-    np.testing.assert_array_equal(_dcgan.square(image, 10), 1.0)
+    np.testing.assert_array_equal(_dcgan.square(image, 10), 255)
     assert _dcgan.square(image[:, :7], 16).shape == (16, 16, 3)
     assert np.asarray(Image.fromarray(image)).shape == image.shape
 
@@ -270,6 +270,17 @@ def finished(tmp_path_factory):
     experiment = _dcgan.experiment(CONFIG, images(), images(), sum_of=SUM)
     folder = tmp_path_factory.mktemp("dcgan")
     return experiment, run(experiment, folder, devices=jax.devices()[:1])
+
+
+def test_a_user_s_image_is_judged_between_0_and_1(finished):
+    experiment, ended = finished
+    white = np.full((40, 20, 3), 255, np.uint8)
+    record, _ = experiment.predict(jax.random.key(0), ended.state, white)
+    x = jnp.ones((1, SIZE, SIZE, 3))
+    play = _dcgan.players(CONFIG, SIZE)
+    logits, _ = play.judge(ended.state.params["discriminator"], ended.state.model_state, x, None)
+    assert record["real"] == pytest.approx(float(jax.nn.sigmoid(logits[0])), rel=1e-5)
+    assert record["distance"] < np.sqrt(x.size)
 
 
 def test_the_command_draws_the_sum(finished, tmp_path, capsys):
