@@ -5,6 +5,7 @@ What may be added: another way of running PyTorch that every comparison should t
 
 from __future__ import annotations
 
+import argparse
 import functools
 import multiprocessing
 import os
@@ -12,11 +13,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxstruct.training import memory
+from benchmarks import _timing
+from jaxstruct.training import memory, parallel
 
 LAYOUTS = ("contiguous_format", "channels_last")
+
+
+def begin(options: argparse.Namespace) -> list[jax.Device]:
+    """The devices that the options name, behind the first line of a table: where it was made."""
+    devices = parallel.choose(options.devices)
+    kept = memory.keep_freed()
+    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
+    if not options.no_peer:
+        about += f", {start()}"
+    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    return devices
 
 
 def start() -> str:

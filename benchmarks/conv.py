@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +27,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from benchmarks import _timing, _torch
 from jaxstruct import ops
 from jaxstruct.models import dcgan, resnet, vgg
-from jaxstruct.training import memory, parallel
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -86,12 +84,7 @@ def main() -> None:
     parser.add_argument("--no-networks", action="store_true", help="leave out whole networks")
     parser.add_argument("--no-layers", action="store_true", help="leave out single layers")
     options = parser.parse_args()
-    devices = parallel.choose(options.devices)
-    kept = memory.keep_freed()
-    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
-    if not options.no_peer:
-        about += f", {_torch.start()}"
-    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    devices = _torch.begin(options)
     networks = [] if options.no_networks else [n for n in NETWORKS if options.only in n.name]
     layers = [] if options.no_layers else [n for n in LAYERS if options.only in n.name]
     if not [*networks, *layers]:

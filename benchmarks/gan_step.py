@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +34,7 @@ from benchmarks import _timing, _torch
 from experiments import _dcgan, _gan, gan_mnist
 from jaxstruct.data import Examples
 from jaxstruct.models import dcgan
-from jaxstruct.training import Stage, memory, parallel, run
+from jaxstruct.training import Stage, parallel, run
 
 SIZE, FEATURES, LATENT, BATCH = 64, 64, 100, 64
 SLOW_REPEATS = 2
@@ -48,12 +47,7 @@ def main() -> None:
     parser.add_argument("--no-linen", action="store_true", help="leave out linen's ConvTranspose")
     parser.add_argument("--no-mnist", action="store_true", help="leave out the GAN on MNIST")
     options = parser.parse_args()
-    devices = parallel.choose(options.devices)
-    kept = memory.keep_freed()
-    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
-    if not options.no_peer:
-        about += f", {_torch.start()}"
-    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    devices = _torch.begin(options)
     _timing.print_table(steps(options, devices))
     if not options.no_mnist:
         print(outside(devices))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from benchmarks import _timing, _torch
 from jaxstruct import ops
-from jaxstruct.training import memory, parallel
 
 
 class Layer(NamedTuple):
@@ -66,12 +64,7 @@ def main() -> None:
     """Measures and prints."""
     parser = _timing.parser("pooling", __doc__, batch_size="2 for VGG and ResNet, 1 for FCN")
     options = parser.parse_args()
-    devices = parallel.choose(options.devices)
-    kept = memory.keep_freed()
-    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
-    if not options.no_peer:
-        about += f", {_torch.start()}"
-    print(f"{about}, load {os.getloadavg()[0]:.1f}")
+    devices = _torch.begin(options)
     _timing.print_table([compare(layer, options, devices) for layer in LAYERS])
 
 

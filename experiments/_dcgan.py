@@ -240,7 +240,7 @@ def experiment(
         samples = _gan.generated(play, state, chosen(play, config))
         over_training = {
             f"{seen(run, name, config):,} images": _gan.generated(
-                play, state, chosen(play, config)[:6, :6]
+                play, state, chosen(play, config)[:4, :4]
             )
             for name, state in run.states.items()
         }
