@@ -98,6 +98,12 @@ def _expected(q, unary, kernels, itself):
     return total
 
 
+def potts_constant(kernels):
+    """What Potts costs more where it counts different labels instead of equal ones."""
+    weighted = [(w, normalized_kernel(f)) for f, w in kernels if np.ndim(w) == 0]
+    return sum(0.5 * w * kernel.sum() for w, kernel in weighted)
+
+
 def _softmax(x):
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jaxstruct.ops import (
     PermutohedralLattice,
@@ -44,21 +42,11 @@ def example(seed=0, size=(5, 6), labels=3):
     return rng.normal(size=(*size, labels)).astype(np.float32), image
 
 
-def softmax(x):
-    return np.asarray(jax.nn.softmax(np.asarray(x)))
-
-
 def slow_kernels(image, costs=None, *, bilateral_weight, gaussian_weight, **sigmas):
     """Those of `reference` that `dense_crf` has."""
     kernels = reference.pixel_kernels(image, **sigmas)
     weights = bilateral_weight, gaussian_weight
     return [(f, w if costs is None else w * costs) for f, w in zip(kernels, weights, strict=True)]
-
-
-def potts_constant(kernels):
-    """What Potts costs more where it counts different labels instead of equal ones."""
-    weighted = [(w, reference.normalized_kernel(f)) for f, w in kernels if np.ndim(w) == 0]
-    return sum(0.5 * w * kernel.sum() for w, kernel in weighted)
 
 
 @quick
@@ -158,7 +146,7 @@ def test_exact_marginals_and_free_energies(costs):
     np.testing.assert_array_equal(q, again)
     for n in (0, 1, 5, 10):
         free = reference.free_energy(true[n], unary.reshape(-1, 5), kernels, itself=True)
-        np.testing.assert_allclose(energies[n], free + potts_constant(kernels), atol=2e-2)
+        np.testing.assert_allclose(energies[n], free + reference.potts_constant(kernels), atol=2e-2)
     np.testing.assert_allclose(last, energies[-1], atol=2e-2)
     if costs != "matrix":
         assert (np.diff(energies) < 1e-2).all()
@@ -231,7 +219,7 @@ def test_a_batch_is_the_loop():
 def test_weights_and_standard_deviations_at_their_ends():
     unary, images = several()
     nothing = jitted(unary, images, *numbers(w1=0.0, w2=0.0))
-    np.testing.assert_allclose(nothing, softmax(-unary), atol=1e-6)
+    np.testing.assert_allclose(nothing, jax.nn.softmax(-unary), atol=1e-6)
     assert np.isfinite(jitted(unary, images, *numbers(sigma_xy=1e6, sigma_rgb=1e6))).all()
     assert np.isnan(jitted(unary, images, *numbers(sigma_xy=1e-4))).all()
     with pytest.raises(ValueError, match="take a larger standard deviation"):
@@ -278,7 +266,7 @@ def test_dtypes(dtype, pixel, atol):
 def test_no_iterations():
     unary, image = example()
     out = quick(partial(dense_crf, iterations=0, filter="exact"))(unary, image)
-    np.testing.assert_allclose(out, softmax(-unary), atol=1e-6)
+    np.testing.assert_allclose(out, jax.nn.softmax(-unary), atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "labels"), [((1, 7), 3), ((7, 1), 1)])
@@ -372,89 +360,6 @@ def test_dtype_errors():
         crf.pixel_kernels(image[..., 0])
     with pytest.raises(TypeError, match="unary has dtype int32, expected a floating dtype"):
         mean_field(np.zeros((4, 3), np.int32), [])
-
-
-def points(seed=0, shape=(3, 4), labels=3):
-    """unary, and two kernels of whatever is linear and symmetric, of ours and of the reference."""
-    rng = np.random.default_rng(seed)
-    unary = rng.normal(size=(*shape, labels)).astype(np.float32)
-    features = [rng.normal(size=(unary[..., 0].size, n)).astype(np.float32) for n in (2, 4)]
-    matrices = [jnp.asarray(reference.normalized_kernel(f), jnp.float32) for f in features]
-    costs = 1.5, rng.normal(size=(labels, labels)).astype(np.float32)
-    apply = lambda matrix, v: (matrix @ v.reshape(-1, v.shape[-1])).reshape(v.shape)
-    kernels = [
-        crf.Kernel(partial(apply, matrix), c) for matrix, c in zip(matrices, costs, strict=True)
-    ]
-    return unary, kernels, list(zip(features, costs, strict=True))
-
-
-@pytest.mark.parametrize("shape", [(12,), (2, 3, 2)])
-def test_any_filters_of_any_points(shape):
-    unary, kernels, slow = points(shape=shape)
-    flat = unary.reshape(-1, 3)
-    start = softmax(-unary)
-
-    @quick
-    def ways(unary):
-        q, energies = mean_field(unary, kernels, iterations=4, trace=True)
-        return q, energies, [crf.free_energy(p, unary, kernels) for p in (start, q)]
-
-    q, energies, ends = ways(unary)
-    true = reference.mean_field(flat, slow, 4)
-    np.testing.assert_allclose(q.reshape(-1, 3), true[-1], atol=1e-5)
-    free = [reference.free_energy(q, flat, slow, itself=True) for q in true]
-    np.testing.assert_allclose(energies, np.array(free) + potts_constant(slow), atol=1e-4)
-    np.testing.assert_allclose(ends, energies[np.array([0, -1])], atol=1e-5)
-
-
-def test_without_kernels():
-    unary, *_ = points()
-    q, energies = mean_field(unary, [], iterations=2, trace=True)
-    np.testing.assert_allclose(q, softmax(-unary), atol=1e-6)
-    # Then F is -log Z.
-    expected = -np.log(np.exp(-unary.astype(np.float64)).sum(-1)).sum()
-    np.testing.assert_allclose(energies, np.full(3, expected), atol=1e-5)
-
-
-LABELINGS = st.lists(st.integers(0, 2), min_size=12, max_size=12)
-
-
-@settings(max_examples=20, deadline=None)
-@given(LABELINGS)
-def test_energy(labels):
-    unary, kernels, slow = points()
-    index = np.array(labels).reshape(unary.shape[:-1])
-    found = crf.energy(index, unary, kernels)
-    own = [reference.normalized_kernel(f).trace() for f, _ in slow]
-    # The reference has no j = i, and counts equal labels where Potts counts different ones.
-    matrix = (slow[1][1] + slow[1][1].T) / 2
-    itself = np.diag(reference.normalized_kernel(slow[1][0])) @ np.diag(matrix)[labels] / 2
-    expected = reference.energy(np.array(labels), unary.reshape(-1, 3), slow)
-    expected += potts_constant(slow[:1]) - 0.5 * slow[0][1] * own[0] + itself
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    hard = np.eye(3, dtype=np.float32)[index]
-    np.testing.assert_array_equal(found, crf.free_energy(hard, unary, kernels))
-
-
-def test_potts_energy_by_hand():
-    matrix = jnp.array([[1.0, 0.5, 0.1], [0.5, 1, 0.2], [0.1, 0.2, 1]])
-    kernels = [crf.Kernel(lambda v: matrix @ v, 10.0)]
-    unary = np.array([[1.0, 2], [3, 4], [np.inf, 6]], np.float32)
-    assert float(crf.energy(np.array([0, 0, 1]), unary, kernels)) == pytest.approx(10 + 3)
-    assert float(crf.energy(np.array([0, 1, 1]), unary, kernels)) == pytest.approx(11 + 6)
-    assert float(crf.energy(np.array([0, 1, 0]), unary, kernels)) == np.inf
-
-
-def test_energy_errors():
-    unary, kernels, _ = points()
-    with pytest.raises(ValueError, match=r"labels \(3, 3\), unary \(3, 4\), expected as many la"):
-        crf.energy(np.zeros((3, 3), int), unary, kernels)
-    with pytest.raises(TypeError, match="labels has dtype float32, expected an integer dtype"):
-        crf.energy(np.zeros((3, 4), np.float32), unary, kernels)
-    with pytest.raises(ValueError, match=r"marginals \(3, 4, 2\), unary \(3, 4, 3\), expected two"):
-        crf.free_energy(unary[..., :2], unary, kernels)
-    with pytest.raises(ValueError, match=r"compatibility has shape \(2,\), expected \(\), \(3,\)"):
-        mean_field(unary, [crf.Kernel(lambda v: v, np.ones(2))])
 
 
 NAMES = ("bilateral_weight", "sigma_xy", "sigma_rgb", "gaussian_weight", "sigma_gaussian")
