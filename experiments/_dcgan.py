@@ -211,14 +211,13 @@ def experiment(
     play = players(config, size)
     walk = jax.random.fold_in(jax.random.key(config.seed), 1)
 
-    judges: dict[int, Classes] = {}
+    fitted: list[tuple[State, Classes]] = []
 
     def judge_of(state: State) -> Classes:
         """Fitted once for what is scored and drawn."""
-        step = id(state)
-        if step not in judges:
-            judges[step] = classes(config, state, train)
-        return judges[step]
+        if not fitted or fitted[0][0] is not state:
+            fitted[:] = [(state, classes(config, state, train))]
+        return fitted[0][1]
 
     def score(states: Mapping[str, State]) -> dict[str, float]:
         state = list(states.values())[-1]
@@ -266,19 +265,7 @@ def experiment(
         if image is None:
             samples = _gan.generated(play, state, _gan.noise(play, key, 10, 10))
             return {"samples": 100}, figures.image_grid(samples)
-        x = square(image, size)[None].astype(np.float32) / 255
-        logits, _ = play.judge(
-            state.params["discriminator"], state.model_state, jnp.asarray(x), None
-        )
-        samples = _gan.generated(play, state, _gan.noise(play, key, 1000))
-        at = int(_gan.nearest(x, samples)[0])
-        record = {
-            "real": float(jax.nn.sigmoid(logits[0])),
-            "nearest_sample": at,
-            "distance": float(np.linalg.norm(x[0] - samples[at])),
-        }
-        panels = {"image": x[None], "nearest of 1,000 samples": samples[at][None, None]}
-        return record, figures.side_by_side(panels)
+        return _gan.judged(play, state, key, square(image, size).astype(np.float32) / 255)
 
     optimizer = optax.adam(config.learning_rate, b1=config.momentum)
     whole = _gan.stage(

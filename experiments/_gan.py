@@ -186,7 +186,11 @@ def start(key: jax.Array, params: Any, model_state: Any, optimizers: Optimizers)
 
 
 def keep_average(update: Update, decay: float) -> Update:
-    """The update that also keeps the mean of the generator, in model_state["average"]."""
+    """The update that also keeps the mean of the generator, in model_state["average"].
+
+    Of parameters and of batch norm's statistics, which an optimiser's `average_parameters` would
+    not see.
+    """
     if not 0 < decay < 1:
         raise ValueError(f"average is {decay}, expected 0 <= average < 1")
 
@@ -328,6 +332,24 @@ def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Figure:
     flat = samples.reshape(-1, *samples.shape[2:])
     neighbours = train[nearest(flat, train)].reshape(samples.shape)
     return figures.side_by_side({"samples": samples, "nearest training images": neighbours})
+
+
+def judged(
+    players: Players, state: State, key: jax.Array, x: np.ndarray
+) -> tuple[dict[str, Any], Figure]:
+    """What both players say of an image [H, W, C] in [0, 1]: D(x), and the sample nearest to it."""
+    logits, _ = players.judge(
+        state.params["discriminator"], state.model_state, jnp.asarray(x[None]), None
+    )
+    samples = generated(players, state, noise(players, key, 1000))
+    at = int(nearest(x[None], samples)[0])
+    record = {
+        "real": float(jax.nn.sigmoid(logits[0])),
+        "nearest_sample": at,
+        "distance": float(np.linalg.norm(x - samples[at])),
+    }
+    panels = {"image": x[None, None], "nearest of 1,000 samples": samples[at][None, None]}
+    return record, figures.side_by_side(panels)
 
 
 def interpolations(players: Players, state: State, key: jax.Array, rows: int = 8) -> Figure:

@@ -109,20 +109,7 @@ def game(
         assert state is not None
         if image is None:
             return {"samples": 100}, figures.image_grid(sample(state, key))
-        x = fit_image(image, shape, dark=True)[None]
-        logits, _ = players.judge(
-            state.params["discriminator"], state.model_state, jnp.asarray(x), None
-        )
-        samples = _gan.generated(players, state, _gan.noise(players, key, 1000))
-        at = int(_gan.nearest(x, samples)[0])
-        record = {
-            "real": float(jax.nn.sigmoid(logits[0])),
-            "nearest_sample": at,
-            "distance": float(np.linalg.norm(x[0] - samples[at])),
-        }
-        return record, figures.side_by_side(
-            {"image": x[None], "nearest of 1,000 samples": samples[at][None, None]}
-        )
+        return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
 
     of_steps = optimizer(config, train.size)
     stage = _gan.stage(
