@@ -55,7 +55,7 @@ class Config:
     seed: int = 0  # of initialization, order and noise
 
 
-SMOKE = Config(hidden=(30, 20), pretraining_epochs=1, epochs=2)
+SMOKE = Config(hidden=(30, 20), batch_size=20, pretraining_epochs=1, epochs=2)
 
 
 def experiment(config: Config) -> Study:
