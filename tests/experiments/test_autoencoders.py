@@ -239,3 +239,54 @@ def test_training_and_validation_images_are_different(imitations):
     for member in study.experiments.values():
         for one in member.stages:
             assert len(one.batches.read["image"]) == whole - whole // 6
+
+
+def test_only_denoising_layers_are_trained_with_noise(imitations):
+    study = stacked_denoising_mnist.experiment(stacked_denoising_mnist.SMOKE)
+    values = {}
+    for start in ("autoencoder", "denoising"):
+        made = study.experiments[f"start={start}"].stages[0]
+        state = made.init(jax.random.key(5), None)
+        _, terms, x, keys = one_step(made, state)
+        values[start] = float(terms["reconstruction"].value)
+    params = flatten_dict(jax.tree.map(np.float64, state.params), sep="/")
+    noise = functools.partial(ops.masking_noise, fraction=0.25)
+    masked = np.asarray(jax.vmap(noise)(keys, x))
+    for start, given in (("autoencoder", x), ("denoising", masked)):
+        value, _ = reference.gradients(params, given, x, reference.cross_entropy, tied=True)
+        assert values[start] == pytest.approx(value, rel=1e-5)
+
+
+def test_a_step_of_the_classifier_and_its_errors(imitations):
+    made = stacked_denoising_mnist.experiment(stacked_denoising_mnist.SMOKE)
+    classifier = made.experiments["start=random"].stages[-1]
+    state = classifier.init(jax.random.key(0), None)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape), state.params)
+    state = state.replace(params=jax.tree.map(jnp.float32, params))
+    at = classifier.batches.indices(0)
+    images, labels = (classifier.batches.read[key][at] for key in ("image", "label"))
+    x = images.reshape(len(images), -1) / 255
+    value, gradients = reference.classifier_gradients(params, x, labels)
+    batch = {"image": images.astype(np.float32) / 255, "label": labels}
+    devices = jax.devices()[:2]
+    batch = jax.device_put(parallel.share(batch, devices))
+    after, terms = parallel.Call(classifier.update, devices)(parallel.stack(state, devices), batch)
+    assert float(parallel.unstack(terms)["cross_entropy"].value) == pytest.approx(value, rel=1e-5)
+    rate = stacked_denoising_mnist.SMOKE.learning_rate
+    expected = jax.tree.map(lambda p, g: p - rate * g, params, gradients)
+    moved = parallel.unstack(after).params
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), moved, expected
+    )
+
+    whole, test = data.load("mnist", "train"), data.load("mnist", "test")
+    errors = {}
+    for name, part in {
+        "validation_error": whole.take(slice(-(whole.size // 6), None)),
+        "test_error": test,
+    }.items():
+        logits = reference.classify(params, part["image"].reshape(part.size, -1) / 255)[-1]
+        errors[name] = 100 * np.mean(logits.argmax(axis=1) != part["label"])
+    assert classifier.evaluate(state) == pytest.approx(errors)
+    assert errors["test_error"] != errors["validation_error"]

@@ -280,7 +280,10 @@ def test_a_user_s_image_is_judged_between_0_and_1(finished):
     play = _dcgan.players(CONFIG, SIZE)
     logits, _ = play.judge(ended.state.params["discriminator"], ended.state.model_state, x, None)
     assert record["real"] == pytest.approx(float(jax.nn.sigmoid(logits[0])), rel=1e-5)
-    assert record["distance"] < np.sqrt(x.size)
+    z = _gan.noise(play, jax.random.key(0), 1000)
+    distances = np.linalg.norm((x - _gan.generated(play, ended.state, z)).reshape(1000, -1), axis=1)
+    assert record["nearest_sample"] == distances.argmin()
+    assert record["distance"] == pytest.approx(distances.min(), rel=1e-5)
 
 
 def test_the_command_draws_the_sum(finished, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""An autoencoder of one hidden layer in NumPy, float64: its loss and gradients, written by hand.
+"""Autoencoders of one hidden layer, and classifiers, in NumPy, float64: gradients by hand.
 
 Vincent et al. 2008, section 2: y = s(W^T x~ + b), z = W' y + b', with cross-entropy between
 s(z) and the clean x, or the squared error of z; tied weights have W' = W.
@@ -40,4 +40,31 @@ def gradients(params, given, x, loss, *, tied):
         found["bias1"] = by_z.sum(0)
     else:
         found |= {"decoder/layer1/kernel": by_v, "decoder/layer1/bias": by_z.sum(0)}
+    return value, found
+
+
+def classify(params, x):
+    """The outputs of x and of each layer {layer1: {kernel, bias}, ...}: sigmoids, then logits."""
+    outputs = [x]
+    for i in range(1, len(params) + 1):
+        layer = params[f"layer{i}"]
+        z = outputs[-1] @ layer["kernel"] + layer["bias"]
+        outputs.append(z if i == len(params) else sigmoid(z))
+    return outputs
+
+
+def classifier_gradients(params, x, labels):
+    """(the mean cross-entropy of a softmax, its gradients by params) for `classify`."""
+    *inputs, logits = classify(params, x)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    rows = np.arange(len(x))
+    value = -np.log(shares[rows, labels]).mean()
+    by_z = shares / len(x)
+    by_z[rows, labels] -= 1 / len(x)
+    found = {}
+    for i in range(len(params), 0, -1):
+        given = inputs[i - 1]
+        found[f"layer{i}"] = {"kernel": given.T @ by_z, "bias": by_z.sum(0)}
+        by_z = by_z @ params[f"layer{i}"]["kernel"].T * given * (1 - given)
     return value, found
