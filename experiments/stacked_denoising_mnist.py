@@ -43,15 +43,15 @@ VALIDATION = 10_000
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults: three hidden layers, as SDAE-3."""
+    """The defaults: three hidden layers, as SDAE-3; the paper's gradient descent takes longer than Adam."""
 
     hidden: tuple[int, ...] = (1000, 1000, 1000)  # units of each layer
     corruption: float = 0.25  # fraction of a layer's inputs that is masked
     batch_size: int = 100  # images a step
     pretraining_epochs: float = 15  # passes through the training images for each layer
-    pretraining_rate: float = 0.1  # of stochastic gradient descent on the cross-entropy
-    epochs: float = 30  # passes while the whole network is trained
-    learning_rate: float = 0.5  # of stochastic gradient descent at first; it falls to 0
+    pretraining_rate: float = 1e-3  # of Adam on the cross-entropy
+    epochs: float = 15  # passes while the whole network is trained
+    learning_rate: float = 1e-3  # of Adam at first; it falls to 0
     seed: int = 0  # of initialization, order and noise
 
 
@@ -84,7 +84,7 @@ def experiment(config: Config) -> Study:
                     kernel_init=start_from,
                 )
             ),
-            lambda steps: optax.sgd(config.pretraining_rate),
+            lambda steps: optax.adam(config.pretraining_rate),
             train,
             test,
             batch_size=config.batch_size,
@@ -112,7 +112,7 @@ def experiment(config: Config) -> Study:
         per_call = _autoencoder.STEPS_PER_CALL
         calls = max(1, round(config.epochs * train.size / config.batch_size / per_call))
         steps = calls * per_call
-        optimizer = optax.sgd(optax.linear_schedule(config.learning_rate, 0.0, steps))
+        optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0.0, steps))
 
         def init(key: jax.Array, previous: State | None) -> State:
             params_key, state_key = jax.random.split(key)
