@@ -43,7 +43,7 @@ VALIDATION = 10_000
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults: three hidden layers, as SDAE-3; the paper's gradient descent takes longer than Adam."""
+    """The defaults: three hidden layers, as SDAE-3, with Adam where the paper has plain descent."""
 
     hidden: tuple[int, ...] = (1000, 1000, 1000)  # units of each layer
     corruption: float = 0.25  # fraction of a layer's inputs that is masked
