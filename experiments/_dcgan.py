@@ -132,11 +132,11 @@ class Classes(NamedTuple):
 
 
 def classes(config: Config, state: State, train: Examples) -> Classes:
-    """The SVMs of `train`'s labels; each feature is divided by its deviation."""
+    """The SVMs of `train`'s labels; each feature that moves is divided by its deviation."""
     extract = features(config)
     found = extract(state, train["image"])
     deviation = found.std(axis=0)
-    scale = 1 / np.where(deviation > 0, deviation, 1)
+    scale = 1 / np.where(deviation > 1e-5 * deviation.max(), deviation, 1)  # below: rounding
     chunks = [scale * found[i : i + 10_000] for i in range(0, len(found), 10_000)]
     svm = fit_linear_svm(
         chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3

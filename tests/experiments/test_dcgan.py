@@ -222,30 +222,6 @@ def test_the_parts_of_a_game_are_its_batches_and_its_steps():
     assert int(second.step) == 0
 
 
-def test_a_class_has_the_samples_that_are_most_its_own():
-    play = _dcgan.players(CONFIG, SIZE)
-    state = _gan.start(jax.random.key(1), *play.init(jax.random.key(0)), {})
-    # The brighter a sample, the higher all scores: only the last two are of one class.
-    order = []
-
-    def scores(made):
-        brightness = made.mean(axis=(1, 2, 3))
-        order.append(np.argsort(brightness))
-        rank = np.argsort(order[0])
-        found = np.stack([rank, rank, rank], axis=1).astype(float)
-        found[rank == 3, 1] += 50  # little, but more than the others
-        found[rank == 700, 2] += 9
-        return found
-
-    judge = _dcgan.Classes(("a", "b", "c"), scores)
-    known = _dcgan.attributes(play, CONFIG, state, judge, top=1)
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(CONFIG.seed), 2), 2000)
-    np.testing.assert_array_equal(known.best[1, 0], z[order[0][3]])
-    np.testing.assert_array_equal(known.best[2, 0], z[order[0][700]])
-    mean = known.best.mean(axis=(0, 1))
-    np.testing.assert_allclose(known.directions()[2], known.best[2, 0] - mean, atol=1e-6)
-
-
 def test_arithmetic_by_hand():
     a, b, c = jnp.array([[1.0, 0.0], [3.0, 2.0]]), jnp.array([[1.0, 1.0]]), jnp.array([[0.5, 5.0]])
     z = np.asarray(_dcgan.arithmetic(a, b, c, jax.random.key(0)))

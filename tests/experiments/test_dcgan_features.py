@@ -1,0 +1,141 @@
+"""What DCGAN's discriminator has learned: features, SVMs, attributes, and the scores by them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _dcgan, _fid, _gan
+from jaxstruct.data import Examples
+from jaxstruct.models import DCGANDiscriminator, fit_linear_svm
+
+SIZE = 16
+CONFIG = _dcgan.Config(features=2, latent=5, batch_size=4, parts=2, fid_images=0)
+SUM = ("a", "b", "a")
+
+
+def images(n=40, seed=0):
+    """Noise below a strip that is always black, brighter on the right in class b."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 200, (n, SIZE, SIZE, 3), np.uint8)
+    labels = np.arange(n) % 2
+    values[labels == 1, :, SIZE // 2 :] += 50
+    values[:, :6] = 0
+    return Examples({"image": values, "label": labels}, classes=("a", "b"))
+
+
+def state_of(seed, config=CONFIG):
+    """Larger kernels than those of a beginning, so that features differ."""
+    params, model_state = _dcgan.players(config, SIZE).init(jax.random.key(seed))
+    params = jax.tree.map(lambda p: 5 * p if p.ndim > 1 else p, params)
+    return _gan.start(jax.random.key(seed), params, model_state, {})
+
+
+def test_features_are_all_layers_pooled_to_4x4():
+    state, x = state_of(0), images()["image"]
+    found = _dcgan.features(CONFIG)(state, x)
+    variables = {
+        "params": state.params["discriminator"],
+        "batch_stats": state.model_state["discriminator"],
+    }
+    discriminator = DCGANDiscriminator(CONFIG.features)
+    _, maps = discriminator.apply(variables, x.astype(np.float32) / 127.5 - 1)
+    assert [m.shape[1] for m in maps] == [8, 4]
+    expected = []
+    for m in map(np.asarray, maps):
+        n, side, _, channels = m.shape
+        windows = m.reshape(n, 4, side // 4, 4, side // 4, channels)
+        expected.append(windows.max(axis=(2, 4)).reshape(n, -1))
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-5, atol=1e-6)
+    same = _dcgan.features(CONFIG)(state, x.astype(np.float32) / 255)
+    np.testing.assert_allclose(same, found, atol=1e-6)
+
+
+def test_classes_are_svms_of_features_in_units_of_their_deviation():
+    state, train, test = state_of(0), images(), images(30, seed=1)
+    extract = _dcgan.features(CONFIG)
+    x = extract(state, train["image"])
+    still = np.ptp(x, axis=0) < 1e-5
+    assert still.any()  # what is always black has features that never change, but by rounding
+    assert (x.std(axis=0)[still] > 0).any()
+    deviation = np.where(still, 1, x.std(axis=0))
+    config = dataclasses.replace(CONFIG, svm_C=0.1)
+    svm = fit_linear_svm([x / deviation], train["label"], classes=2, C=config.svm_C, tolerance=1e-3)
+    judge = _dcgan.classes(config, state, train)
+    assert judge.names == ("a", "b")
+    expected = svm.scores(extract(state, test["image"]) / deviation)
+    np.testing.assert_allclose(judge.scores(test["image"]), expected, atol=5e-3)
+    assert np.mean(expected.argmax(axis=1) == test["label"]) > 0.8
+
+
+def test_a_class_has_the_samples_that_are_most_its_own():
+    play = _dcgan.players(CONFIG, SIZE)
+    state = _gan.start(jax.random.key(1), *play.init(jax.random.key(0)), {})
+    # The brighter a sample, the higher all scores: only the last two are of one class.
+    order = []
+
+    def scores(made):
+        brightness = made.mean(axis=(1, 2, 3))
+        order.append(np.argsort(brightness))
+        rank = np.argsort(order[0])
+        found = np.stack([rank, rank, rank], axis=1).astype(float)
+        found[rank == 3, 1] += 50  # little, but more than the others
+        found[rank == 700, 2] += 9
+        return found
+
+    judge = _dcgan.Classes(("a", "b", "c"), scores)
+    known = _dcgan.attributes(play, CONFIG, state, judge, top=1)
+    z = _gan.noise(play, jax.random.fold_in(jax.random.key(CONFIG.seed), 2), 2000)
+    np.testing.assert_array_equal(known.best[1, 0], z[order[0][3]])
+    np.testing.assert_array_equal(known.best[2, 0], z[order[0][700]])
+    mean = known.best.mean(axis=(0, 1))
+    np.testing.assert_allclose(known.directions()[2], known.best[2, 0] - mean, atol=1e-6)
+
+
+def test_samples_move_to_the_class_whose_direction_they_take():
+    """Images are z itself, and the class of one is its largest component."""
+    z_of = lambda key: jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
+    as_image = lambda params, model_state, z, train: (z[:, None, None], model_state)
+    play = _gan.Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
+    state = _gan.start(jax.random.key(0), {"generator": {}}, {}, {})
+    judge = _dcgan.Classes(("a", "b", "c"), lambda made: made[:, 0, 0])
+    found = _dcgan.moved(play, CONFIG, state, judge)
+    z = _gan.noise(play, jax.random.fold_in(jax.random.key(CONFIG.seed), 3), 500)
+    directions = _dcgan.attributes(play, CONFIG, state, judge).directions()
+    shares = [np.mean((z + directions[k][None]).argmax(axis=1) == k) for k in range(3)]
+    assert found["attribute_share"] == pytest.approx(np.mean(shares))
+    assert found["attribute_share"] > 0.9
+    assert found["chance_share"] == pytest.approx(1 / 3)
+
+
+def test_the_score_is_of_test_images_by_the_state_it_is_given():
+    train, test = images(), images(30, seed=1)
+    # The labels of the test images are wrong, and so is nearly every answer.
+    wrong = Examples({**test, "label": 1 - test["label"]}, classes=test.classes)
+    scored = _dcgan.experiment(CONFIG, train, wrong, sum_of=SUM).score
+    for seed in (0, 1):
+        state = state_of(seed)
+        judge = _dcgan.classes(CONFIG, state, train)
+        right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
+        found = scored({"part1": state_of(7), "part2": state})
+        assert found["svm_accuracy"] == pytest.approx(100 * np.mean(~right))
+        play = _dcgan.players(CONFIG, SIZE)
+        assert found["attribute_share"] == pytest.approx(
+            _dcgan.moved(play, CONFIG, state, judge)["attribute_share"]
+        )
+
+
+def test_fid_is_between_training_images_and_as_many_samples(monkeypatch):
+    train, state = images(), state_of(0)
+    monkeypatch.setattr(_fid, "lite0_moments", lambda x: x)
+    monkeypatch.setattr(_fid, "fid_lite0", lambda real, made: {"fid_lite0": (real, made)})
+    config = dataclasses.replace(CONFIG, fid_images=12)
+    found = _dcgan.experiment(config, train, images(8, seed=1), sum_of=None).score({"": state})
+    real, made = found.pop("fid_lite0")
+    assert not found
+    np.testing.assert_array_equal(real, train["image"][:12])
+    play = _dcgan.players(config, SIZE)
+    key = jax.random.fold_in(jax.random.key(config.seed), 5)
+    expected = _gan.generated(play, state, _gan.noise(play, key, 12))
+    np.testing.assert_array_equal(made, expected)
