@@ -206,7 +206,7 @@ def test_players_see_and_make_images_between_0_and_1():
 
 def test_the_parts_of_a_game_are_its_batches_and_its_steps():
     play = _dcgan.players(CONFIG, SIZE)
-    optimizers = {player: optax.sgd(RATE) for player in ("discriminator", "generator")}
+    optimizers = {player: optax.adam(RATE) for player in ("discriminator", "generator")}
     whole = _gan.stage(dataclasses.replace(CONFIG, epochs=20), play, optimizers, images(), images())
     parts = _dcgan.in_parts(whole, 5)
     assert [part.steps for part in parts] == [10, 10, 20, 40, 80]
@@ -215,6 +215,9 @@ def test_the_parts_of_a_game_are_its_batches_and_its_steps():
     for step, found in enumerate(indices):
         np.testing.assert_array_equal(found, whole.batches.indices(step))
     first = parts[0].init(jax.random.key(0), None)
+    # As training would leave them.
+    opt_state, model_state = jax.tree.map(lambda x: x + 1, (first.opt_state, first.model_state))
+    first = first.replace(opt_state=opt_state, model_state=model_state)
     second = parts[1].init(jax.random.key(1), first)
     jax.tree.map(np.testing.assert_array_equal, second.params, first.params)
     jax.tree.map(np.testing.assert_array_equal, second.opt_state, first.opt_state)
@@ -231,6 +234,42 @@ def test_arithmetic_by_hand():
     assert np.abs(noise).max() <= 0.25
     assert np.count_nonzero(noise) == 16
     assert np.abs(noise).max() > 0.15
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """(players whose images are z itself, a state of theirs, the grids of images drawn)."""
+    z_of = lambda key: jax.random.uniform(key, (CONFIG.latent,))
+    as_image = lambda params, model_state, z, train: (z[:, None, None], model_state)
+    play = _gan.Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
+    grids = []
+    monkeypatch.setattr(_dcgan.figures, "image_grid", lambda x, **_: grids.append(x[..., 0, 0, :]))
+    return play, _gan.start(jax.random.key(0), {"generator": {}}, {}, {}), grids
+
+
+def test_a_walk_goes_straight_from_one_z_to_the_next_and_the_next(drawn):
+    play, state, grids = drawn
+    _dcgan.latent_walk(play, state, jax.random.key(1), rows=2)
+    (z,) = grids
+    ends = np.asarray(_gan.noise(play, jax.random.key(1), 2, 3))
+    assert z.shape == (2, 11, CONFIG.latent)
+    for i, along in enumerate(np.linspace(0, 2, 11)):
+        at = min(int(along), 1)
+        share = along - at
+        expected = (1 - share) * ends[:, at] + share * ends[:, at + 1]
+        np.testing.assert_allclose(z[:, i], expected, atol=1e-6)
+
+
+def test_samples_are_drawn_beside_themselves_moved_towards_each_class(drawn):
+    play, state, grids = drawn
+    best = jax.random.normal(jax.random.key(2), (3, 4, CONFIG.latent))
+    known = _dcgan.Attributes(("a", "b", "c"), best)
+    _dcgan.towards(play, CONFIG, state, known)
+    (z,) = grids
+    assert z.shape == (8, 4, CONFIG.latent)
+    means = np.asarray(best).mean(axis=1)
+    for k in range(3):
+        np.testing.assert_allclose(z[:, k + 1] - z[:, 0], [means[k] - means.mean(0)] * 8, atol=1e-6)
 
 
 def test_a_user_s_image_is_cut_to_its_middle_square():
@@ -271,8 +310,13 @@ def test_the_command_draws_the_sum(finished, tmp_path, capsys):
     )
     assert Image.open(out).size[0] > 100
     assert str(out) in capsys.readouterr().out
+    first = out.read_bytes()
+    command(arguments(a=(1, 2, 3), b=(4,), c=(5, 99), output=out, seed=1), ended)
+    assert out.read_bytes() != first, "other noise"
     with pytest.raises(RunError, match=r"--b is \(100,\), expected some of the samples 0 to 99"):
         command(arguments(a=(1,), b=(100,), c=(2,), output=out), ended)
+    with pytest.raises(RunError, match=r"--c is \(-1,\)"):
+        command(arguments(a=(1,), b=(1,), c=(-1,), output=out), ended)
     with pytest.raises(RunError, match="--a is"):
         command(arguments(a=(), b=(1,), c=(2,), output=out), ended)
 
