@@ -277,7 +277,13 @@ def test_a_user_s_image_is_cut_to_its_middle_square():
     image[10:30] = 255
     np.testing.assert_array_equal(_dcgan.square(image, 10), 255)
     assert _dcgan.square(image[:, :7], 16).shape == (16, 16, 3)
-    assert np.asarray(Image.fromarray(image)).shape == image.shape
+    rows, columns = np.mgrid[:40, :20]
+    tall = np.stack([6 * rows, 12 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    halves = tall[10:30].reshape(10, 2, 10, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(_dcgan.square(tall, 10), halves, atol=0.5)
+    squares = _dcgan.Squares(lambda indices: {"image": [(tall, image)[i] for i in indices]}, 10)
+    read = squares(np.array([1, 0]))["image"]
+    np.testing.assert_array_equal(read, [_dcgan.square(image, 10), _dcgan.square(tall, 10)])
 
 
 @pytest.fixture(scope="module")
