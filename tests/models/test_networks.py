@@ -141,6 +141,7 @@ def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
     plainly = plain.init(jax.random.key(0), images)
     assert list(plainly) == ["params"]
     assert jax.tree.structure(params) == jax.tree.structure(plainly["params"])
+    assert all(set(layer) == {"kernel", "bias"} for layer in params.values())
     train = jax.jit(
         lambda stats: model.apply(
             {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
