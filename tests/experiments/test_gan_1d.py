@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from scipy.special import expit, logit
 from scipy.stats import norm
 
@@ -90,6 +91,8 @@ def test_metrics_where_shares_are_zero():
     assert found["divergence"] == pytest.approx(math.log(2))
     assert found["value"] == pytest.approx(2 * math.log(0.9), rel=1e-6)
     assert found["distance_to_optimum"] == pytest.approx(0.1, rel=1e-6)
+    uneven = moment([1, 0], [0, 1], [0.9, 0.3]).metrics()
+    assert uneven["distance_to_optimum"] == pytest.approx((0.1 + 0.3) / 2)
     same = moment([0.5, 0.5], [0.5, 0.5], [0.5, 0.5]).metrics()
     assert same == pytest.approx(
         {"divergence": 0, "value": -math.log(4), "below_optimum": 0, "distance_to_optimum": 0},
@@ -133,6 +136,10 @@ def test_who_moves_in_which_stage():
             jax.tree.map(np.testing.assert_array_equal, begun.params, state.params)
         before = jax.tree.map(np.asarray, begun.params)
         batch = stage.batches.read["image"][stage.batches.indices(0)]
+        rounds = (
+            len(batch) / gan_1d.SMOKE.batch_size
+        )  # of the discriminator, where it has an answer
+        assert rounds == (5 if stage.name in ("early", "game") else 1)
         fed = jax.device_put(parallel.share({"image": batch}, devices))
         after, _ = parallel.Call(stage.update, devices)(parallel.stack(begun, devices), fed)
         state = parallel.unstack(after)
@@ -143,6 +150,38 @@ def test_who_moves_in_which_stage():
         ]
     both = ["discriminator", "generator"]
     assert moved == {"early": both, "police": both[:1], "thief": both[1:], "game": both}
+
+
+def test_the_rate_of_every_player_falls_to_0_with_a_stage():
+    devices = jax.devices()[:1]
+    for stage in gan_1d.experiment(gan_1d.SMOKE).stages:
+        begun = stage.init(jax.random.key(0), None)
+        batch = stage.batches.read["image"][stage.batches.indices(0)]
+        fed = jax.device_put(parallel.share({"image": batch}, devices))
+        call = parallel.Call(stage.update, devices)
+        rounds = {"discriminator": len(batch) // gan_1d.SMOKE.batch_size, "generator": 1}
+        for share, moves in ((0.9, True), (1.0, False)):
+            opt_state = {
+                player: jax.tree.map(
+                    lambda x, n=int(share * rounds[player] * stage.steps): (
+                        jnp.full_like(x, n) if jnp.issubdtype(x.dtype, jnp.integer) else x
+                    ),
+                    begun.opt_state[player],
+                )
+                for player in begun.opt_state
+            }
+            after, _ = call(parallel.stack(begun.replace(opt_state=opt_state), devices), fed)
+            params = jax.tree.map(np.asarray, parallel.unstack(after).params)
+            for player in opt_state:
+                assert differ(begun.params[player], params[player]) == moves, (stage.name, player)
+
+
+def test_layers_bend_at_different_places():
+    _, state = players_and_state()
+    for player, params in state.params.items():
+        biases = [v for path, v in flatten_dict(params).items() if path[-1] == "bias"]
+        assert len(biases) > 1, player
+        assert np.ptp(biases[0]) > 0.5, player
 
 
 def differ(a, b):
