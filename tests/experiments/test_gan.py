@@ -42,8 +42,8 @@ def made(**options):
             **options,
         }
     )
-    images = Examples({"image": random_images(32)})
-    return config, gan_mnist.game(config, images, images, images, [])
+    train, validation, test = (Examples({"image": random_images(32, seed=i)}) for i in range(3))
+    return config, gan_mnist.game(config, train, validation, test, [])
 
 
 def keys_of(state, turn, n):
@@ -349,9 +349,9 @@ def test_a_score_is_of_samples_and_of_as_many_images():
     _, experiment = made(parzen_samples=20)
     state = experiment.stages[0].init(jax.random.key(0), None)
     found = experiment.score({"game": state})
-    images = random_images(32)
-    instead = images[:20].reshape(20, SIZE).astype(np.float32) / 255
-    expected = gan_mnist.parzen(instead, images, images)["parzen_log_likelihood"]
+    train, validation, test = (random_images(32, seed=i) for i in range(3))
+    instead = train[:20].reshape(20, SIZE).astype(np.float32) / 255
+    expected = gan_mnist.parzen(instead, validation, test)["parzen_log_likelihood"]
     assert found["parzen_of_images"] == expected
     assert found["parzen_log_likelihood"] != expected
     assert set(found) == {
