@@ -281,6 +281,17 @@ def test_a_step_of_the_classifier_and_its_errors(imitations):
         moved = flatten_dict(after.params)[path] - flatten_dict(state.params)[path]
         expected = -rate * found / (np.abs(found) + 1e-8)
         np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-6, err_msg=path)
+    # The rate has fallen to 0 at the end.
+    counts = jax.tree.map(
+        lambda x: jnp.full_like(x, classifier.steps) if x.dtype == jnp.int32 else x, state.opt_state
+    )
+    ended = parallel.stack(state.replace(opt_state=counts), devices)
+    ended = parallel.unstack(parallel.Call(classifier.update, devices)(ended, batch)[0])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+        ended.params,
+        state.params,
+    )
 
     whole, test = data.load("mnist", "train"), data.load("mnist", "test")
     errors = {}
