@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import _fid, _gan
+from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
@@ -137,7 +138,8 @@ def classes(config: Config, state: State, train: Examples) -> Classes:
     found = extract(state, train["image"])
     deviation = found.std(axis=0)
     scale = 1 / np.where(deviation > 1e-5 * deviation.max(), deviation, 1)  # below: rounding
-    chunks = [scale * found[i : i + 10_000] for i in range(0, len(found), 10_000)]
+    found *= scale
+    chunks = [found[i : i + 10_000] for i in range(0, len(found), 10_000)]
     svm = fit_linear_svm(
         chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3
     )
@@ -168,7 +170,7 @@ def attributes(
 
     The highest scores alone are those of the strangest samples, whose features are large.
     """
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 2), 2000)
+    z = _gan.noise(play, _gan.key_of(config, 2), 2000)
     scores = judge.scores(_gan.generated(play, state, z))
     others = [np.delete(scores, k, axis=1).max(axis=1) for k in range(scores.shape[1])]
     margins = scores - np.stack(others, axis=1)
@@ -183,7 +185,7 @@ def moved(
     Mean over classes; a sample's class is the one whose SVM scores highest.
     """
     directions = attributes(play, config, state, judge).directions()
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 3), count)
+    z = _gan.noise(play, _gan.key_of(config, 3), count)
     share = lambda z, k: float(
         np.mean(judge.scores(_gan.generated(play, state, z)).argmax(axis=1) == k)
     )
@@ -207,9 +209,12 @@ def experiment(
     `sum_of` are the classes A, B and C whose A - B + C is drawn; without it, labels are not used.
     A `reader` trains in place of `train`, which are the first of its images.
     """
+    at_least(config, batch_size=1, parts=1, svm_C=1e-9, fid_images=2 if config.fid_images else 0)
     size = train["image"].shape[1]
     play = players(config, size)
-    walk = jax.random.fold_in(jax.random.key(config.seed), 1)
+    walk = _gan.key_of(config, 1)
+
+    of_game = _gan.as_played(play, test, config.batch_size)
 
     fitted: list[tuple[State, Classes]] = []
 
@@ -227,11 +232,13 @@ def experiment(
             right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
             found = {"svm_accuracy": 100 * float(np.mean(right))}
             found |= moved(play, config, state, judge)
-        if config.fid_images:
-            real = train["image"][: config.fid_images]
-            key = jax.random.fold_in(jax.random.key(config.seed), 5)
-            made = _gan.generated(play, state, _gan.noise(play, key, config.fid_images))
-            found |= _fid.fid_lite0(_fid.lite0_moments(real), _fid.lite0_moments(made))
+        found |= of_game(state)
+        real = (
+            _fid.lite0_moments(train["image"][: config.fid_images]) if config.fid_images else None
+        )
+        if real is not None:
+            z = _gan.noise(play, _gan.key_of(config, 5), config.fid_images)
+            found |= _fid.fid_lite0(real, _fid.lite0_moments(_gan.generated(play, state, z)))
         return found
 
     def draw(run: Run) -> dict[str, Figure]:
@@ -317,7 +324,7 @@ def _go_on(key: jax.Array, previous: State | None) -> State:
 
 def chosen(play: _gan.Players, config: Config) -> jax.Array:
     """The z [10, 10, latent] of figures/samples.png, which `Arithmetic` counts."""
-    return _gan.noise(play, jax.random.key(config.seed), 10, 10)
+    return _gan.noise(play, _gan.key_of(config, 0), 10, 10)
 
 
 def seen(run: Run, name: str, config: Config) -> int:
@@ -366,7 +373,7 @@ def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None
 
 def towards(play: _gan.Players, config: Config, state: State, known: Attributes) -> Figure:
     """Samples, and what becomes of them when their z moves towards each class."""
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(config.seed), 4), 8)
+    z = _gan.noise(play, _gan.key_of(config, 4), 8)
     steps = jnp.concatenate([jnp.zeros((1, z.shape[1])), known.directions()])
     grid = z[:, None] + jnp.broadcast_to(steps[None], (len(z), *steps.shape))
     titles = ["sample", *(f"+ {name}" for name in known.names)]

@@ -18,6 +18,7 @@ import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
 
+from experiments._checks import at_least
 from jaxstruct import figures, losses
 from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
@@ -52,6 +53,11 @@ class Config:
     r1: float = 0.0  # weight of D's squared gradient at real images, pixels in [0, 1]; 0: none
     average: float = 0.0  # decay of the mean of G's parameters that is judged and drawn; 0: none
     seed: int = 0  # of initialization, order, noise and dropout
+
+
+def key_of(config: Config, purpose: int) -> jax.Array:
+    """The key of something that is drawn of a finished run: none of training's, nor of a sample."""
+    return jax.random.fold_in(jax.random.key(config.seed), 2**16 + purpose)
 
 
 class Players(NamedTuple):
@@ -121,10 +127,13 @@ def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
     of b other ones, the mean of `loss`. With r1, the discriminator pays half of
     r1 / 2 E |grad D(x)|^2 at real images, of its logits (Mescheder et al. 2018, equation 9).
     """
-    of_generator = {
+    of_generators = {
         "minimax": losses.minimax_loss,
         "non_saturating": losses.non_saturating_loss,
-    }[loss]
+    }
+    if loss not in of_generators:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(of_generators)}")
+    of_generator = of_generators[loss]
 
     def made(params: Any, model_state: Any, keys: jax.Array) -> Any:
         return players.generate(
@@ -161,14 +170,22 @@ def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
     return {"discriminator": discriminator, "generator": generator}
 
 
-def value(players: Players) -> Callable[[State, Any, jax.Array], dict[str, Mean]]:
-    """The value function, D(x) and D(G(z)) for `make_evaluation`: one z for each image."""
+def value(
+    players: Players, *, played: bool = False
+) -> Callable[[State, Any, jax.Array], dict[str, Mean]]:
+    """The value function, D(x) and D(G(z)) for `make_evaluation`: one z for each image.
+
+    Of the players at rest: without dropout, and with batch norm's running statistics, which real
+    and generated images share. `played`: of the players as in training, where each batch has its
+    own statistics and D, with batch norm, is surer.
+    """
 
     def count(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
-        z = jax.vmap(players.draw)(keys)
-        generated, _ = players.generate(*generator(state), z, False)
+        noise, of_real, of_generated = _split(keys, 3) if played else (keys, None, None)
+        model = (state.params["generator"], state.model_state) if played else generator(state)
+        generated, _ = players.generate(*model, jax.vmap(players.draw)(noise), played)
         judge = partial(players.judge, state.params["discriminator"], state.model_state)
-        (real, _), (fake, _) = judge(batch["image"], None), judge(generated, None)
+        (real, _), (fake, _) = judge(batch["image"], of_real), judge(generated, of_generated)
         found = {
             "value": losses.log_real(real) + losses.log_generated(fake),
             "d_real": nn.sigmoid(real),
@@ -177,6 +194,16 @@ def value(players: Players) -> Callable[[State, Any, jax.Array], dict[str, Mean]
         return {name: Mean.of(values, batch["valid"]) for name, values in found.items()}
 
     return count
+
+
+def as_played(
+    players: Players, images: Examples, batch_size: int
+) -> Callable[[State], dict[str, float]]:
+    """An `evaluate` of `value` as played, in whole batches of the game's size."""
+    batch_size = min(batch_size, images.size)
+    whole = images.only("image").take(slice(min(JUDGED, images.size) // batch_size * batch_size))
+    evaluate = make_evaluation(value(players, played=True), batches_in_order(whole, batch_size))
+    return lambda state: {f"played_{name}": found for name, found in evaluate(state).items()}
 
 
 def start(key: jax.Array, params: Any, model_state: Any, optimizers: Optimizers) -> State:
@@ -231,6 +258,7 @@ def stage(
 
     A `reader` gives images in place of `train`, which are the first of them.
     """
+    at_least(config, batch_size=1, discriminator_steps=1, epochs=0, evaluations=1, r1=0)
     train, test = train.only("image"), test.only("image")
     batch = config.batch_size * config.discriminator_steps
     size = reader.size if reader else train.size
@@ -282,7 +310,7 @@ def curves(run: Run, batch_size: int) -> dict[str, Figure]:
     of_value = {
         "test images": line("value"),
         "training images": line("train_value"),
-        "training batches": line("discriminator", "train", -2.0),
+        "training batches, as played": line("discriminator", "train", -2.0),
         EQUILIBRIUM.source.split(",")[0]: (level, np.full(2, EQUILIBRIUM.value)),
     }
     of_judge = {
@@ -331,7 +359,8 @@ def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Figure:
     """Samples [R, C, H, W, 1 or 3] beside the training images nearest to them, as in figure 2."""
     flat = samples.reshape(-1, *samples.shape[2:])
     neighbours = train[nearest(flat, train)].reshape(samples.shape)
-    return figures.side_by_side({"samples": samples, "nearest training images": neighbours})
+    nearest_of = f"nearest of {len(train):,} training images"
+    return figures.side_by_side({"samples": samples, nearest_of: neighbours})
 
 
 def judged(

@@ -17,6 +17,7 @@ import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
 
+from experiments._checks import at_least
 from jaxstruct import data, figures, losses
 from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
@@ -129,6 +130,7 @@ def experiment(
     `references` are of bounds, by latent size; `dark`: the images' background is black, see
     `fit_image`.
     """
+    at_least(config, batch_size=1, latent=1, epochs=0, evaluations=1)
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
     optimizer = getattr(optax, config.optimizer)(config.learning_rate)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Coder
+from experiments._checks import at_least
 from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.models import Autoencoder
@@ -61,6 +62,9 @@ class Pca(NamedTuple):
 
 
 def experiment(config: Config) -> Study:
+    at_least(config, batch_size=1, linear_batch_size=1, epochs=0, linear_epochs=0)
+    if not config.codes:
+        raise ValueError("--codes is empty, expected the dimensions of at least one code")
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
     size = int(np.prod(shape))

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Corruption
+from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.models import Autoencoder
 from jaxstruct.training import Experiment, Run, State, Study, main
@@ -42,6 +43,7 @@ SMOKE = Config(masking=(0.0, 0.5), gaussian=(), salt_and_pepper=(0.25,), hidden=
 
 
 def experiment(config: Config) -> Study:
+    at_least(config, batch_size=1, epochs=0, hidden=1)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
     model = Autoencoder(
@@ -91,7 +93,9 @@ def experiment(config: Config) -> Study:
         return Experiment(config, [stage], score=score, figures=draw, predict=predict)
 
     def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:
-        masked = {f"{fraction:.0%} masked": f"masking={fraction:g}" for fraction in config.masking}
+        masked = {
+            f"{100 * fraction:g} % masked": f"masking={fraction:g}" for fraction in config.masking
+        }
         followed = largest(runs[list(masked.values())[-1]], shape, 2) if masked else []
         x = _autoencoder.some(test, 10)
         rows: dict[str, np.ndarray] = {"test image": x}

@@ -21,6 +21,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments import _gan
+from experiments._checks import at_least
 from jaxstruct import figures, losses
 from jaxstruct.data import Examples, Source
 from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
@@ -51,7 +52,7 @@ class Config:
     pieces: int = 5  # linear functions of which each of the discriminator's units is the largest
     batch_size: int = 200  # data a step of the discriminator, and as many generated ones
     learning_rate: float = 1e-3  # of Adam, at the beginning of each stage; it falls to 0
-    early_steps: int = 40  # of the game, until panel a
+    early_steps: int = 40  # of the game, until panel a; all are rounded to tens
     police_steps: int = 4000  # of the discriminator alone, until panel b
     thief_steps: int = 10  # of the generator alone, until panel c
     steps: int = 3000  # of the game, until panel d
@@ -109,10 +110,12 @@ class Cells(NamedTuple):
 
 
 def experiment(config: Config) -> Experiment:
+    at_least(config, batch_size=1, discriminator_steps=1, hidden=1, pieces=1)
     players = players_of(config)
     drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
 
     def phase(name: str, steps: int, *movers: str) -> Stage:
+        steps = STEPS_PER_CALL * max(1, round(steps / STEPS_PER_CALL))
         moves = _gan.moves(players, config.loss)
         rounds = config.discriminator_steps if len(movers) == 2 else 1
         updates = {"discriminator": rounds * steps, "generator": steps}

@@ -18,6 +18,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _autoencoder
+from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.metrics import Mean
 from jaxstruct.models import Autoencoder, Perceptron
@@ -67,6 +68,7 @@ SMOKE = Config(hidden=(30, 20), batch_size=20, pretraining_epochs=1, epochs=2)
 
 
 def experiment(config: Config) -> Study:
+    at_least(config, batch_size=1, pretraining_epochs=0, epochs=0)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     held_out = min(VALIDATION, train.size // 6)
     train, valid = train.take(slice(-held_out)), train.take(slice(-held_out, None))

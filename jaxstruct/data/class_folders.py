@@ -64,6 +64,13 @@ def scan(path: Path) -> ClassFolders:
     folders = {folder[depth:] for folder in folders if len(folder) > depth}
     by_split = _are_splits(images)
     level = 1 if by_split else 0  # of the classes
+    tops = sorted({image[0] for image in images})
+    spelled = [top for top in tops if top.casefold() in (*SPLITS, "training", "testing")]
+    if spelled == tops and not set(tops) <= set(SPLITS):
+        raise DataError(
+            f"{path}: folders {', '.join(tops)}; expected splits spelled {', '.join(SPLITS)}: "
+            "rename them"
+        )
     for image in images:
         if len(image) < level + 2 or (by_split and image[0] not in SPLITS):
             raise DataError(

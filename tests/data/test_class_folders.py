@@ -107,6 +107,8 @@ def test_names_that_are_no_utf8(tmp_path, kind):
         ([*SPLIT, "train/bird/1.jpg"], "/test/bird", "no image; expected some for every class"),
         ([*PLAIN, "bird/notes.txt"], "/bird", "no image; expected some for every class"),
         ([*SPLIT, "val/notes.txt"], "/val/cat", "no image; expected some for every class"),
+        (["Train/cat/1.jpg", "Test/cat/1.jpg"], "", "folders Test, Train; expected splits spelled"),
+        (["train/cat/1.jpg", "testing/cat/1.jpg"], "", "folders testing, train; expected splits"),
         ([*PLAIN, " bird/1.jpg"], "", "a class is named ' bird'; expected no line break"),
         ([*PLAIN, "bi\nrd/1.jpg"], "", "a class is named 'bi.nrd'; expected no line break"),
         ([*PLAIN, "bi\rrd/1.jpg"], "", "a class is named 'bi.rrd'; expected no line break"),

@@ -303,3 +303,21 @@ def test_a_step_of_the_classifier_and_its_errors(imitations):
         errors[name] = 100 * np.mean(logits.argmax(axis=1) != part["label"])
     assert classifier.evaluate(state) == pytest.approx(errors)
     assert errors["test_error"] != errors["validation_error"]
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "problem"),
+    [
+        (autoencoder_mnist, {"codes": ()}, "--codes is empty"),
+        (
+            autoencoder_mnist,
+            {"linear_batch_size": 0},
+            "--linear-batch-size is 0, expected at least",
+        ),
+        (denoising_mnist, {"batch_size": 0}, "--batch-size is 0, expected at least 1"),
+        (stacked_denoising_mnist, {"batch_size": -1}, "--batch-size is -1, expected at least 1"),
+    ],
+)
+def test_what_no_training_has_is_refused(imitations, module, options, problem):
+    with pytest.raises(ValueError, match=problem):
+        module.experiment(dataclasses.replace(module.SMOKE, **options))

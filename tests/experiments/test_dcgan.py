@@ -425,6 +425,12 @@ def test_lsun_is_read_and_resized_during_training(tmp_path, monkeypatch):
 
 def test_a_set_of_another_size_says_how_to_prepare_it(tmp_path, monkeypatch):
     config = dataclasses.replace(dcgan_rooms.SMOKE, dataset="mine")
-    monkeypatch.setattr(data, "load", lambda name, split: images(8, 32))
+    loaded = []
+    monkeypatch.setattr(data, "load", lambda *of: loaded.append(of) or images(8, 32))
     with pytest.raises(data.DataError, match=r"mine: images of \(32, 32, 3\).*--size 64"):
         dcgan_rooms.experiment(config)
+    assert loaded == [("mine", "train"), ("mine", "test")]
+    config = dataclasses.replace(config, splits=("train[:90%]", "train[90%:]"))
+    with pytest.raises(data.DataError):
+        dcgan_rooms.experiment(config)
+    assert loaded[2:] == [("mine", "train[:90%]"), ("mine", "train[90%:]")]

@@ -3,12 +3,14 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import _dcgan, _fid, _gan
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, fit_linear_svm
+from jaxstruct.training import batches_in_order, make_evaluation
 
 SIZE = 16
 CONFIG = _dcgan.Config(features=2, latent=5, batch_size=4, parts=2, fid_images=0)
@@ -86,7 +88,7 @@ def test_a_class_has_the_samples_that_are_most_its_own():
 
     judge = _dcgan.Classes(("a", "b", "c"), scores)
     known = _dcgan.attributes(play, CONFIG, state, judge, top=1)
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(CONFIG.seed), 2), 2000)
+    z = _gan.noise(play, _gan.key_of(CONFIG, 2), 2000)
     np.testing.assert_array_equal(known.best[1, 0], z[order[0][3]])
     np.testing.assert_array_equal(known.best[2, 0], z[order[0][700]])
     mean = known.best.mean(axis=(0, 1))
@@ -101,7 +103,7 @@ def test_samples_move_to_the_class_whose_direction_they_take():
     state = _gan.start(jax.random.key(0), {"generator": {}}, {}, {})
     judge = _dcgan.Classes(("a", "b", "c"), lambda made: made[:, 0, 0])
     found = _dcgan.moved(play, CONFIG, state, judge)
-    z = _gan.noise(play, jax.random.fold_in(jax.random.key(CONFIG.seed), 3), 500)
+    z = _gan.noise(play, _gan.key_of(CONFIG, 3), 500)
     directions = _dcgan.attributes(play, CONFIG, state, judge).directions()
     shares = [np.mean((z + directions[k][None]).argmax(axis=1) == k) for k in range(3)]
     assert found["attribute_share"] == pytest.approx(np.mean(shares))
@@ -131,11 +133,57 @@ def test_fid_is_between_training_images_and_as_many_samples(monkeypatch):
     monkeypatch.setattr(_fid, "lite0_moments", lambda x: x)
     monkeypatch.setattr(_fid, "fid_lite0", lambda real, made: {"fid_lite0": (real, made)})
     config = dataclasses.replace(CONFIG, fid_images=12)
-    found = _dcgan.experiment(config, train, images(8, seed=1), sum_of=None).score({"": state})
+    scored = _dcgan.experiment(config, train, images(8, seed=1), sum_of=None).score
+    found = scored({"": state})
     real, made = found.pop("fid_lite0")
-    assert not found
+    assert set(found) == {"played_value", "played_d_real", "played_d_generated"}
     np.testing.assert_array_equal(real, train["image"][:12])
     play = _dcgan.players(config, SIZE)
-    key = jax.random.fold_in(jax.random.key(config.seed), 5)
-    expected = _gan.generated(play, state, _gan.noise(play, key, 12))
+    expected = _gan.generated(play, state, _gan.noise(play, _gan.key_of(config, 5), 12))
     np.testing.assert_array_equal(made, expected)
+    # Without the weights nothing is generated in vain.
+    monkeypatch.setattr(_fid, "lite0_moments", lambda x: None)
+    monkeypatch.setattr(_fid, "fid_lite0", None)
+    assert "fid_lite0" not in scored({"": state})
+
+
+def test_the_value_as_played_is_what_the_discriminator_is_trained_on():
+    """Batch norm by each batch's own statistics, and whole batches alone."""
+    play, state = _dcgan.players(CONFIG, SIZE), state_of(0)
+    found = _gan.as_played(play, images(10, seed=1), CONFIG.batch_size)(state)
+    loss = _gan.moves(play, "non_saturating")["discriminator"]
+    values = []
+    for i in (0, 4):
+        x = jnp.asarray(images(10, seed=1)["image"][i : i + 4] / np.float32(255))
+        keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.key(0), k))(jnp.arange(i, i + 4))
+
+        def of_batch(x, keys):
+            terms, _ = loss(state.params, state.model_state, {"image": x}, keys)
+            return terms["discriminator"].value
+
+        alone = jax.pmap(of_batch, "devices", devices=jax.devices()[:1])
+        values.append(-2 * float(alone(x[None], keys[None])[0]))
+    assert found["played_value"] == pytest.approx(np.mean(values), rel=1e-4)
+    at_rest = make_evaluation(_gan.value(play), batches_in_order(images(8, seed=1), 4))(state)
+    assert abs(at_rest["value"] - found["played_value"]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        ("batch_size", 0, 1),
+        ("discriminator_steps", 0, 1),
+        ("epochs", -3, 0),
+        ("evaluations", 0, 1),
+        ("fid_images", -5, 2),
+        ("fid_images", 1, 2),
+        ("parts", 0, 1),
+        ("r1", -1, 0),
+        ("svm_C", 0, "1e-09"),
+    ],
+)
+def test_a_number_that_no_game_has_is_refused_before_it_begins(name, value, least):
+    config = dataclasses.replace(CONFIG, **{name: value})
+    message = f"--{name.replace('_', '-')} is {value}, expected at least {least}$"
+    with pytest.raises(ValueError, match=message):
+        _dcgan.experiment(config, images(), images(), sum_of=SUM)

@@ -152,6 +152,12 @@ def test_who_moves_in_which_stage():
     assert moved == {"early": both, "police": both[:1], "thief": both[1:], "game": both}
 
 
+def test_steps_are_whole_calls():
+    config = dataclasses.replace(gan_1d.SMOKE, thief_steps=5, police_steps=0, steps=26)
+    found = [stage.steps for stage in gan_1d.experiment(config).stages]
+    assert found == [gan_1d.SMOKE.early_steps, 10, 10, 30]
+
+
 def test_the_rate_of_every_player_falls_to_0_with_a_stage():
     devices = jax.devices()[:1]
     for stage in gan_1d.experiment(gan_1d.SMOKE).stages:
