@@ -57,7 +57,7 @@ class Arithmetic:
     b: tuple[int, ...]  # samples whose mean is taken away
     c: tuple[int, ...]  # samples whose mean is added
     output: Path = Path("arithmetic.png")  # the picture to write
-    seed: int = 0  # of the noise
+    noise_seed: int = 0  # of the noise around the sum
 
 
 def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
@@ -365,7 +365,7 @@ def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None
                 f"{run.workdir / 'figures' / 'samples.png'}"
             )
     chosen_z = [z[jnp.array(i)] for i in groups.values()]
-    figure = sum_figure(play, _last(run), [*groups], chosen_z, given.seed)
+    figure = sum_figure(play, _last(run), [*groups], chosen_z, given.noise_seed)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(given.output)
     print(given.output)

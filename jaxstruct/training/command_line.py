@@ -245,6 +245,9 @@ def _parse(
         fields = dataclasses.fields(own)
         required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
         parts["own"] = own(**dict.fromkeys(required, tyro.MISSING))
+    names = [f.name for part in parts.values() for f in dataclasses.fields(part)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two options are named {', '.join(twice)}; rename the experiment's own")
     unnamed = tyro.conf.arg(name="")
     all_parts = dataclasses.make_dataclass(
         "all_parts",
@@ -348,7 +351,8 @@ def _folder(workdir: Path, member: str | None) -> Path:
     members = [str(run.relative_to(workdir)) for run in runs]
     if members and member not in members:
         choice = f"choose one with --member ({', '.join(members)})"
-        raise UsageError(f"{workdir} holds several runs, and not {member}; {choice}")
+        missing = f", and not {member}" if member else ""
+        raise UsageError(f"{workdir} holds several runs{missing}; {choice}")
     if member and not members:
         raise UsageError(f"{workdir} does not hold several runs; leave out --member")
     return workdir / (member or "")

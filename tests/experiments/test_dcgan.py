@@ -317,7 +317,7 @@ def test_the_command_draws_the_sum(finished, tmp_path, capsys):
     assert Image.open(out).size[0] > 100
     assert str(out) in capsys.readouterr().out
     first = out.read_bytes()
-    command(arguments(a=(1, 2, 3), b=(4,), c=(5, 99), output=out, seed=1), ended)
+    command(arguments(a=(1, 2, 3), b=(4,), c=(5, 99), output=out, noise_seed=1), ended)
     assert out.read_bytes() != first, "other noise"
     with pytest.raises(RunError, match=r"--b is \(100,\), expected some of the samples 0 to 99"):
         command(arguments(a=(1,), b=(100,), c=(2,), output=out), ended)

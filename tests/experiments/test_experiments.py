@@ -194,6 +194,18 @@ def test_help_lists_every_field(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_help_of_a_verb_of_its_own_lists_every_argument(name):
+    with data.looking(imitations=True):
+        made = smoke(name, lambda member, stage: stage)
+    for verb, (arguments, _) in getattr(made, "commands", {}).items():
+        command = [sys.executable, "-m", f"experiments.{name}", verb, "--help"]
+        answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert answer.returncode == 0, answer.stderr
+        for field in dataclasses.fields(arguments):
+            assert f"--{field.name.replace('_', '-')}" in answer.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_configuration_makes_an_experiment(name):
     module = importlib.import_module(f"experiments.{name}")
     with data.looking(imitations=True):

@@ -175,6 +175,20 @@ def test_a_verb_asks_for_what_has_no_default(call, place):
     assert (status, err) == (1, "error: this experiment has no predict; there is copy\n")
 
 
+def test_an_argument_of_a_verb_must_not_be_called_as_an_option_is(call, place):
+    @dataclass(frozen=True)
+    class Again:
+        rate: float = 1.0
+        workdir: str = ""
+
+    def make(config: Config) -> Experiment:
+        return Experiment(config, commands={"again": (Again, lambda arguments, run: None)})
+
+    status, _, err = call("again", "--workdir", "x", make=make)
+    assert status == 2
+    assert err.startswith("two options are named rate, workdir; rename the experiment's own")
+
+
 def test_without_stages_a_verb_has_the_configuration_of_its_command(call, place):
     assert call("--workdir", "x", make=without_stages)[0] == 0
     there = ("copy", "--source", "a", "--workdir", "x")
@@ -190,6 +204,8 @@ def test_predict_of_seeds(call, place):
         status, _, err = call("predict", "--workdir", "x", *more, make=small)
         assert status == 2
         assert "choose one with --member (seed=3, seed=4)" in err
+        unknown = f", and not {more[1]}" if more else ""
+        assert f"holds several runs{unknown}; choose" in err
         assert len(err.splitlines()) == 1
     seen = []
 
