@@ -42,6 +42,7 @@ _STORAGES = {
     "ComplexDouble": np.dtype("<c16"),
 }
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError)
+"""What zipfile raises for a file that is damaged, encrypted, or packed by a method it lacks."""
 
 
 class _Storage(NamedTuple):

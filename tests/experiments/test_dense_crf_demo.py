@@ -223,7 +223,9 @@ def test_what_cannot_be_refined_is_one_line(refine, tmp_path, arguments, status,
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.skipif("JAXSTRUCT_DATA" not in os.environ, reason="needs $JAXSTRUCT_DATA")
+@pytest.mark.skipif(
+    "JAXSTRUCT_DATA" not in os.environ, reason="$JAXSTRUCT_DATA is not set: no real data"
+)
 def test_ducks(refine):
     """pydensecrf's sample: what is unknown in one of its annotations is annotated in the other."""
     folder = Path(os.environ["JAXSTRUCT_DATA"]) / "crf_demo"
