@@ -321,3 +321,21 @@ def test_a_step_of_the_classifier_and_its_errors(imitations):
 def test_what_no_training_has_is_refused(imitations, module, options, problem):
     with pytest.raises(ValueError, match=problem):
         module.experiment(dataclasses.replace(module.SMOKE, **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["random", "denoising"])
+def test_the_classifier_overfits_eight_images(start, tmp_path, monkeypatch):
+    digits = data.load("digits", "train").take(slice(9))  # the ninth is held out
+    sets = {"train": digits, "test": digits.take(slice(8))}
+    monkeypatch.setattr(data, "load", lambda name, split: sets[split])
+    config = dataclasses.replace(
+        stacked_denoising_mnist.SMOKE, batch_size=8, learning_rate=0.02, epochs=1200
+    )
+    member = stacked_denoising_mnist.experiment(config).experiments[f"start={start}"]
+    begun = member.stages[-1].init(jax.random.key(0), None)
+    before = member.stages[-1].evaluate(begun)["test_error"]
+    ended = run(member, tmp_path, devices=jax.devices()[:1])
+    assert ended.metrics["test_error"] == 0 < before
+    _, losses = ended.curve("cross_entropy", of="train", stage="classifier")
+    assert losses[-1] < 0.01 < 1 < losses[0]
