@@ -151,11 +151,11 @@ def error_of(
     The same noise corrupts an image every time.
     """
 
-    def count(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+    def count(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         x = _seen(below, state.model_state, batch["image"])
         given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
         made = coder.output(coder.predict(state.params, given))
-        return {"error": Mean.of(losses.squared_error(made, x) / x.shape[-1], batch["valid"])}
+        return {"error": Mean.of(losses.squared_error(made, x) / x.shape[-1], valid)}
 
     return make_evaluation(count, batches_in_order(images.only("image"), 1000))
 

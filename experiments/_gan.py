@@ -172,7 +172,7 @@ def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
 
 def value(
     players: Players, *, played: bool = False
-) -> Callable[[State, Any, jax.Array], dict[str, Mean]]:
+) -> Callable[[State, Any, Any, jax.Array], dict[str, Mean]]:
     """The value function, D(x) and D(G(z)) for `make_evaluation`: one z for each image.
 
     Of the players at rest: without dropout, and with batch norm's running statistics, which real
@@ -180,7 +180,7 @@ def value(
     own statistics and D, with batch norm, is surer.
     """
 
-    def count(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+    def count(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         noise, of_real, of_generated = _split(keys, 3) if played else (keys, None, None)
         model = (state.params["generator"], state.model_state) if played else generator(state)
         generated, _ = players.generate(*model, jax.vmap(players.draw)(noise), played)
@@ -191,7 +191,7 @@ def value(
             "d_real": nn.sigmoid(real),
             "d_generated": nn.sigmoid(fake),
         }
-        return {name: Mean.of(values, batch["valid"]) for name, values in found.items()}
+        return {name: Mean.of(values, valid) for name, values in found.items()}
 
     return count
 

@@ -159,14 +159,14 @@ def experiment(
             found["prior"] = Mean.of(jnp.full(len(keys), squares))
         return found, model_state
 
-    def bound(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+    def bound(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         reconstruction, kl = terms(state.params, batch["image"], keys)
-        return {"bound": Mean.of(-reconstruction - kl, batch["valid"])}
+        return {"bound": Mean.of(-reconstruction - kl, valid)}
 
-    def log_likelihood(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+    def log_likelihood(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         estimate = importance_estimate(model, likelihood, config.importance_samples)
         values = estimate(state.params, _flat(batch["image"]), keys)
-        return {"log_likelihood": Mean.of(values, batch["valid"])}
+        return {"log_likelihood": Mean.of(values, valid)}
 
     of_test = make_evaluation(bound, batches_in_order(test, 1000))
     of_train = make_evaluation(bound, batches_in_order(train.take(slice(EVALUATED)), 1000))

@@ -104,9 +104,9 @@ def experiment(config: Config) -> Study:
             below=Perceptron(below, nn.sigmoid, nn.sigmoid) if below else None,
         )
 
-    def errors(state: State, batch: Any, keys: jax.Array) -> dict[str, Mean]:
+    def errors(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         found = jnp.argmax(classify(state.params, batch["image"]), axis=-1)
-        return {"error": Mean.of(100.0 * (found != batch["label"]), batch["valid"])}
+        return {"error": Mean.of(100.0 * (found != batch["label"]), valid)}
 
     of_valid, of_test = (
         make_evaluation(errors, batches_in_order(part, 1000)) for part in (valid, test)

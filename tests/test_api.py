@@ -27,7 +27,7 @@ API = {
         gan_noise pytorch_efficientnet_name torchvision_resnet_name torchvision_vgg_name
         uniform_initializer vae_initializer
     """,
-    "jaxstruct.metrics": "Mean Moments frechet_distance parzen_log_likelihood",
+    "jaxstruct.metrics": "Confusion Mean Moments frechet_distance parzen_log_likelihood",
     "jaxstruct.figures": """
         curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         scatter_panels side_by_side signed_images
@@ -37,11 +37,12 @@ API = {
         open_reader prepare prepare_folder read_weights where
     """,
     "jaxstruct.training": """
-        AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
-        StudyRun TraceError add_up average_parameters averaged batches_in_order example_keys
-        fit_image main make_evaluation make_game_step make_step objective read_image read_labels
-        reduce_gradients restore run seeds shuffled_batches shuffled_reads
-        write_labels
+        AXIS Batches Experiment Interleaved LabelMap Reference Run RunError Stage State Stopped
+        Study StudyRun TraceError add_up augment_each average_parameters averaged
+        batches_in_order example_keys fit_image in_proportion interleaved main make_collection
+        make_evaluation make_game_step make_prediction make_step means objective read_image
+        read_labels reads_in_order reduce_gradients restore run seeds shuffled_batches
+        shuffled_reads write_labels
     """,
 }
 

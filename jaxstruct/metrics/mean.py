@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class Mean(NamedTuple):
-    """A total and the count it is to be divided by, both scalars (float32)."""
+    """A total and the count it is to be divided by: two scalars, or two arrays of one shape."""
 
     total: Any
     count: Any

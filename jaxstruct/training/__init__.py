@@ -4,9 +4,24 @@ What may be added: another way to step or to evaluate. Models, losses and figure
 functions by an experiment; nothing here imports them.
 """
 
-from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batches, shuffled_reads
+from jaxstruct.training.batches import (
+    Batches,
+    Interleaved,
+    augment_each,
+    batches_in_order,
+    in_proportion,
+    interleaved,
+    reads_in_order,
+    shuffled_batches,
+    shuffled_reads,
+)
 from jaxstruct.training.command_line import main
-from jaxstruct.training.evaluation import make_evaluation
+from jaxstruct.training.evaluation import (
+    make_collection,
+    make_evaluation,
+    make_prediction,
+    means,
+)
 from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
 from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
@@ -28,6 +43,7 @@ __all__ = [
     "AXIS",
     "Batches",
     "Experiment",
+    "Interleaved",
     "LabelMap",
     "Reference",
     "Run",
@@ -39,18 +55,25 @@ __all__ = [
     "StudyRun",
     "TraceError",
     "add_up",
+    "augment_each",
     "average_parameters",
     "averaged",
     "batches_in_order",
     "example_keys",
     "fit_image",
+    "in_proportion",
+    "interleaved",
     "main",
+    "make_collection",
     "make_evaluation",
     "make_game_step",
+    "make_prediction",
     "make_step",
+    "means",
     "objective",
     "read_image",
     "read_labels",
+    "reads_in_order",
     "reduce_gradients",
     "restore",
     "run",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,28 +13,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstruct.data import DataError, Examples
+from jaxstruct.data.kinds import Kind, dtype_in_batch, kinds_of
+
+Read = Callable[[np.ndarray], Mapping[str, Any]]
+Augment = Callable[[Any, dict], dict]
 
 
 @dataclass(frozen=True)
 class Batches:
-    """What each step is fed with.
+    """What each step is fed with: examples are read, augmented, and given the spec's dtypes.
 
-    - `spec`: {key: ShapeDtypeStruct} of the global batch, known without reading anything.
+    - `spec`: {key: ShapeDtypeStruct} of the global batch as a step sees it, after `augment`, known
+      without reading anything.
     - `indices(step) -> int [B]`: which examples, from (seed, step) alone. Of a sweep through
       a set (evaluation) the last batch may be short; an empty one ends it.
     - `read`: arrays [N, ...] by key, which then live on the devices and are gathered inside the
-      step; or `read(indices) -> {key: array}`, called in threads ahead of the step. Stored uint8
-      becomes float32 in [0, 1] where the spec says float32.
-    - `augment(draws, batch) -> batch`: for arrays, JAX on the device with one random key per
-      example; for a function, NumPy in the threads with one Generator per example. Both draw from
-      (seed, step, example).
+      step; or `read(indices) -> {key: array, or a list of arrays of several shapes}`, called in
+      threads ahead of the step.
+    - `augment(draws, batch) -> batch` sees what was read as it is stored. For arrays, it is JAX on
+      the device with one random key per example; for a function, NumPy in the threads with one
+      Generator per example (`augment_each` makes it from a function of one example). Both draw from
+      (seed, step, example), in an evaluation from (seed, position).
+    - `kinds`: what the keys are whose names do not say it, see `data.kinds`. Stored uint8 becomes
+      float32 in [0, 1] where it is an image, and an integer elsewhere.
     """
 
     spec: Mapping[str, jax.ShapeDtypeStruct]
     indices: Callable[[int], np.ndarray]
-    read: Mapping[str, np.ndarray] | Callable[[np.ndarray], dict[str, np.ndarray]]
-    augment: Callable[[Any, dict], dict] | None = None
+    read: Mapping[str, np.ndarray] | Read
+    augment: Augment | None = None
     seed: int = 0
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -45,63 +55,191 @@ class Batches:
         """Whether the examples are arrays that live on the devices."""
         return isinstance(self.read, Mapping)
 
+    @property
+    def parts(self) -> dict[str, Batches]:
+        """The sets that batches come from, by name; a single one has no name."""
+        return {"": self}
+
+    def plan(self, first: int, last: int) -> list[tuple[str, int]]:
+        """For each step from `first` to before `last`: which set, and which batch of that set."""
+        return [("", step) for step in range(first, last)]
+
+    def finished(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What was read and augmented as a step takes it, without the keys outside the spec.
+
+        Raises ValueError where the examples of a batch still differ in shape.
+        """
+        kinds = kinds_of(self.spec, self.kinds)
+        return {
+            key: _convert(key, x, kinds[key], self.spec[key].dtype)
+            for key, x in batch.items()
+            if key in self.spec
+        }
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Batches of several sets in turn; made by `interleaved`."""
+
+    parts: Mapping[str, Batches]
+    schedule: Callable[[int], str]
+
+    def plan(self, first: int, last: int) -> list[tuple[str, int]]:
+        """For each step from `first` to before `last`: which set, and which batch of that set."""
+        seen: Counter[str] = Counter()
+        found = []
+        for step in range(last):
+            name = self.schedule(step)
+            if name not in self.parts:
+                raise ValueError(
+                    f"the schedule names {name!r} at step {step}, expected one of {[*self.parts]}"
+                )
+            if step >= first:
+                found.append((name, seen[name]))
+            seen[name] += 1
+        return found
+
+
+def interleaved(sets: Mapping[str, Batches], schedule: Callable[[int], str]) -> Interleaved:
+    """Batches of several sets in an order that is a pure function of the step.
+
+    `schedule(step)` names the set whose next batch it is, as `in_proportion` does. Each set has
+    keys, shapes and a batch size of its own, and its examples are seen equally often. A stage of
+    them declares one compilation for each set (`Stage.compilations`). Raises ValueError without a
+    set.
+    """
+    if not sets:
+        raise ValueError("there is no set to interleave, expected {name: Batches}")
+    return Interleaved(dict(sets), schedule)
+
+
+def in_proportion(counts: Mapping[str, int], *, seed: int) -> Callable[[int], str]:
+    """A schedule in which every name comes `counts[name]` times in each round, in a random order.
+
+    The order of a round is drawn from (seed, round). Raises ValueError for a count below 1.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"the count of {name!r} is {count}, expected at least 1")
+    names = [name for name, count in counts.items() for _ in range(count)]
+
+    @functools.lru_cache(maxsize=2)
+    def order(number: int) -> np.ndarray:
+        return np.random.default_rng((seed, number)).permutation(len(names))
+
+    return lambda step: names[order(step // len(names))[step % len(names)]]
+
+
+def augment_each(one: Callable[[np.random.Generator, dict], dict]) -> Augment:
+    """An `augment` for a reader from `one(generator, example) -> example`, for each by itself.
+
+    The keys of an example are those of the batch without the batch axis.
+    """
+
+    def augment(draws: Any, batch: dict) -> dict:
+        examples = [one(draw, {k: x[i] for k, x in batch.items()}) for i, draw in enumerate(draws)]
+        return {key: [example[key] for example in examples] for key in examples[0]}
+
+    return augment
+
 
 def shuffled_batches(
     examples: Mapping[str, np.ndarray],
     batch_size: int,
     *,
     seed: int,
-    augment: Callable[[Any, dict], dict] | None = None,
+    augment: Augment | None = None,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> Batches:
     """Batches of arrays [N, ...] for training: epoch after epoch, each in an order of its own.
 
-    A batch may straddle two epochs, so that every example is seen equally often. Stored uint8
-    becomes float32 in [0, 1] for images [N, H, W, C] and int32 for class maps [N, H, W]. Raises
-    DataError for an empty set and ValueError for a batch size below 1.
+    A batch may straddle two epochs, so that every example is seen equally often. For `kinds` see
+    `Batches`. Raises DataError for an empty set and ValueError for a batch size below 1.
     """
     indices = _shuffled(_size(examples, batch_size), batch_size, seed)
-    return Batches(_spec(examples, batch_size), indices, examples, augment, seed)
+    spec = _spec(_on_device(examples, augment), batch_size, kinds)
+    return Batches(spec, indices, examples, augment, seed, kinds or {})
 
 
 def shuffled_reads(
-    read: Callable[[np.ndarray], dict[str, np.ndarray]],
+    read: Read,
     size: int,
     batch_size: int,
     *,
-    like: Mapping[str, np.ndarray],
+    like: Mapping[str, Any],
     seed: int,
-    augment: Callable[[Any, dict], dict] | None = None,
+    augment: Augment | None = None,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> Batches:
     """The batches of `shuffled_batches` for a set of so many examples that no memory holds.
 
-    `read(indices [M]) -> {key: array [M, ...]}` is called in threads; `like` are some examples as
-    it gives them, for shapes and dtypes. Raises as `shuffled_batches` does.
+    `read(indices [M]) -> {key: array [M, ...] or list of M}` is called in threads; `like` are some
+    examples as it gives them, which are augmented once for shapes and dtypes. Raises as
+    `shuffled_batches` does.
     """
     _size(like, batch_size)
     if size < 1:
         raise DataError(f"a set of {size} examples is empty: no batch can be made of it")
-    return Batches(_spec(like, batch_size), _shuffled(size, batch_size, seed), read, augment, seed)
+    spec = _spec(_on_host(like, augment), batch_size, kinds)
+    indices = _shuffled(size, batch_size, seed)
+    return Batches(spec, indices, read, augment, seed, kinds or {})
 
 
-def batches_in_order(examples: Mapping[str, np.ndarray], batch_size: int) -> Batches:
-    """Batches of arrays [N, ...] for one sweep, the last one short; raises as the above."""
+def batches_in_order(
+    examples: Mapping[str, np.ndarray],
+    batch_size: int,
+    *,
+    kinds: Mapping[str, Kind] | None = None,
+    one_shape: bool = False,
+) -> Batches:
+    """Batches of arrays [N, ...] for one sweep, the last one short; raises as the above.
+
+    A set that is smaller than a batch makes the batch smaller, unless it is to have `one_shape`
+    with the batches of other sets, which a prediction then compiles once.
+    """
     size = _size(examples, batch_size)
-    batch_size = min(batch_size, size)
-
-    def indices(step: int) -> np.ndarray:
-        return np.arange(step * batch_size, min((step + 1) * batch_size, size), dtype=np.int32)
-
-    return Batches(_spec(examples, batch_size), indices, examples)
+    batch_size = batch_size if one_shape else min(batch_size, size)
+    indices = functools.partial(_in_order, size, batch_size)
+    return Batches(_spec(examples, batch_size, kinds), indices, examples, kinds=kinds or {})
 
 
-def as_spec(key_values: Mapping[str, Any], spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict:
-    """Gives stored arrays the dtypes of the batch; uint8 becomes float32 in [0, 1]."""
+def reads_in_order(
+    read: Read,
+    size: int,
+    batch_size: int,
+    *,
+    like: Mapping[str, Any],
+    seed: int = 0,
+    augment: Augment | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+) -> Batches:
+    """The batches of `batches_in_order` for what `shuffled_reads` takes; raises as it does."""
+    made = shuffled_reads(
+        read, size, batch_size, like=like, seed=seed, augment=augment, kinds=kinds
+    )
+    indices = functools.partial(_in_order, size, batch_size)
+    return Batches(made.spec, indices, read, augment, seed, made.kinds)
 
-    def convert(x: Any, dtype: Any) -> Any:
-        scaled = x.dtype == jnp.uint8 and dtype == jnp.float32
-        return x.astype(dtype) / np.float32(255) if scaled else x.astype(dtype)
 
-    return {key: convert(x, spec[key].dtype) for key, x in key_values.items() if key in spec}
+def _convert(key: str, x: Any, kind: Kind, dtype: Any) -> Any:
+    """Values of one key in the dtype of the batch."""
+    if isinstance(x, list | tuple):
+        shapes = sorted({np.shape(one) for one in x})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"{key!r} has examples of shapes {str(shapes)[1:-1]} in one batch; let augment "
+                "bring them to one shape (data.letter_box and data.fixed, say)"
+            )
+        x = np.stack(x)
+    if kind == "masks":
+        return x != 0
+    if kind == "image" and x.dtype == jnp.uint8 and jnp.issubdtype(dtype, jnp.floating):
+        return x.astype(dtype) / np.float32(255)
+    return x.astype(dtype)
+
+
+def _in_order(size: int, batch_size: int, step: int) -> np.ndarray:
+    return np.arange(step * batch_size, min((step + 1) * batch_size, size), dtype=np.int32)
 
 
 def _shuffled(size: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
@@ -118,7 +256,7 @@ def _shuffled(size: int, batch_size: int, seed: int) -> Callable[[int], np.ndarr
     return indices
 
 
-def _size(examples: Mapping[str, np.ndarray], batch_size: int) -> int:
+def _size(examples: Mapping[str, Any], batch_size: int) -> int:
     sizes = {key: len(x) for key, x in examples.items()}
     if not sizes or len(set(sizes.values())) > 1:
         raise ValueError(f"examples must be arrays of one length, got {sizes or 'none'}")
@@ -132,13 +270,31 @@ def _size(examples: Mapping[str, np.ndarray], batch_size: int) -> int:
     return size
 
 
-def _spec(examples: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    def dtype(x: np.ndarray) -> Any:
-        if x.dtype != np.uint8:
-            return jax.dtypes.canonicalize_dtype(x.dtype)
-        return np.dtype(np.float32 if x.ndim == 4 else np.int32)
+def _on_device(examples: Mapping[str, np.ndarray], augment: Augment | None) -> Mapping[str, Any]:
+    """Shapes and dtypes of one example after an augmentation in JAX, which is not run."""
+    if augment is None:
+        return examples
+    one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in examples.items()}
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    return jax.eval_shape(augment, keys, one)
+
+
+def _on_host(like: Mapping[str, Any], augment: Augment | None) -> Mapping[str, Any]:
+    """One example after an augmentation in NumPy."""
+    one = {key: x[:1] for key, x in like.items()}
+    found = augment([np.random.default_rng(0)], one) if augment else one
+    return {key: np.stack(x) if isinstance(x, list | tuple) else x for key, x in found.items()}
+
+
+def _spec(
+    examples: Mapping[str, Any], batch_size: int, kinds: Mapping[str, Kind] | None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    found = kinds_of(examples, kinds)
+
+    def dtype(key: str, x: Any) -> Any:
+        return jax.dtypes.canonicalize_dtype(dtype_in_batch(found[key], x.dtype))
 
     return {
-        key: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), dtype(x))
+        key: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), dtype(key, x))
         for key, x in examples.items()
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from jaxstruct.data import Source
-from jaxstruct.training.batches import Batches
+from jaxstruct.training.batches import Batches, Interleaved
 from jaxstruct.training.state import State
 
 
@@ -26,9 +26,9 @@ class Stage:
     - `init(key, previous) -> State`: `previous` is the last state of the stage before, or None.
     - `update(state, batch) -> (State, {term: Mean})`: made by `make_step` or `make_game_step`, or
       written by hand with their parts; runs on every device with its share of the batch.
-    - `batches`: see `Batches`.
-    - `evaluate(state) -> {metric: float}`: made by `make_evaluation`; every `evaluate_every`
-      steps and after the last.
+    - `batches`: see `Batches`, and `interleaved` for several sets in turn.
+    - `evaluate(state) -> {metric: float}`: made by `make_evaluation` or `make_collection`; every
+      `evaluate_every` steps and after the last.
     - `save_every`: steps between checkpoints (by default after each evaluation); the last state of
       a stage is always saved.
     - `steps_per_call`: steps in one compiled call. More than 1 only without convolutions, or on an
@@ -43,7 +43,7 @@ class Stage:
     steps: int
     init: Callable[[Any, State | None], State]
     update: Callable[[State, Any], tuple[State, dict]]
-    batches: Batches
+    batches: Batches | Interleaved
     evaluate: Callable[[State], dict[str, float]] | None = None
     compilations: int = 1
     evaluate_every: int | None = None

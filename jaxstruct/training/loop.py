@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxstruct.training import parallel
-from jaxstruct.training.batches import Batches, as_spec
+from jaxstruct.training.batches import Batches, Interleaved
 from jaxstruct.training.experiment import Stage
+from jaxstruct.training.feed import Feed
 from jaxstruct.training.state import State
 from jaxstruct.training.step import example_keys
 
@@ -104,7 +105,7 @@ def train(
             observer.progress(stage, last, clock, call.flops)
 
     stacked = parallel.stack(state, devices)
-    with parallel.Feed(stage.batches, devices, step, stage.steps, stage.steps_per_call) as feed:
+    with Feed(stage.batches, devices, step, stage.steps, stage.steps_per_call) as feed:
         while step < stage.steps:
             since = time.perf_counter()
             fed = feed.next()
@@ -122,7 +123,7 @@ def train(
             finish()
             since = time.perf_counter()
             if log:
-                means = {name: total / n if n else 0.0 for name, (total, n) in sums.items()}
+                means = {name: total / n for name, (total, n) in sums.items() if n}
                 observer.record(stage, step, means, "train")
                 sums.clear()
             if evaluate or save or stop:
@@ -149,16 +150,18 @@ def _due(step: int, stage: Stage) -> tuple[bool, bool, bool]:
     return log, evaluate, save
 
 
-def _steps(update: Callable, batches: Batches, per_call: int) -> Callable:
+def _steps(update: Callable, batches: Batches | Interleaved, per_call: int) -> Callable:
     """`per_call` updates as one function of (state, arrays on the device, what `Feed` gives)."""
 
     def one(state: State, arrays: Any, fed: Any) -> Any:
-        if not batches.on_device:
-            return update(state, fed)
-        batch = as_spec({key: x[fed] for key, x in arrays.items()}, batches.spec)
-        if batches.augment:
-            batch = batches.augment(example_keys(state, batch, purpose=AUGMENT), batch)
-        return update(state, batch)
+        ((name, given),) = fed.items()
+        part = batches.parts[name]
+        if not part.on_device:
+            return update(state, given)
+        batch = {key: x[given] for key, x in arrays[name].items()}
+        if part.augment:
+            batch = part.augment(example_keys(state, batch, purpose=AUGMENT), batch)
+        return update(state, part.finished(batch))
 
     def steps(state: State, arrays: Any, fed: Any) -> Any:
         if per_call == 1:

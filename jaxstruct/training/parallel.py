@@ -6,15 +6,12 @@ JAX itself moves from pmap to shard_map: this file is where that happens.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from jaxstruct.training.batches import Batches, as_spec
 
 # Bound for one device too, so that batch norm and the steps have one code path.
 AXIS = "devices"
@@ -121,8 +118,8 @@ class Call:
     """`f` on every device, compiled once per set of shapes, with the first argument donated.
 
     `f` runs with AXIS bound. Arguments have a leading device axis. Raises TraceError where more
-    than `compilations` would be needed. `flops`: of the last compilation on one device, the body
-    of a loop counted once; None where the backend does not say.
+    than `compilations` would be needed, and says to `declare` more. `flops`: of the last
+    compilation on one device, the body of a loop counted once; None where the backend does not say.
     """
 
     def __init__(
@@ -133,13 +130,14 @@ class Call:
         compilations: int | None = 1,
         donate: bool = True,
         name: str = "step",
+        declare: str = "Stage(compilations=...)",
     ):
         self._pmapped = jax.pmap(
             f, AXIS, devices=list(devices), donate_argnums=(0,) if donate else ()
         )
         self._wait = must_wait(devices)
         self._compiled: dict[Any, Any] = {}
-        self._compilations, self._name = compilations, name
+        self._compilations, self._name, self._declare = compilations, name, declare
         self.flops: float | None = None
 
     def __call__(self, *args: Any) -> Any:
@@ -161,7 +159,7 @@ class Call:
             raise TraceError(
                 f"{self._name} was compiled {len(self._compiled)} times, as declared, and now "
                 f"another batch came: {jax.tree.map(lambda x: x.shape, args[1:])}; give batches "
-                "one shape, or declare more with Stage(compilations=...)"
+                f"one shape, or declare more with {self._declare}"
             )
         compiled = self._pmapped.lower(*args).compile()
         costs = compiled.cost_analysis() or {}
@@ -179,95 +177,3 @@ def global_index(per_device: int) -> Any:
 def device_count() -> Any:
     """Inside a step: over how many devices the batch is shared."""
     return jax.lax.axis_size(AXIS)
-
-
-class Feed:
-    """What the calls of a stage are given, step after step: a context manager.
-
-    `constant` is the first argument after the state (the arrays that live on the devices, if any);
-    `next()` the second: indices [D, K, b], or batches read ahead by threads.
-    """
-
-    def __init__(
-        self, batches: Batches, devices: Sequence[jax.Device], first: int, last: int, per_call: int
-    ):
-        check_divisible(batches.size, devices)
-        self._batches, self._devices, self._per_call = batches, devices, per_call
-        self._calls: Any
-        if batches.on_device:
-            kept = {k: np.asarray(batches.read[k]) for k in batches.spec}  # type: ignore[index]
-            self.constant = stack(kept, devices)
-            self._calls = (
-                self._indices(call) for call in range(first // per_call, last // per_call)
-            )
-        else:
-            self.constant = {}
-            self._calls = self._read_ahead(first // per_call, last // per_call)
-
-    def __enter__(self) -> Feed:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if not self._batches.on_device:
-            self._calls.close()
-
-    def next(self) -> Any:
-        """The argument of the next call; raises what reading raised."""
-        return next(self._calls)
-
-    def _steps(self, call: int) -> range:
-        return range(call * self._per_call, (call + 1) * self._per_call)
-
-    def _indices(self, call: int) -> np.ndarray:
-        indices = np.stack([self._batches.indices(step) for step in self._steps(call)])
-        return share(indices, self._devices, axis=1)
-
-    def _read_ahead(self, first: int, last: int) -> Any:
-        import grain  # an import of 0.5 s that arrays on the device do not need
-
-        def read(call: int) -> dict[str, np.ndarray]:
-            steps = [self._read(step) for step in self._steps(call)]
-            return jax.tree.map(lambda *x: np.stack(x, 1), *steps)
-
-        options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
-        calls = grain.MapDataset.range(first, last).map(read).to_iter_dataset(options)
-        return iter(calls)
-
-    def _read(self, step: int) -> dict[str, np.ndarray]:
-        """This process's part of one step's batch, [D, b, ...]."""
-        batches, size = self._batches, self._batches.size
-        positions = share(np.arange(size), self._devices)
-        mine = positions.reshape(-1)
-        batch = batches.read(batches.indices(step)[mine])  # type: ignore[operator]
-        batch = as_spec(batch, batches.spec)
-        if batches.augment:
-            draws = [np.random.default_rng((batches.seed, step, int(i))) for i in mine]
-            batch = batches.augment(draws, batch)
-        return {k: np.asarray(x).reshape(*positions.shape, *x.shape[1:]) for k, x in batch.items()}
-
-
-def sweep(batches: Batches, devices: Sequence[jax.Device]) -> Any:
-    """One pass in order: yields (arguments [D, b, ...], valid [D, b], positions [D, b]).
-
-    The last batch is padded to the size of the others with repeated examples that are not valid.
-    """
-    size = -(-batches.size // len(devices)) * len(devices)
-    position = 0
-    for step in itertools.count():
-        indices = batches.indices(step)
-        if len(indices) == 0:
-            return
-        if len(indices) > batches.size:
-            raise ValueError(
-                f"batch {step} has {len(indices)} examples, expected at most {batches.size}"
-            )
-        padded = np.resize(indices, size)
-        valid = np.arange(size) < len(indices)
-        positions = position + np.arange(size)
-        position += len(indices)
-        fed: Any = share(padded, devices)
-        if not batches.on_device:
-            read = batches.read(fed.reshape(-1))  # type: ignore[operator]
-            converted: Mapping[str, Any] = as_spec(read, batches.spec)
-            fed = {k: x.reshape(*fed.shape, *x.shape[1:]) for k, x in converted.items()}
-        yield fed, share(valid, devices), share(positions.astype(np.int32), devices)

@@ -344,8 +344,7 @@ def _over_seeds(
 def _data(experiment: Experiment) -> list[dict[str, Any]]:
     """Which sets the experiment and its stages read."""
     found = [dataclasses.asdict(source) for source in experiment.data]
-    for stage in experiment.stages:
-        read = stage.batches.read
+    for read in (part.read for s in experiment.stages for part in s.batches.parts.values()):
         source = getattr(read, "source", None)
         if isinstance(read, Examples) and source is None:
             about: dict[str, Any] = {"name": "given arrays", "origin": "user", "size": read.size}

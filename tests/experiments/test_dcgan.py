@@ -133,10 +133,10 @@ def test_a_mean_of_the_generator_is_kept_and_judged():
     others, _ = play.generate(after.params["generator"], after.model_state, z, False)
     assert np.abs(x - others).max() > 1e-3
     keys = jax.random.split(jax.random.key(4), 4)
-    batch = {"image": jnp.asarray(x), "valid": jnp.ones(4)}
+    batch, valid = {"image": jnp.asarray(x)}, jnp.ones(4, bool)
     made, _ = play.generate(mean["params"], mean["model_state"], jax.vmap(play.draw)(keys), False)
     logits, _ = play.judge(after.params["discriminator"], after.model_state, made, None)
-    found = _gan.value(play)(after, batch, keys)["d_generated"].value
+    found = _gan.value(play)(after, batch, valid, keys)["d_generated"].value
     np.testing.assert_allclose(found, jax.nn.sigmoid(logits).mean(), rtol=1e-5)
 
 

@@ -231,7 +231,7 @@ def test_the_value_function_by_hand():
     state = State.create(jax.random.key(0), params, {}, model_state)
     batch, keys = batch_and_keys()
     valid = jnp.arange(6) < 4
-    found = _gan.value(fakes.players)(state, {**batch, "valid": valid}, keys)
+    found = _gan.value(fakes.players)(state, batch, valid, keys)
     real = np.linspace(0.5, 1, 6)[:4]
     sigmoid = lambda a: 1 / (1 + np.exp(-a))
     by_hand = {

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from jaxstruct.data import DataError, Examples, Source
 from jaxstruct.training import Batches, batches_in_order, shuffled_batches, shuffled_reads
-from jaxstruct.training.batches import as_spec
 
 
 def numbers(size):
@@ -109,34 +108,54 @@ def test_numbers_of_64_bits_become_what_jax_holds():
     batches = shuffled_batches({"label": np.arange(6), "x": np.arange(6.0)}, 2, seed=0)
     assert [s.dtype for s in batches.spec.values()] == [np.int32, np.float32]
     stored = {key: jnp.asarray(x[:2]) for key, x in batches.read.items()}
-    batch = jax.jit(lambda stored: as_spec(stored, batches.spec))(stored)
+    batch = jax.jit(batches.finished)(stored)
     assert [x.dtype for x in batch.values()] == [np.int32, np.float32]
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_uint8_becomes_float_between_0_and_1(xp):
-    spec = {
-        "image": jax.ShapeDtypeStruct((256,), np.float32),
-        "raw": jax.ShapeDtypeStruct((256,), np.uint8),
-        "classes": jax.ShapeDtypeStruct((256,), np.int32),
-        "weight": jax.ShapeDtypeStruct((256,), np.float32),
+def test_the_kind_of_a_key_says_what_stored_bytes_become(xp):
+    # One shape and one dtype: neither says what a key is.
+    stored = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    names = ("image", "photo", "class_map", "masks", "label", "weight")
+    kinds = {"photo": "image"}
+    batches = shuffled_batches(dict.fromkeys(names, stored), 4, seed=0, kinds=kinds)
+    expected = [np.float32, np.float32, np.int32, np.bool_, np.int32, np.int32]
+    assert [batches.spec[name].dtype for name in names] == expected
+    batch = batches.finished({name: xp.asarray(stored) for name in (*names, "not in the spec")})
+    assert list(batch) == list(names)
+    assert [x.dtype for x in batch.values()] == expected
+    for name in ("image", "photo"):
+        np.testing.assert_allclose(batch[name], stored / 255, rtol=1e-7)
+        assert (float(batch[name].min()), float(batch[name].max())) == (0, 1)
+    for name in ("class_map", "label", "weight"):
+        np.testing.assert_array_equal(batch[name], stored)
+    np.testing.assert_array_equal(batch["masks"], stored > 0)
+
+
+def test_kinds_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"kind of 'x' is 'picture', expected one of image, class"):
+        shuffled_batches(numbers(4), 2, seed=0, kinds={"x": "picture"})
+    with pytest.raises(ValueError, match="a kind is declared for 'y', expected one of x"):
+        batches_in_order(numbers(4), 2, kinds={"y": "image"})
+
+
+def test_the_spec_is_what_augmentation_leaves():
+    def crop(keys, batch):
+        assert batch["image"].dtype == np.uint8  # as it is stored
+        return {"image": batch["image"][:, :2, :3], "mean": batch["image"].mean((1, 2, 3))}
+
+    examples = {"image": np.full((5, 4, 6, 3), 51, np.uint8), "label": np.zeros(5, np.int32)}
+    batches = shuffled_batches(examples, 8, seed=0, augment=crop)
+    assert {key: (x.shape, x.dtype) for key, x in batches.spec.items()} == {
+        "image": ((8, 2, 3, 3), np.float32),
+        "mean": ((8,), np.float32),
     }
-    stored = xp.arange(256, dtype=np.uint8)
-    stored = {"image": stored, "raw": stored, "classes": stored, "weight": stored.astype(np.int32)}
-    batch = as_spec({**stored, "not in the spec": stored["raw"]}, spec)
-    assert list(batch) == list(spec)
-    assert all(batch[key].dtype == spec[key].dtype for key in spec)
-    exact = np.arange(256) / 255
-    np.testing.assert_allclose(batch["image"], exact, rtol=1e-7)
-    assert (float(batch["image"][0]), float(batch["image"][255])) == (0, 1)
-    # Only stored bytes that are images are scaled.
-    for key in ("raw", "classes", "weight"):
-        np.testing.assert_array_equal(batch[key], np.arange(256))
 
 
 def test_an_absent_key_stays_absent():
     spec = {k: jax.ShapeDtypeStruct((2,), np.float32) for k in ("image", "depth", "normals")}
-    assert list(as_spec({"depth": np.zeros(2)}, spec)) == ["depth"]
+    batches = Batches(spec, lambda step: np.arange(2), lambda indices: {})
+    assert list(batches.finished({"depth": np.zeros(2)})) == ["depth"]
 
 
 @pytest.mark.parametrize("make", [lambda x, n: shuffled_batches(x, n, seed=0), batches_in_order])

@@ -1,12 +1,24 @@
 """Totals over a set to its last example, on any number of devices and for any batch size."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct.metrics import Mean
-from jaxstruct.training import Batches, State, batches_in_order, make_evaluation, parallel
+from jaxstruct.metrics import Confusion, Mean
+from jaxstruct.training import (
+    Batches,
+    State,
+    TraceError,
+    batches_in_order,
+    make_collection,
+    make_evaluation,
+    make_prediction,
+    means,
+    parallel,
+)
 
 ALL = [1, 2, 8]
 
@@ -27,14 +39,14 @@ def examples(size):
     }
 
 
-def count(state, batch, keys):
+def count(state, batch, valid, keys):
     """A mean over the valid examples, and one over those that have a label, too."""
     brightness = state.params["w"][0] * batch["image"].mean((1, 2, 3))
-    labelled = batch["valid"] & batch["has_label"]
+    labelled = valid & batch["has_label"]
     return {
-        "brightness": Mean.of(brightness, batch["valid"]),
+        "brightness": Mean.of(brightness, valid),
         "zeros": Mean.of(batch["label"] == 0, labelled),
-        "examples": Mean(batch["valid"].sum(), jnp.float32(1) / parallel.device_count()),
+        "examples": Mean(valid.sum(), jnp.float32(1) / parallel.device_count()),
     }
 
 
@@ -52,7 +64,8 @@ def test_totals_over_the_whole_set(devices, n, size, batch_size, make):
     brightness = 2 * (arrays["image"].astype(np.float64) / 255).mean()
     assert metrics["brightness"] == pytest.approx(brightness, rel=1e-6)
     labels = arrays["label"][arrays["has_label"]]
-    assert metrics["zeros"] == pytest.approx((labels == 0).mean() if len(labels) else 0, rel=1e-6)
+    expected = {"zeros": pytest.approx((labels == 0).mean(), rel=1e-6)} if len(labels) else {}
+    assert {k: v for k, v in metrics.items() if k == "zeros"} == expected
     calls = -(-size // min(size, batch_size))
     assert metrics["examples"] * calls == pytest.approx(size)
     assert all(type(value) is float for value in metrics.values())
@@ -62,7 +75,7 @@ def test_counts_of_a_set_are_divided_in_double_precision(devices):
     # 7 of 10 is 0.7 in metrics.json, not 0.699999988079071.
     arrays = {"right": np.arange(10) < 7}
     evaluate = make_evaluation(
-        lambda state, batch, keys: {"accuracy": Mean.of(batch["right"], batch["valid"])},
+        lambda state, batch, valid, keys: {"accuracy": Mean.of(batch["right"], valid)},
         batches_in_order(arrays, 4),
     )
     assert evaluate(placed(devices(2)))["accuracy"] == 0.7
@@ -70,7 +83,7 @@ def test_counts_of_a_set_are_divided_in_double_precision(devices):
 
 def test_totals_add_up_beyond_float32(devices):
     # A float32 sum over the batches would stay at 2^24.
-    def count(state, batch, keys):
+    def count(state, batch, valid, keys):
         return {"a": Mean(batch["x"].sum(), jnp.float32(0.5))}
 
     x = np.array([2.0**24] + [1.0] * 20, np.float32)
@@ -78,23 +91,235 @@ def test_totals_add_up_beyond_float32(devices):
     assert metrics["a"] == (2**24 + 20) / (0.5 * 21)
 
 
-def test_a_metric_that_nothing_counts_for_is_0(devices):
-    def count(state, batch, keys):
-        return {"a": Mean.of(batch["x"], batch["valid"] & (batch["x"] > 99))}
+def test_a_metric_that_nothing_counts_for_is_left_out(devices):
+    def count(state, batch, valid, keys):
+        large = valid & (batch["x"] > 99)
+        return {"large": Mean.of(batch["x"], large), "x": Mean.of(batch["x"], valid)}
 
     evaluate = make_evaluation(count, batches_in_order({"x": np.ones(5, np.float32)}, 2))
-    assert evaluate(placed(devices(2))) == {"a": 0.0}
+    assert evaluate(placed(devices(2))) == {"x": 1.0}
+
+
+def test_a_batch_may_have_a_key_that_is_called_valid(devices):
+    # A mask of boxes [b, 4], which is not the padding's [b].
+    valid_boxes = np.random.default_rng(0).random((5, 4)) < 0.5
+
+    def count(state, batch, valid, keys):
+        assert batch["valid"].shape[1:] == (4,)
+        assert valid.shape == batch["valid"].shape[:1]
+        return {"boxes": Mean(jnp.sum(batch["valid"] & valid[:, None]), jnp.sum(valid))}
+
+    evaluate = make_evaluation(count, batches_in_order({"valid": valid_boxes}, 2))
+    assert evaluate(placed(devices(2))) == {"boxes": valid_boxes.sum() / 5}
+
+
+@pytest.mark.parametrize("n", ALL)
+def test_any_named_tuple_of_arrays_adds_up_and_finish_makes_numbers_of_it(devices, n):
+    class Moments(NamedTuple):
+        count: Any
+        sums: Any  # [3]
+        products: Any  # [3, 3]
+
+    x = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+
+    def count(state, batch, valid, keys):
+        kept = jnp.where(valid[:, None], batch["x"], 0)
+        return {"moments": Moments(valid.sum(), kept.sum(0), kept.T @ kept)}
+
+    seen = []
+
+    def finish(sums):
+        seen.append(sums)
+        moments = sums["moments"]
+        covariance = moments.products / moments.count
+        return {"trace": np.trace(covariance), "mean": (moments.sums / moments.count)[1]}
+
+    evaluate = make_evaluation(count, batches_in_order({"x": x}, 4), finish=finish)
+    found = evaluate(placed(devices(n)))
+    assert found["trace"] == pytest.approx(np.trace(x.T @ x) / 11, rel=1e-6)
+    assert found["mean"] == pytest.approx(x[:, 1].mean(), rel=1e-5)
+    assert all(type(value) is float for value in found.values())
+    (sums,) = seen
+    assert type(sums["moments"]) is Moments
+    assert {x.dtype for x in sums["moments"]} == {np.dtype(np.float64)}
+
+
+def test_a_confusion_matrix_over_a_set_leaves_absent_classes_out(devices):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.array([0, 1, 3, 255], np.uint8), (7, 4, 4))  # no class 2, some void
+    guess = rng.integers(0, 4, (7, 4, 4)).astype(np.int32)
+
+    def count(state, batch, valid, keys):
+        return {"pixels": Confusion.of(batch["class_map"], batch["guess"], 4, valid)}
+
+    def finish(sums):
+        iou = sums["pixels"].iou()
+        return {"mean_iou": sums["pixels"].mean_iou(), "classes": np.sum(~np.isnan(iou))}
+
+    batches = batches_in_order({"class_map": labels, "guess": guess}, 3)
+    found = make_evaluation(count, batches, finish=finish)(placed(devices(2)))
+    known = labels != 255
+    iou = [
+        np.sum(known & (labels == c) & (guess == c))
+        / np.sum(known & ((labels == c) | (guess == c)))
+        for c in (0, 1, 3)
+    ]
+    assert found == {"mean_iou": pytest.approx(np.mean(iou)), "classes": 3.0}
+
+
+def test_sums_that_are_no_means_need_a_finish(devices):
+    def count(state, batch, valid, keys):
+        return {"pixels": Confusion.of(batch["x"], batch["x"], 2, valid)}
+
+    evaluate = make_evaluation(count, batches_in_order({"x": np.zeros((3, 2), np.int32)}, 3))
+    with pytest.raises(TypeError, match=r"'pixels' is a Confusion of \(2, 2\).*finish"):
+        evaluate(placed(devices(1)))
+    per_class = {"recall": Mean(np.ones(3), np.ones(3))}
+    with pytest.raises(TypeError, match=r"'recall' is a Mean of \(3,\), \(3,\)"):
+        means(per_class)
+
+
+def canvases():
+    """Landscape and portrait images, and the mean brightness of them all."""
+    rng = np.random.default_rng(0)
+    wide, high = rng.integers(0, 256, (5, 2, 4, 1), np.uint8), rng.integers(0, 256, (3, 4, 2, 1))
+    high = high.astype(np.uint8)
+    mean = np.mean([*wide.mean((1, 2, 3)), *high.mean((1, 2, 3))]) / 255
+    return batches_in_order({"image": wide}, 2), batches_in_order({"image": high}, 2), mean
+
+
+def brightness(state, batch, valid, keys):
+    return {"brightness": Mean.of(batch["image"].mean((1, 2, 3)), valid)}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_canvases_of_several_shapes_are_one_evaluation(devices, n):
+    wide, high, mean = canvases()
+    found = make_evaluation(brightness, [wide, high])(placed(devices(n)))
+    assert found["brightness"] == pytest.approx(mean, rel=1e-6)
+
+
+def changing(*shapes):
+    """Batches of 2 from a reader: images of one shape, then of the next."""
+    spec = {"image": jax.ShapeDtypeStruct((2, *shapes[0]), np.float32)}
+
+    def read(indices):
+        return {"image": np.full((len(indices), *shapes[indices[0] // 2]), 51, np.uint8)}
+
+    indices = lambda step: np.arange(2 * step, min(2 * step + 2, 2 * len(shapes)))
+    return Batches(spec, indices, read)
+
+
+def test_a_shape_more_than_declared_is_refused_with_the_remedy(devices):
+    shapes = (2, 4, 1), (4, 2, 1)
+    evaluate = make_evaluation(brightness, changing(*shapes), compilations=2)
+    assert evaluate(placed(devices(1))) == {"brightness": pytest.approx(0.2)}
+    with pytest.raises(
+        TraceError, match=r"declare more with make_evaluation\(compilations=\.\.\.\)"
+    ):
+        make_evaluation(brightness, changing(*shapes))(placed(devices(1)))
+    predict = lambda state, batch, keys: {"mean": batch["image"].mean((1, 2, 3))}
+    with pytest.raises(TraceError, match=r"make_prediction\(compilations=\.\.\.\)"):
+        make_prediction(predict)(placed(devices(1)), changing(*shapes))
+    finish = lambda rows: {"mean": rows["mean"].mean(), "rows": len(rows["mean"])}
+    collect = make_collection(predict, changing(*shapes), finish, compilations=2)
+    assert collect(placed(devices(1))) == {"mean": pytest.approx(0.2), "rows": 4}
+
+
+def test_an_absent_key_is_another_compilation(devices):
+    spec = {key: jax.ShapeDtypeStruct((2,), np.float32) for key in ("x", "y")}
+
+    def read(indices):
+        x = indices.astype(np.float32)
+        return {"x": x} if indices[0] == 0 else {"x": x, "y": 10 * x}
+
+    batches = Batches(spec, lambda step: np.arange(2 * step, min(2 * step + 2, 6)), read)
+
+    def count(state, batch, valid, keys):
+        more = {"y": Mean.of(batch["y"], valid)} if "y" in batch else {}
+        return {"x": Mean.of(batch["x"], valid), **more}
+
+    found = make_evaluation(count, batches, compilations=2)(placed(devices(2)))
+    assert found == {"x": 2.5, "y": 35.0}
+
+
+# ---- what does not add up
+
+
+def drawing(state, batch, keys):
+    noise = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint8))(keys)
+    return {"i": batch["i"], "noise": noise, "pair": jnp.stack([batch["i"]] * 2, 1) * 2}
+
+
+@pytest.mark.parametrize("make", [batches_in_order, streamed])
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 13), (1, 4), (2, 5), (8, 8), (8, 3)])
+def test_predictions_come_in_order_without_padding(devices, make, n, batch_size):
+    batches = make({"i": np.arange(13, dtype=np.int32)}, batch_size)
+    found = make_prediction(drawing)(placed(devices(n)), batches)
+    np.testing.assert_array_equal(found["i"], np.arange(13))
+    np.testing.assert_array_equal(found["pair"], 2 * np.arange(13)[:, None].repeat(2, 1))
+    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(13)]
+    expected = [int(jax.random.bits(key, dtype=jnp.uint8)) for key in keys]
+    np.testing.assert_array_equal(found["noise"], expected)
+
+
+def test_a_collection_sees_all_examples_at_once(devices):
+    # A median does not add up.
+    x = np.random.default_rng(0).normal(size=21).astype(np.float32)
+
+    def predict(state, batch, keys):
+        return {"x": state.params["w"][0] * batch["x"]}
+
+    finish = lambda rows: {"median": np.median(rows["x"])}
+    found = [
+        make_collection(predict, batches_in_order({"x": x}, size), finish)(placed(devices(n)))
+        for n, size in ((1, 21), (2, 4), (8, 8))
+    ]
+    assert found[0] == found[1] == found[2] == {"median": pytest.approx(2 * np.median(x))}
+    assert all(type(value) is float for value in found[0].values())
+
+
+def test_sets_of_any_size_share_a_prediction_s_program(devices):
+    traces = []
+
+    def predict(state, batch, keys):
+        traces.append(batch["x"].shape)
+        return {"square": batch["x"] ** 2}
+
+    predicted = make_prediction(predict)
+    for size in (1, 5, 9, 200):
+        x = np.arange(size, dtype=np.float32)
+        batches = batches_in_order({"x": x}, 8, one_shape=True)
+        np.testing.assert_array_equal(predicted(placed(devices(2)), batches)["square"], x**2)
+    assert traces == [(4,)]
+
+
+def test_canvases_of_several_shapes_are_predicted_one_after_the_other(devices):
+    wide, high, _ = canvases()
+    predict = lambda state, batch, keys: {"first": batch["image"][:, 0, 0, 0]}
+    found = make_prediction(predict, compilations=2)(placed(devices(2)), [wide, high])
+    expected = [*wide.read["image"][:, 0, 0, 0], *high.read["image"][:, 0, 0, 0]]
+    np.testing.assert_allclose(found["first"], np.array(expected) / 255, rtol=1e-6)
+    predict = lambda state, batch, keys: {"row": batch["image"][:, 0, :, 0]}
+    with pytest.raises(ValueError, match=r"'row' have shapes \(2,\), \(4,\) an example"):
+        make_prediction(predict, compilations=2)(placed(devices(2)), [wide, high])
+
+
+def test_what_is_no_batches_is_refused():
+    predict = lambda state, batch, keys: {}
+    with pytest.raises(TypeError, match="got batches of dict, expected Batches"):
+        make_evaluation(count, [{"x": np.zeros(3)}])
+    with pytest.raises(ValueError, match="there are no batches"):
+        make_collection(predict, [], lambda rows: {})
 
 
 def test_the_padding_may_be_anything(devices):
     # Examples that pad a batch are real ones again; a count that forgets `valid` shows it.
     seen = []
 
-    def count(state, batch, keys):
-        jax.debug.callback(
-            lambda x, v: seen.append((x.copy(), v.copy())), batch["x"], batch["valid"]
-        )
-        return {"x": Mean.of(batch["x"], batch["valid"])}
+    def count(state, batch, valid, keys):
+        jax.debug.callback(lambda x, v: seen.append((x.copy(), v.copy())), batch["x"], valid)
+        return {"x": Mean.of(batch["x"], valid)}
 
     x = np.arange(1, 6, dtype=np.float32)
     assert make_evaluation(count, batches_in_order({"x": x}, 4))(placed(devices(1))) == {"x": 3.0}
@@ -106,10 +331,10 @@ def test_the_padding_may_be_anything(devices):
 
 @pytest.mark.parametrize("make", [batches_in_order, streamed])
 def test_the_same_numbers_are_drawn_whatever_the_batch_size_and_devices(devices, make):
-    def count(state, batch, keys):
+    def count(state, batch, valid, keys):
         noise = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint8))(keys)
         drawn = jax.nn.one_hot(batch["i"], 13, dtype=jnp.float32) * noise[:, None]
-        drawn = jnp.where(batch["valid"][:, None], drawn, 0).sum(0)
+        drawn = jnp.where(valid[:, None], drawn, 0).sum(0)
         return {str(i): Mean(drawn[i], jnp.float32(1) / parallel.device_count()) for i in range(13)}
 
     drawn = {}
@@ -130,9 +355,9 @@ def test_the_same_numbers_are_drawn_whatever_the_batch_size_and_devices(devices,
 def test_one_compilation_for_many_evaluations_and_one_for_each_shape_of_state(devices):
     traces = []
 
-    def counted(state, batch, keys):
+    def counted(state, batch, valid, keys):
         traces.append(sorted(state.params))
-        return count(state, batch, keys)
+        return count(state, batch, valid, keys)
 
     evaluate = make_evaluation(counted, batches_in_order(examples(13), 5))
     first = evaluate(placed(devices(2)))

@@ -66,8 +66,8 @@ def test_a_record_is_total_over_count_not_a_mean_of_means(devices, n, per_call):
     values = [1, 2, 3, -1, -1, -1, 7, 9, -1, -1, -1, -1]
     notes, stage = Notes(), summing(values, log_every=4, steps_per_call=per_call)
     state = train(stage, start(stage), devices(n), notes)
-    # Step 6 is the last: what is left is recorded. Nothing counted: 0.
-    assert notes.of("train") == {4: {"x": 22 / 5}, 6: {"x": 0.0}}
+    # Step 6 is the last: what is left is recorded. Nothing counted: a mean of nothing has no value.
+    assert notes.of("train") == {4: {"x": 22 / 5}, 6: {}}
     assert (float(state.params["sum"]), int(state.step)) == (22, 6)
 
 
@@ -252,9 +252,9 @@ def test_one_trace_for_all_steps_and_evaluations(devices, n, per_call):
         traces.append(batch["x"].shape)
         return plain.update(state, batch)
 
-    def count(state, batch, keys):
+    def count(state, batch, valid, keys):
         evaluations.append(batch["x"].shape)
-        return {"x": Mean.of(batch["x"] + state.params["sum"], batch["valid"])}
+        return {"x": Mean.of(batch["x"] + state.params["sum"], valid)}
 
     tested = batches_in_order({"x": np.arange(13, dtype=np.float32)}, 8)
     stage = summing(

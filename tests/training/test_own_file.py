@@ -51,11 +51,11 @@ def experiment(config: Config) -> Experiment:
         guess = model.apply({"params": params}, batch["x"])
         return {"square": Mean.of(((guess - batch["x"] ** 2) ** 2)[:, 0])}, model_state
 
-    def count(state, batch, keys):
+    def count(state, batch, valid, keys):
         terms, _ = loss(state.params, None, batch, keys)
         return {"error": Mean.of(
             ((model.apply({"params": state.params}, batch["x"]) - batch["x"] ** 2) ** 2)[:, 0],
-            batch["valid"],
+            valid,
         )}
 
     def figures(run):

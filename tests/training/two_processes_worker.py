@@ -73,11 +73,11 @@ def noisy(image, keys, scale):
 
 def on_the_host(draws, batch):
     noise = np.stack([draw.normal(size=(2, 2, 2)) for draw in draws])
-    return {**batch, "image": batch["image"] + 0.01 * noise}
+    return {**batch, "image": batch["image"] / np.float32(255) + 0.01 * noise}
 
 
 def on_the_device(keys, batch):
-    return {**batch, "image": noisy(batch["image"], keys, 0.01)}
+    return {**batch, "image": noisy(batch["image"] / jnp.float32(255), keys, 0.01)}
 
 
 def classify(params, model_state, batch, keys):
@@ -148,14 +148,14 @@ def experiment(config, *, evaluated=lambda state: None, steps=STEPS):
         stats = {"batch_stats": variables["batch_stats"]}
         return State.create(key, variables["params"], optimizer.init(variables["params"]), stats)
 
-    def count(state, batch, keys):
+    def count(state, batch, valid, keys):
         if config.kind == "game":
             right = score(state.params, noisy(batch["image"], keys, 0.1)) > 0
         else:
             variables = {"params": state.params, **state.model_state}
             out = Net().apply(variables, noisy(batch["image"], keys, 0.1), False)
             right = out.argmax(1) == batch["label"]
-        return {"accuracy": Mean.of(right, batch["valid"])}
+        return {"accuracy": Mean.of(right, valid)}
 
     swept = make_evaluation(count, tested)
 

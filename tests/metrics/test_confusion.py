@@ -1,0 +1,44 @@
+"""Counts of which class was taken for which, by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstruct.metrics import Confusion
+
+LABELS = jnp.array([[[0, 0], [1, 255]], [[2, 2], [2, 0]]])
+GUESS = jnp.array([[[0, 1], [1, 1]], [[2, 0], [2, 0]]])
+
+
+def test_by_hand():
+    found = Confusion.of(LABELS, GUESS, 4)
+    expected = [[2, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(found.counts, expected)
+    # Class 0: 2 of 3 labels right, one more taken for it. Class 3 does not occur: no number.
+    np.testing.assert_array_equal(found.iou()[:3], [2 / 4, 1 / 2, 2 / 3])
+    assert np.isnan(found.iou()[3])
+    assert found.occurs().tolist() == [True, True, True, False]
+    assert found.mean_iou() == pytest.approx((2 / 4 + 1 / 2 + 2 / 3) / 3)
+    assert found.accuracy() == 5 / 7
+
+
+def test_a_class_that_is_only_guessed_does_not_occur():
+    found = Confusion.of(jnp.zeros((1, 4), int), jnp.array([[0, 0, 1, 1]]), 2)
+    assert found.mean_iou() == 0.5
+    assert np.isnan(found.iou()[1])
+
+
+def test_padding_does_not_count():
+    found = Confusion.of(LABELS, GUESS, 3, jnp.array([True, False]))
+    np.testing.assert_array_equal(found.counts, [[1, 1, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"labels \(2, 2, 2\) and predictions \(2, 2\)"):
+        Confusion.of(LABELS, GUESS[0], 3)
+    with pytest.raises(ValueError, match=r"valid \(2, 2, 2\), expected \(2,\)"):
+        Confusion.of(LABELS, GUESS, 3, LABELS > 0)
+    nothing = Confusion.of(jnp.full((1, 2), 255), jnp.zeros((1, 2), int), 2)
+    for number in (nothing.mean_iou, nothing.accuracy):
+        with pytest.raises(ValueError, match="no pixel"):
+            number()
