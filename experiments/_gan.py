@@ -5,6 +5,7 @@ What may be added: other players, as functions of images, and what keeps their g
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from jaxstruct.training import (
     batches_in_order,
     make_evaluation,
     make_game_step,
+    make_prediction,
     shuffled_batches,
     shuffled_reads,
 )
@@ -39,6 +41,7 @@ Update = Callable[[State, Any], tuple[State, Any]]
 Optimizers = Mapping[str, optax.GradientTransformation]  # by player
 EQUILIBRIUM = Reference("value", -math.log(4), "-log 4, where G generates the data: theorem 1")
 JUDGED = 5000  # at most so many images of a set are in the value function
+TOGETHER = 100  # images that are generated in one call
 
 
 @dataclass(frozen=True)
@@ -346,13 +349,18 @@ def noise(players: Players, key: jax.Array, *shape: int) -> jax.Array:
 
 def generated(players: Players, state: State, z: jax.Array) -> np.ndarray:
     """The images [..., H, W, C] that the generator makes of z [..., latent]."""
-    flat = z.reshape(-1, z.shape[-1])
-    parts = [
-        np.asarray(players.generate(*generator(state), flat[i : i + 1000], False)[0])
-        for i in range(0, len(flat), 1000)
-    ]
-    images = np.concatenate(parts)
+    flat = np.asarray(z).reshape(-1, z.shape[-1])
+    batches = batches_in_order({"z": flat}, TOGETHER, one_shape=True)
+    images = _generation(players)(generator(state), batches)["image"]
     return images.reshape(*z.shape[:-1], *images.shape[1:])
+
+
+@functools.lru_cache(maxsize=8)
+def _generation(players: Players) -> Callable[..., dict[str, np.ndarray]]:
+    def predict(model: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+        return {"image": players.generate(*model, batch["z"], False)[0]}
+
+    return make_prediction(predict)
 
 
 def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Figure:

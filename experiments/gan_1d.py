@@ -221,7 +221,9 @@ def cells(players: _gan.Players, state: State) -> Cells:
     logits, _ = players.judge(
         state.params["discriminator"], state.model_state, middles.reshape(-1, 1, 1, 1), None
     )
-    x = _gan.generated(players, state, z).ravel()
+    model = _gan.generator(state)
+    parts = (z[i : i + 1000] for i in range(0, len(z), 1000))
+    x = np.concatenate([np.ravel(players.generate(*model, part, False)[0]) for part in parts])
     return Cells(np.diff(_below(EDGES)), pushed_forward(x, EDGES), np.asarray(logits))
 
 

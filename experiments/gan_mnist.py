@@ -23,7 +23,17 @@ from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.metrics import parzen_log_likelihood
 from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
-from jaxstruct.training import Experiment, Reference, Run, State, fit_image, main
+from jaxstruct.training import (
+    Experiment,
+    Reference,
+    Run,
+    State,
+    batches_in_order,
+    fit_image,
+    main,
+    make_prediction,
+    on_devices_of,
+)
 
 STEPS_PER_CALL = 10  # no convolutions: so many steps run in one call
 SIGMAS = np.geomspace(0.1, 1, 10)  # of which validation images choose, as in the authors' code
@@ -90,8 +100,10 @@ def game(
         z = _gan.noise(players, _gan.key_of(config, 2), config.parzen_samples)
         samples = _gan.generated(players, states["game"], z)
         instead = _pixels(train["image"][: config.parzen_samples])
-        of_images = parzen(instead, validation["image"], test["image"])
-        of_samples = parzen(samples.reshape(len(samples), -1), validation["image"], test["image"])
+        state = states["game"]
+        of_images = parzen(instead, validation["image"], test["image"], state)
+        flat = samples.reshape(len(samples), -1)
+        of_samples = parzen(flat, validation["image"], test["image"], state)
         print(f"note: {CAVEAT}")
         return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
 
@@ -166,15 +178,30 @@ def optimizer(config: Config, images: int) -> optax.GradientTransformation:
     return optax.inject_hyperparams(optax.sgd)(learning_rate=rate, momentum=momentum)
 
 
-def parzen(samples: np.ndarray, validation: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def parzen(
+    samples: np.ndarray, validation: np.ndarray, test: np.ndarray, like: Any = None
+) -> dict[str, float]:
     """The mean log-likelihood of test images under a Parzen window around samples [M, D].
 
     Images are uint8 [N, H, W, 1]. The first 1,000 validation images choose the window's sigma.
+    Runs on the devices that the tree `like` is on, all without it.
     """
-    tuning = _pixels(validation[:VALIDATED])
-    means = [jnp.mean(parzen_log_likelihood(samples, sigma, tuning)) for sigma in SIGMAS]
+
+    def of_sigmas(sigmas: Any, images: np.ndarray) -> np.ndarray:
+        """[N, S]: under the window of each sigma."""
+
+        def predict(samples: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+            x = batch["image"].reshape(len(batch["image"]), -1)
+            found = [parzen_log_likelihood(samples, sigma, x) for sigma in sigmas]
+            return {"log_likelihood": jnp.stack(found, axis=1)}
+
+        batches = batches_in_order({"image": images}, 1000)
+        found = make_prediction(predict)(on_devices_of(samples, like), batches)
+        return found["log_likelihood"].astype(np.float64)
+
+    means = of_sigmas(SIGMAS, validation[:VALIDATED]).mean(axis=0)
     sigma = float(SIGMAS[int(np.argmax(means))])
-    values = np.asarray(parzen_log_likelihood(samples, sigma, _pixels(test)), np.float64)
+    values = of_sigmas([sigma], test)[:, 0]
     return {
         "parzen_log_likelihood": float(values.mean()),
         "parzen_standard_error": float(values.std() / math.sqrt(len(values))),

@@ -33,16 +33,16 @@ API = {
         scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        CATALOGUE DataError Examples Prepared Reader Source installed_weights load looking
-        noted_weights open_reader prepare prepare_folder read_weights where
+        CATALOGUE DataError Examples Later Prepared Reader SetRecord Source installed_weights load
+        looking noted_weights open_reader prepare prepare_folder read_weights recorded where
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment Interleaved LabelMap Reference Run RunError Stage State Stopped
         Study StudyRun TraceError add_up augment_each average_parameters averaged
         batches_in_order example_keys fit_image in_proportion interleaved main make_collection
-        make_evaluation make_game_step make_prediction make_step means objective read_image
-        read_labels reads_in_order reduce_gradients restore run seeds shuffled_batches
-        shuffled_reads write_labels
+        make_evaluation make_game_step make_prediction make_step means merge objective
+        on_devices_of partition read_image read_labels reads_in_order reduce_gradients restore
+        run seeds shuffled_batches shuffled_reads write_labels
     """,
 }
 

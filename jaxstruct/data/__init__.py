@@ -8,15 +8,26 @@ from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
-from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
+from jaxstruct.data.sources import (
+    Examples,
+    Later,
+    Reader,
+    SetRecord,
+    Source,
+    load,
+    open_reader,
+    recorded,
+)
 from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
 
 __all__ = [
     "CATALOGUE",
     "DataError",
     "Examples",
+    "Later",
     "Prepared",
     "Reader",
+    "SetRecord",
     "Source",
     "installed_weights",
     "load",
@@ -26,5 +37,6 @@ __all__ = [
     "prepare",
     "prepare_folder",
     "read_weights",
+    "recorded",
     "where",
 ]

@@ -6,12 +6,16 @@ What may be added: another way of reading. Order and augmentation belong to the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +28,38 @@ _AT_ONCE = 4096  # records decoded between two copies into the stacked array
 
 
 @dataclass(frozen=True)
+class SetRecord:
+    """What a run writes down of a set, so that it can be used where the set is absent.
+
+    `splits` are {split: examples}; `keys` are {key: (shape of one example, dtype)}, with None for
+    a length that differs between examples.
+    """
+
+    name: str
+    version: str
+    origin: str
+    splits: dict[str, int]
+    classes: tuple[str, ...]
+    keys: dict[str, tuple[tuple[int | None, ...], str]]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it; `of_plain` is the inverse."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> SetRecord:
+        """From what `plain` gave. Raises TypeError or KeyError for anything else."""
+        keys = {key: (tuple(shape), dtype) for key, (shape, dtype) in plain["keys"].items()}
+        return cls(**{**plain, "classes": tuple(plain["classes"]), "keys": keys})
+
+
+@dataclass(frozen=True)
 class Source:
     """Where examples come from.
 
     `origin` is "official" (raw files of the official layout), "package" (real data an installed
     package carries), "imitation", or "user" (prepared by the user with TFDS); `size` counts the
-    examples of `split`.
+    examples of `split`; `record` is what is known of the whole set.
     """
 
     name: str
@@ -37,6 +67,43 @@ class Source:
     split: str
     origin: str
     size: int
+    record: SetRecord | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it, without the record."""
+        return {key: getattr(self, key) for key in ("name", "version", "split", "origin", "size")}
+
+
+class Later:
+    """A stand-in for an array [N, ...] that is read when its values are first asked for.
+
+    Shape, dtype, length and rows (`later[indices]`, `later[slice]`) are known without reading;
+    NumPy takes it for the array.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any, read: Callable[[], np.ndarray]):
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.ndim = len(self.shape)
+        self._read, self._array = read, None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self._array is None:
+            self._array = np.asarray(self._read())
+        return self._array if dtype is None else self._array.astype(dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice) and np.ndim(index) != 1:
+            return np.asarray(self)[index]
+        size = len(np.arange(len(self))[index])
+        return Later((size, *self.shape[1:]), self.dtype, lambda: np.asarray(self)[index])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
 
 
 class Examples(Mapping[str, np.ndarray]):
@@ -91,12 +158,12 @@ class Reader:
     called by several threads at once. `classes` are the names of the labels 0, 1, ...
     """
 
-    def __init__(self, records: Any, source: Source, classes: Sequence[str] = ()):
+    def __init__(self, records: Any, source: Source, classes: Sequence[str], keys: tuple[str, ...]):
         self._records = records
         self.source = source
         self.classes = tuple(classes)
         self.size = source.size
-        self.keys = tuple(records.dataset_info.features)
+        self.keys = keys
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
         """Read and decode the examples at `indices`, integers [M] from 0 to size - 1.
@@ -110,6 +177,9 @@ class Reader:
             raise IndexError(
                 f"indices: {wanted.min()} to {wanted.max()}; expected 0 to {self.size - 1}"
             )
+        if self._records is None:
+            assert self.source.record is not None
+            raise _absent(self.source.record)
         return _columns(self._records, wanted.tolist())
 
 
@@ -118,9 +188,14 @@ def open_reader(name: str, split: str) -> Reader:
 
     Looks, prepares and raises as `load` does.
     """
-    prepared = locate(name)
-    source = _source(prepared, split, _slices(prepared, split))
-    return Reader(_builder(prepared).as_data_source(split=split), source, prepared.classes)
+    found = _find(name)
+    slices = _slices(found, split)
+    if isinstance(found, SetRecord):
+        return Reader(None, _source(found, split, slices, dict), found.classes, tuple(found.keys))
+    records = _builder(found).as_data_source(split=split)
+    features = records.dataset_info.features
+    source = _source(found, split, slices, lambda: _of_features(features))
+    return Reader(records, source, found.classes, tuple(features))
 
 
 def load(name: str, split: str) -> Examples:
@@ -128,24 +203,94 @@ def load(name: str, split: str) -> Examples:
 
     Looks for a set we prepared (prepared again if raw files on the machine are others), raw files,
     a set the user prepared with TFDS, and, where `looking` allows, an imitation. Decoded arrays
-    are kept beside the prepared sets and mapped into memory. Raises DataError if nothing is
+    are kept beside the prepared sets and mapped into memory. Inside `recorded`, a set that is
+    absent is known by its record, and reading it is what fails. Raises DataError if nothing is
     found, the files are bad, there is no such split, or examples differ in shape.
     """
-    prepared = locate(name)
-    slices = _slices(prepared, split)
+    found = _find(name)
+    slices = _slices(found, split)
+    if isinstance(found, SetRecord):
+        return _absent_examples(found, _source(found, split, slices, dict))
     pieces = [
-        {key: array[start:stop] for key, array in _decoded(prepared, part).items()}
+        {key: array[start:stop] for key, array in _decoded(found, part).items()}
         for part, start, stop in slices
     ]
     arrays = pieces[0]
     if len(pieces) > 1:
         arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in arrays}
-    return Examples(arrays, _source(prepared, split, slices), prepared.classes)
+    keys = {key: (array.shape[1:], array.dtype.str) for key, array in arrays.items()}
+    return Examples(arrays, _source(found, split, slices, lambda: dict(keys)), found.classes)
 
 
-def _source(prepared: Prepared, split: str, slices: list[tuple[str, int, int]]) -> Source:
+@contextlib.contextmanager
+def recorded(records: Iterable[SetRecord]) -> Iterator[None]:
+    """For the code inside: a run knew these sets; where one is absent, its record stands in.
+
+    A set of this machine with another origin, version or size counts as absent.
+    """
+    token = _recorded.set({record.name: record for record in records})
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+_recorded: ContextVar[Mapping[str, SetRecord] | None] = ContextVar("recorded", default=None)
+
+
+def _find(name: str) -> Prepared | SetRecord:
+    record = (_recorded.get() or {}).get(name)
+    if record is None:
+        return locate(name)
+    try:
+        found = locate(name)
+    except DataError:
+        return record
+    known = record.origin, record.version, record.splits
+    return found if (found.origin, found.version, found.splits) == known else record
+
+
+def _absent(record: SetRecord) -> DataError:
+    splits = ", ".join(f"{split} of {size:,}" for split, size in record.splits.items())
+    return DataError(
+        f"{record.name}: the set of this run ({record.origin}, version {record.version}: {splits}) "
+        f"is not on this machine; expected it where examples are read; python -m jaxstruct.data "
+        f"describe {record.name} says where it is looked for"
+    )
+
+
+def _absent_examples(record: SetRecord, source: Source) -> Examples:
+    def read() -> np.ndarray:
+        raise _absent(record)
+
+    arrays: dict[str, Any] = {}
+    for key, (shape, dtype) in record.keys.items():
+        if None in shape:
+            raise _absent(record)  # `load` takes no ragged set
+        arrays[key] = Later((source.size, *shape), dtype, read)  # type: ignore[arg-type]
+    return Examples(arrays, source, record.classes)
+
+
+def _source(
+    found: Prepared | SetRecord,
+    split: str,
+    slices: list[tuple[str, int, int]],
+    keys: Callable[[], dict[str, tuple[tuple[int | None, ...], str]]],
+) -> Source:
     size = sum(stop - start for _, start, stop in slices)
-    return Source(prepared.name, prepared.version, split, prepared.origin, size)
+    record = found if isinstance(found, SetRecord) else SetRecord(
+        found.name, found.version, found.origin, found.splits, found.classes, keys()
+    )  # fmt: skip
+    return Source(found.name, found.version, split, found.origin, size, record)
+
+
+def _of_features(features: Any) -> dict[str, tuple[tuple[int | None, ...], str]]:
+    """Shapes and dtypes of TFDS's features; what is no array is a list of unknown length."""
+    arrays = {k: f for k, f in features.items() if isinstance(f.shape, tuple)}
+    return {
+        key: (tuple(f.shape), np.dtype(f.np_dtype).str) if key in arrays else ((None,), "object")
+        for key, f in features.items()
+    }
 
 
 def _builder(prepared: Prepared) -> Any:
@@ -154,7 +299,7 @@ def _builder(prepared: Prepared) -> Any:
     return tfds.builder_from_directory(prepared.path)
 
 
-def _slices(prepared: Prepared, split: str) -> list[tuple[str, int, int]]:
+def _slices(prepared: Prepared | SetRecord, split: str) -> list[tuple[str, int, int]]:
     """The pieces (split, start, stop) that a split in TFDS's syntax names."""
     sizes = prepared.splits
     if split in sizes:  # the usual case needs no import of TFDS
@@ -163,7 +308,8 @@ def _slices(prepared: Prepared, split: str) -> list[tuple[str, int, int]]:
 
     try:
         read = tfds.core.ReadInstruction.from_spec(split)
-        pieces = read.to_absolute(_builder(prepared).info.splits)
+        sizes_known = {name: SimpleNamespace(num_examples=n) for name, n in sizes.items()}
+        pieces = read.to_absolute(sizes_known)
     except (ValueError, KeyError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(

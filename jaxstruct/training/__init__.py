@@ -23,9 +23,10 @@ from jaxstruct.training.evaluation import (
     means,
 )
 from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
+from jaxstruct.training.freezing import merge, partition
 from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.parallel import AXIS, TraceError
+from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
 from jaxstruct.training.run import Run, StudyRun, restore, run, seeds
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
@@ -70,7 +71,10 @@ __all__ = [
     "make_prediction",
     "make_step",
     "means",
+    "merge",
     "objective",
+    "on_devices_of",
+    "partition",
     "read_image",
     "read_labels",
     "reads_in_order",

@@ -39,7 +39,7 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a context manager.
 
-    Keeps the latest two, the best by the metric `best` = (name, "max" or "min"), and the last of
+    Keeps the latest two, the best by `ranking` = (stage, metric, "max" or "min"), and the last of
     every stage. Without `write` the folder is only read. Raises RunError where it cannot be
     written.
     """
@@ -49,18 +49,18 @@ class Checkpoints:
         folder: Path,
         stages: Sequence[Stage],
         config: dict,
-        best: tuple[str, str] | None = None,
+        ranking: tuple[str, str, str] | None = None,
         *,
         write: bool = True,
     ):
-        self._stages, self._config, self._best = list(stages), config, best
+        self._stages, self._config, self._ranking = list(stages), config, ranking
         self._write = write
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
         self._folder = folder
         keep: list[Any] = [managers.LatestN(2), managers.CustomSteps(self._ends)]
-        ranking: dict[str, Any] = {}
-        if best:
-            name, mode = best
+        by: dict[str, Any] = {}
+        if ranking:
+            _, name, mode = ranking
             keep.append(
                 managers.BestN(
                     get_metric_fn=lambda m: m[name],
@@ -70,12 +70,12 @@ class Checkpoints:
                 )
             )
             # Without best_fn orbax writes no metrics, and the policy has nothing to rank by.
-            ranking = {"best_fn": lambda m: m[name], "best_mode": mode}
+            by = {"best_fn": lambda m: m[name], "best_mode": mode}
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(keep),
             create=write,
             read_only=not write,
-            **ranking,
+            **by,
         )
         self._manager = self._writing(
             lambda: ocp.CheckpointManager(folder.resolve(), options=options)
@@ -113,24 +113,33 @@ class Checkpoints:
             "checksum": _checksum(tree),
         }
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-        if self._best and metrics is not None and self._best[0] not in metrics:
-            raise RunError(f"best is by {self._best[0]!r}, but evaluate gives {sorted(metrics)}")
+        ranked = None
+        if self._ranking and metrics is not None and stage.name == self._ranking[0]:
+            if self._ranking[1] not in metrics:
+                of = f"stage {stage.name!r} gives {sorted(metrics)}"
+                raise RunError(f"best is by {self._ranking[1]!r}, but evaluate of {of}")
+            ranked = metrics
         number = self._start(self._stages.index(stage)) + int(state.step)
-        ranked = metrics if self._best else None
         self._writing(lambda: self._manager.save(number, args=items, metrics=ranked))
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk; raises RunError where it cannot be."""
         self._writing(self._manager.wait_until_finished)
 
-    def restore(self, key: jax.Array) -> Restored | None:
+    def restore(self, key: jax.Array, which: str = "last") -> Restored | None:
         """The newest whole checkpoint, or None; each damaged one is named on stderr and removed.
+
+        With `which` "best", the one that ranks first, or None where none has a rank.
 
         `key` is the run's; the stages' `init` tell the shapes, without computing anything.
         Raises RunError where a checkpoint is of another model or of other stages.
         """
         shapes = self._shapes(key)
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        numbers = sorted(self._manager.all_steps(), reverse=True)
+        if which == "best":
+            best = self._manager.best_step() if self._ranked() else None
+            numbers = [] if best is None else [best]
+        for number in numbers:
             try:
                 index, state, meta = self._read(number, shapes)
                 finals = {
@@ -152,6 +161,10 @@ class Checkpoints:
                 continue
             return Restored(index, state, finals, meta["pending"], meta["seconds"])
         return None
+
+    def _ranked(self) -> bool:
+        """Whether any checkpoint has a rank: without one, orbax takes the latest for the best."""
+        return any(self._manager.metrics(number) for number in self._manager.all_steps())
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint on the disk."""

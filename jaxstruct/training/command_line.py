@@ -7,26 +7,25 @@ import dataclasses
 import difflib
 import io
 import itertools
-import json
 import os
 import shlex
 import signal
 import sys
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import jax
 
 from jaxstruct import data
 from jaxstruct.training import memory, parallel
-from jaxstruct.training.experiment import Experiment, Study
+from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
+from jaxstruct.training.predictions import Predictions
 from jaxstruct.training.run import SEED, restore, run, seeds
-from jaxstruct.training.workdir import plain, read_json
+from jaxstruct.training.workdir import read_json, stored_config, stored_sets
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Predict(Options):
     images: tuple[Path, ...] = ()  # image files of any size [without: samples]
     out: Path = Path("predictions")  # folder for a picture and a JSON file per image
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
+    checkpoint: Literal["last", "best"] = "last"  # of the run: its last state, or its best
     sample_seed: int = 0  # seed of what predict draws
 
 
@@ -114,7 +114,7 @@ def _exit(status: int, text: str) -> NoReturn:
 
 def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int:
     _prepare_jax(arguments)
-    kind = _config_type(make)
+    kind = config_type(make)
     verb = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
     base, variant = _base(kind, variants, arguments)
     known: dict[str, type] = {"train": Train, "predict": Predict}
@@ -135,11 +135,14 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
         with data.looking(options.data_dir, imitations=options.smoke):
             return _train(make, config, base, variant, options, workdir, name)
     folder = _folder(workdir, options.member)
-    config = _stored_config(workdir, config)
+    config = stored_config(workdir, config)
     of_study, _, seed = (options.member or "").partition(SEED)
     if seed:
         config = dataclasses.replace(config, seed=int(seed))
-    with data.looking(options.data_dir, imitations=options.smoke or _imitated(folder)):
+    with (
+        data.looking(options.data_dir, imitations=options.smoke or _imitated(folder)),
+        data.recorded(stored_sets(folder)),
+    ):
         made = make(config)
         if isinstance(made, Study):
             made = made.experiments[of_study.removesuffix("/")]
@@ -185,15 +188,16 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     if made.predict is None:
         others = f"; there is {', '.join(made.commands)}" if made.commands else ""
         raise RunError(f"this experiment has no predict{others}")
-    restored = restore(made, workdir)
+    restored = restore(made, workdir, which=options.checkpoint)
     state = restored.state
-    if state is not None and not restored.metrics:
+    if state is not None and options.checkpoint == "best":
+        at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
+        print(f"note: the best checkpoint is that of {at}", file=sys.stderr)
+    elif state is not None and not restored.metrics:
         at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
         print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
+    out = Predictions(options.out, options.images, made.colors)
     failed = 0
-    # Neither another picture of this call nor one of the user's own images is written over.
-    taken = {path.resolve() for path in options.images}
-    options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images or (None,):
         try:
             image = None if path is None else read_image(path)
@@ -202,25 +206,10 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
             failed += 1
             continue
         record, figure = made.predict(jax.random.key(options.sample_seed), state, image)
-        stem = "samples" if path is None else path.stem
-        names = (stem + (f"-{i}" if i > 1 else "") for i in itertools.count(1))
-        targets = (options.out / f"{name}.png" for name in names)
-        target = next(t for t in targets if t.resolve() not in taken)
-        taken.add(target.resolve())
-        figure.savefig(target)
-        about = {"image": str(path) if path else None, **record}
-        target.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n")
-        print(target)
+        print(out.add(path, record, figure))
+    for path in out.collect(made.collect):
+        print(path)
     return 1 if failed else 0
-
-
-def _config_type(make: Callable) -> type:
-    hints = typing.get_type_hints(make)
-    hints.pop("return", None)
-    kind = next(iter(hints.values()), None)
-    if not dataclasses.is_dataclass(kind):
-        raise TypeError(f"{make.__name__}(config: Config) must name its dataclass, found {kind}")
-    return typing.cast(type, kind)
 
 
 def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[Any, str]:
@@ -330,19 +319,6 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
         parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
     parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
     return Path("runs") / "-".join(parts).replace("/", "_")
-
-
-def _stored_config(workdir: Path, config: Any) -> Any:
-    """The configuration that a workdir was trained with; `config` where nothing was."""
-    stored = read_json(workdir / "config.json")
-    if stored is None or next(workdir.glob("**/checkpoints"), None) is None:
-        return config
-    kept = stored["config"]
-    unknown = set(kept) ^ set(plain(config))
-    if unknown:
-        raise RunError(f"{workdir} is a run of another version: fields {sorted(unknown)} differ")
-    as_tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
-    return dataclasses.replace(config, **as_tuples)
 
 
 def _folder(workdir: Path, member: str | None) -> Path:

@@ -121,6 +121,34 @@ def write_labels(path: Path, labels: np.ndarray, like: LabelMap) -> None:
     image.save(path)
 
 
+def write_class_map(path: Path, labels: np.ndarray, colors: np.ndarray | None = None) -> None:
+    """Writes class indices uint8 [H, W] as an index PNG, one pixel each.
+
+    `colors` are uint8 [L, 3]; without them, and for indices beyond them, those of PASCAL VOC's
+    files.
+    """
+    from PIL import Image
+
+    palette = voc_colors()
+    given = np.zeros((0, 3), np.uint8) if colors is None else np.asarray(colors, np.uint8)
+    palette[: len(given)] = given
+    image = Image.fromarray(labels)
+    image.putpalette(palette.ravel().tolist())
+    image.save(path)
+
+
+def voc_colors() -> np.ndarray:
+    """The colours [256, 3] uint8 of PASCAL VOC's index PNGs.
+
+    Bits 0, 3, 6 of the index are red's highest bits, and the next two green's and blue's.
+
+    Source: the development kit of PASCAL VOC 2012, VOClabelcolormap.
+    """
+    index = np.arange(256)[:, None]
+    bits = [((index >> (3 * i + np.arange(3)[None])) & 1) << (7 - i) for i in range(3)]
+    return np.sum(bits, axis=0).astype(np.uint8)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """An opened image file; whatever goes wrong with it is a DataError."""

@@ -88,6 +88,11 @@ def devices_of(tree: Any) -> list[jax.Device]:
     return sorted(leaves[0].devices(), key=lambda d: d.id)
 
 
+def on_devices_of(tree: Any, like: Any = None) -> Any:
+    """Arrays on the devices that the tree `like` is on, on all without it: one logical copy."""
+    return unstack(stack(tree, devices_of(like)))
+
+
 def share(batch: Any, devices: Sequence[jax.Device], axis: int = 0) -> Any:
     """This process's part of a global batch on the host: axis [B] -> leading axes [D, ..., B/D]."""
     processes = len(devices) // len(local(devices))

@@ -11,19 +11,21 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from jaxstruct import data
 from jaxstruct.data import Examples
 from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, stage_key
-from jaxstruct.training.experiment import Experiment, Study
+from jaxstruct.training.experiment import Experiment, Stage, Study, config_type
+from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped, train
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.signals import stop_requests
@@ -45,6 +47,19 @@ class Run:
     metrics: dict[str, float]
     data: Sequence[dict[str, Any]] = ()
     cost: dict[str, Any] = field(default_factory=dict)
+    experiment: Experiment | None = None
+
+    def predict(self, image: Any = None, *, seed: int = 0) -> tuple[dict[str, Any], Any]:
+        """What the experiment's `predict` says of an image: (record, figure).
+
+        `image` is uint8 [H, W, 3] or the path of an image file; without it, samples are drawn from
+        `seed`. Raises RunError where the experiment has no `predict`.
+        """
+        if self.experiment is None or self.experiment.predict is None:
+            raise RunError("this experiment has no predict")
+        if isinstance(image, str | Path):
+            image = read_image(Path(image))
+        return self.experiment.predict(jax.random.key(seed), self.state, image)
 
     @property
     def state(self) -> State | None:
@@ -94,32 +109,69 @@ def run(
         return _run_one(experiment, folder, devices, name, command, profile)
 
 
-def restore(experiment: Experiment, workdir: str | Path) -> Run:
-    """A run as its workdir has it, without training; raises RunError where there is nothing.
+def restore(
+    experiment: Experiment | Callable[[Any], Experiment | Study],
+    workdir: str | Path,
+    *,
+    which: Literal["last", "best"] = "last",
+    member: str | None = None,
+) -> Run:
+    """A run as its workdir has it, without training, on a machine with or without its data.
 
-    Without stages nothing is missing: where no equal run has ended, it has no metrics yet.
+    Args:
+        experiment: the function `experiment(config)` of an experiment's file, which gets the
+            configuration of the run, or what it returned. Where the sets are absent, only the
+            function will do: what the run wrote down of them stands in.
+        workdir: the folder of the run.
+        which: its last state, or the one that is best by `Experiment.best`.
+        member: which run of a study, or which seed.
+
+    Raises:
+        RunError: there is nothing there, or it is a run of something else. Without stages nothing
+        is missing: where no equal run has ended, it has no metrics yet.
     """
-    folder = Path(workdir)
+    folder = Path(workdir) / (member or "")
+    if callable(experiment):
+        config = files.stored_config(folder, config_type(experiment)())
+        with data.recorded(files.stored_sets(folder)):
+            made = experiment(config)
+        if isinstance(made, Study):
+            parts = (member or "").split("/")
+            of_study = "/".join(part for part in parts if not part.startswith(SEED))
+            if of_study not in made.experiments:
+                choice = ", ".join(made.experiments)
+                raise RunError(f"{workdir} is of a study: member is {member!r}, expected {choice}")
+            made = made.experiments[of_study]
+        return restore(made, folder, which=which)
     config = files.plain(experiment.config)
     if not experiment.stages:
         found = files.read_json(folder / "metrics.json") or {"config": None}
         ended = found if found["config"] == config else {"metrics": {}, "data": []}
-        return Run(folder, experiment.config, {}, [], ended["metrics"], ended["data"])
+        return Run(
+            folder, experiment.config, {}, [], ended["metrics"], ended["data"],
+            experiment=experiment,
+        )  # fmt: skip
     if not (folder / "config.json").exists():
         raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
+    if which == "best" and not experiment.best:
+        raise RunError("this experiment has no best checkpoint: Experiment.best names no metric")
     files.check_config(folder, None, config)
     results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
-    kept = Checkpoints(folder / "checkpoints", experiment.stages, config, write=False)
+    kept = Checkpoints(
+        folder / "checkpoints", experiment.stages, config, experiment.ranking, write=False
+    )
     with kept as checkpoints:
-        restored = checkpoints.restore(_root(experiment))
+        restored = checkpoints.restore(_root(experiment), which)
     if restored is None:
-        raise RunError(f"no checkpoint in {folder} yet: train first")
+        missing = "no checkpoint" if which == "last" else f"no checkpoint with {experiment.best}"
+        raise RunError(f"{missing} in {folder} yet: train first")
     states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
     number = sum(stage.steps for stage in experiment.stages)
     with files.Journal(folder, number, write=False) as journal:
         return Run(
-            folder, experiment.config, states, journal.history, results["metrics"], results["data"]
-        )
+            folder, experiment.config, states, journal.history, results["metrics"],
+            results["data"], experiment=experiment,
+        )  # fmt: skip
 
 
 def _run_one(
@@ -130,41 +182,62 @@ def _run_one(
     command: str | None,
     profile: bool,
 ) -> Run:
-    config, data = files.plain(experiment.config), _data(experiment)
+    config, sources = files.plain(experiment.config), _data(experiment)
     files.check_config(folder, name, config)
+    before = files.read_json(folder / "config.json") or {}
     about = {
         "hardware": hardware.hardware(devices),
         "versions": hardware.versions(),
         "commit": hardware.commit(Path.cwd()),
     }
-    if _primary():
-        _write(folder, "config.json", {"experiment": name, "config": config, "data": data, **about})
+    weights: dict[str, Any] = dict(before.get("weights", {}))
+
+    def write_config() -> None:
+        about_run = {
+            "experiment": name,
+            "config": config,
+            "data": sources,
+            "sets": _sets(experiment),
+        }
+        if _primary():
+            _write(folder, "config.json", {**about_run, "weights": weights, **about})
+
+    def started(stage: Stage, read: list[dict[str, str]]) -> None:
+        weights[stage.name] = read
+        write_config()
+
+    write_config()
     results = files.read_json(folder / "metrics.json")
-    started = time.perf_counter()
+    since = time.perf_counter()
     with Progress(devices, quiet=not _primary()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
-        states, history, cost = _train_all(experiment, folder, config, devices, progress, profile)
+        states, history, cost = _train_all(
+            experiment, folder, config, devices, progress, profile, started
+        )
         if results is None:
             metrics = _evaluated(experiment, history)
             if experiment.score:
                 progress.say("scoring")
                 metrics |= numbers(experiment.score(states))
-            cost["wall_seconds"] += time.perf_counter() - started
+            cost["wall_seconds"] += time.perf_counter() - since
             results = {
                 "experiment": name,
                 "config": config,
                 "metrics": metrics,
                 **({"best": best} if (best := _best(experiment, history)) else {}),
+                **({"scored": _scored(experiment)} if experiment.stages else {}),
+                **({"weights": weights} if weights else {}),
                 "references": [],
-                "data": data,
+                "data": sources,
                 "cost": {**cost, "command": command},
                 **about,
             }
         # What to compare with is no result: it may be corrected afterwards, as figures may.
         results["references"] = [r._asdict() for r in experiment.references]
         finished = Run(
-            folder, experiment.config, states, history, results["metrics"], data, results["cost"]
-        )
+            folder, experiment.config, states, history, results["metrics"], sources,
+            results["cost"], experiment,
+        )  # fmt: skip
         if _primary():
             # Written before the figures: a mistake in drawing must not cost the scoring.
             _write(folder, "metrics.json", results)
@@ -180,12 +253,13 @@ def _train_all(
     devices: list[jax.Device],
     progress: Progress,
     profile: bool,
+    started: Callable[[Stage, list[dict[str, str]]], None],
 ) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
     root = _root(experiment)
     cost: dict[str, Any] = {"wall_seconds": 0.0}
     if not experiment.stages:
         return {}, [], cost
-    with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.best) as kept:
+    with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.ranking) as kept:
         at = kept.restore(root)
         number = 0
         if at:
@@ -210,6 +284,8 @@ def _train_all(
                         state, pending = at.state, at.pending
                     else:
                         state, pending = stage.init(stage_key(root, i), previous), None
+                        if stage.start:
+                            state = _start(stage, state, started)
                     progress.start(stage, int(state.step))
                     states[stage.name] = train(stage, state, devices, observer, pending)
                     progress.finish(stage, stage.steps)
@@ -226,6 +302,23 @@ def _train_all(
                 observer.close()
             cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
             return states, journal.history, cost
+
+
+def _start(
+    stage: Stage, state: State, started: Callable[[Stage, list[dict[str, str]]], None]
+) -> State:
+    """The state in which a stage begins; `started` is told of the weights that were read."""
+    assert stage.start is not None
+    with data.noted_weights() as read:
+        begun = stage.start(state)
+    expected, found = (parallel.shapes_of(tree) for tree in (state, begun))
+    if expected != found:
+        raise RunError(
+            f"start of stage {stage.name!r} changed the shapes of the state that init made; "
+            "expected other values alone"
+        )
+    started(stage, list(read))
+    return begun
 
 
 def _run_study(
@@ -343,7 +436,7 @@ def _over_seeds(
 
 def _data(experiment: Experiment) -> list[dict[str, Any]]:
     """Which sets the experiment and its stages read."""
-    found = [dataclasses.asdict(source) for source in experiment.data]
+    found = [source.plain() for source in experiment.data]
     for read in (part.read for s in experiment.stages for part in s.batches.parts.values()):
         source = getattr(read, "source", None)
         if isinstance(read, Examples) and source is None:
@@ -351,10 +444,23 @@ def _data(experiment: Experiment) -> list[dict[str, Any]]:
         elif source is None:
             about = {"name": "given arrays", "origin": "user"}
         else:
-            about = dataclasses.asdict(source)
+            about = source.plain()
         if about not in found:
             found.append(about)
     return found
+
+
+def _sets(experiment: Experiment) -> list[dict[str, Any]]:
+    """What a machine without the sets needs to know of them."""
+    reads = [part.read for stage in experiment.stages for part in stage.batches.parts.values()]
+    sources = [*experiment.data, *(getattr(read, "source", None) for read in reads)]
+    records = {s.record.name: s.record for s in sources if s is not None and s.record}
+    return [record.plain() for record in records.values()]
+
+
+def _scored(experiment: Experiment) -> dict[str, Any]:
+    """Which checkpoint the numbers are of."""
+    return {"checkpoint": "last", "number": sum(stage.steps for stage in experiment.stages)}
 
 
 def _evaluated(experiment: Experiment, history: Sequence[dict]) -> dict[str, float]:
@@ -368,14 +474,15 @@ def _evaluated(experiment: Experiment, history: Sequence[dict]) -> dict[str, flo
 
 
 def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | None:
-    if not experiment.best:
+    if not experiment.ranking:
         return None
-    name, mode = experiment.best
-    records = [r for r in history if name in r.get("evaluation", {})]
+    stage, name, mode = experiment.ranking
+    records = [r for r in history if r["stage"] == stage and name in r.get("evaluation", {})]
     if not records:
         return None
     chosen = (max if mode == "max" else min)(records, key=lambda r: r["evaluation"][name])
-    return {"metric": name, "value": chosen["evaluation"][name], "number": chosen["number"]}
+    found = {"stage": stage, "metric": name, "value": chosen["evaluation"][name]}
+    return {**found, "number": chosen["number"]}
 
 
 def _draw(figures: Any, seen: Any, folder: Path, progress: Progress) -> None:

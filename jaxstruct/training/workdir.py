@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.data import SetRecord
 from jaxstruct.training.loop import RunError
 
 
@@ -83,6 +84,28 @@ def check_config(
         raise RunError(
             f"{workdir} is a run of another configuration: {differing}; choose another --workdir"
         )
+
+
+def stored_config(workdir: Path, config: Any) -> Any:
+    """The configuration that a workdir was trained with; `config` where nothing was.
+
+    Raises RunError where its fields are those of another version.
+    """
+    stored = read_json(workdir / "config.json")
+    if stored is None or next(workdir.glob("**/checkpoints"), None) is None:
+        return config
+    kept = stored["config"]
+    unknown = set(kept) ^ set(plain(config))
+    if unknown:
+        raise RunError(f"{workdir} is a run of another version: fields {sorted(unknown)} differ")
+    as_tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
+    return dataclasses.replace(config, **as_tuples)
+
+
+def stored_sets(workdir: Path) -> list[SetRecord]:
+    """What a run wrote down of the sets that it read."""
+    stored = read_json(workdir / "config.json") or {}
+    return [SetRecord.of_plain(record) for record in stored.get("sets", ())]
 
 
 class Journal:

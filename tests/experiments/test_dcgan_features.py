@@ -130,7 +130,7 @@ def test_the_score_is_of_test_images_by_the_state_it_is_given():
 
 def test_fid_is_between_training_images_and_as_many_samples(monkeypatch):
     train, state = images(), state_of(0)
-    monkeypatch.setattr(_fid, "lite0_moments", lambda x: x)
+    monkeypatch.setattr(_fid, "lite0_moments", lambda x, like: x)
     monkeypatch.setattr(_fid, "fid_lite0", lambda real, made: {"fid_lite0": (real, made)})
     config = dataclasses.replace(CONFIG, fid_images=12)
     scored = _dcgan.experiment(config, train, images(8, seed=1), sum_of=None).score
@@ -142,7 +142,7 @@ def test_fid_is_between_training_images_and_as_many_samples(monkeypatch):
     expected = _gan.generated(play, state, _gan.noise(play, _gan.key_of(config, 5), 12))
     np.testing.assert_array_equal(made, expected)
     # Without the weights nothing is generated in vain.
-    monkeypatch.setattr(_fid, "lite0_moments", lambda x: None)
+    monkeypatch.setattr(_fid, "lite0_moments", lambda x, like: None)
     monkeypatch.setattr(_fid, "fid_lite0", None)
     assert "fid_lite0" not in scored({"": state})
 

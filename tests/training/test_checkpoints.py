@@ -47,7 +47,7 @@ def saved(tmp_path):
     25 and 30 (the latest).
     """
     folder = tmp_path / "checkpoints"
-    with Checkpoints(folder, STAGES, {}, ("error", "min")) as kept:
+    with Checkpoints(folder, STAGES, {}, ("first", "error", "min")) as kept:
         for step, error in ((5, 3.0), (10, 1.0), (15, 5.0), (20, 6.0)):
             kept.save(FIRST, state_at(step), metrics={"error": error}, seconds=step)
         for step, error in ((5, 7.0), (10, 8.0)):
@@ -58,7 +58,7 @@ def saved(tmp_path):
 
 
 def open_again(folder, stages=STAGES, **options):
-    return Checkpoints(folder, stages, {}, ("error", "min"), **options)
+    return Checkpoints(folder, stages, {}, ("first", "error", "min"), **options)
 
 
 def test_what_was_saved_comes_back_to_the_bit(tmp_path):
@@ -120,7 +120,7 @@ def test_the_latest_two_the_best_and_the_last_of_every_stage_are_kept(tmp_path, 
         kept.wait()
 
     def reopened():
-        return Checkpoints(tmp_path, [long, more], {}, ("error", mode))
+        return Checkpoints(tmp_path, [long, more], {}, ("long", "error", mode))
 
     with reopened() as kept:
         for step in range(1, 7):
@@ -248,7 +248,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(saved, capsys, damage):
 
 
 def test_without_the_metrics_of_a_checkpoint_it_still_goes_on(saved):
-    without("metrics")(saved / "30")
+    without("metrics")(saved / "20")
     with open_again(saved) as kept:
         assert bits(kept.restore(KEY).state) == bits(state_at(10, SECOND))
         kept.save(SECOND, state_at(15, SECOND), metrics={"error": 8.0})
@@ -363,9 +363,41 @@ def test_other_stages_are_refused_and_nothing_removed(saved, stages):
 def test_best_by_a_metric_that_is_not_there(tmp_path):
     with (
         open_again(tmp_path) as kept,
-        pytest.raises(RunError, match=r"best is by 'error', but evaluate gives \['bound'\]"),
+        pytest.raises(
+            RunError, match=r"by 'error', but evaluate of stage 'first' gives \['bound'\]"
+        ),
     ):
         kept.save(FIRST, state_at(5), metrics={"bound": 1.0})
+
+
+def test_a_stage_without_the_metric_has_no_rank(tmp_path):
+    # The proposals' stage has recall alone; the detector's is ranked.
+    with Checkpoints(tmp_path, STAGES, {}, ("second", "ap50", "max")) as kept:
+        for step in (5, 10, 15, 20):
+            kept.save(FIRST, state_at(step), metrics={"recall": 1.0})
+        assert kept.restore(KEY, "best") is None
+        for step, value in ((5, 0.3), (10, 0.6), (15, 0.5), (20, 0.4)):
+            kept.save(SECOND, state_at(step, SECOND), metrics={"ap50": value, "recall": 0.1})
+    assert steps(tmp_path) == [20, 30, 35, 40]
+    with Checkpoints(tmp_path, STAGES, {}, ("second", "ap50", "max"), write=False) as kept:
+        best, last = kept.restore(KEY, "best"), kept.restore(KEY)
+    assert (best.index, int(best.state.step)) == (1, 10)
+    assert (last.index, int(last.state.step)) == (1, 20)
+    assert bits(best.state.params) == bits(state_at(10, SECOND).params)
+    assert bits(best.finals["first"]) == bits(state_at(20))
+
+
+@pytest.mark.parametrize(("mode", "step"), [("min", 10), ("max", 20)])
+def test_the_best_of_an_earlier_stage(tmp_path, mode, step):
+    with Checkpoints(tmp_path, STAGES, {}, ("first", "error", mode)) as kept:
+        for at, error in ((5, 3.0), (10, 1.0), (15, 5.0), (20, 6.0)):
+            kept.save(FIRST, state_at(at), metrics={"error": error})
+        for at in (5, 10):
+            kept.save(
+                SECOND, state_at(at, SECOND), metrics={"error": 0.0 if mode == "min" else 9.0}
+            )
+        found = kept.restore(KEY, "best")
+    assert (found.index, int(found.state.step), found.finals) == (0, step, {})
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

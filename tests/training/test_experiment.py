@@ -74,10 +74,27 @@ def test_stages_have_names_of_their_own():
 
 @pytest.mark.parametrize("direction", ["maximum", "", None])
 def test_the_best_has_a_direction(direction):
-    with pytest.raises(ValueError, match=r'expected \(metric, "max"\) or \(metric, "min"\)'):
-        Experiment(None, best=("loss", direction))
+    stages = [stage(evaluate=lambda state: {})]
+    with pytest.raises(ValueError, match=r'expected \("stage/metric", "max"\) or \("stage/metric"'):
+        Experiment(None, stages, best=("loss", direction))
     for right in ("max", "min"):
-        assert Experiment(None, best=("loss", right)).best == ("loss", right)
+        assert Experiment(None, stages, best=("loss", right)).ranking == ("train", "loss", right)
+
+
+def test_the_best_is_of_a_stage_that_is_evaluated():
+    evaluated = [stage(name=name, evaluate=lambda state: {}) for name in ("rpn", "fast")]
+    stages = [*evaluated, stage(name="silent")]
+    made = Experiment(None, stages, best=("fast/ap50/person", "max"))
+    assert made.ranking == ("fast", "ap50/person", "max")
+    assert Experiment(None, stages).ranking is None
+    assert Experiment(None, evaluated[:1], best=("ap50/cat", "max")).ranking[1] == "ap50/cat"
+    for name in ("ap50", "silent/ap50", "none/ap50"):
+        with pytest.raises(
+            ValueError, match=rf"best is by '{name}', expected STAGE.* of rpn, fast"
+        ):
+            Experiment(None, stages, best=(name, "max"))
+    with pytest.raises(ValueError, match="but no stage has an evaluate"):
+        Experiment(None, stages[-1:], best=("ap50", "max"))
 
 
 def test_an_experiment_needs_no_stage():

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxstruct.training import Experiment, Study, restore
@@ -98,6 +99,57 @@ def test_predict_of_images(call, place, trained):
         assert records[name]["mean"] == pytest.approx(mean, abs=2)
     status, _, err = call("predict", "--workdir", trained, "--images", images / "dot.png")
     assert (status, err) == (0, "")
+
+
+def test_class_maps_become_index_pngs_and_all_records_one_file(call, place):
+    labels = np.array([[0, 1, 2], [255, 1, 3]], np.uint8)
+
+    def experiment(config: Config) -> Experiment:
+        def predict(key, state, image):
+            record = {"boxes": [[0, 0, 1, 1]], "class_map": labels + (image.shape[0] == 9) * 0}
+            return record, Figure(figsize=(1, 1))
+
+        def collect(records):
+            found = [[r["image"], r["boxes"], int(r["class_map"].max())] for r in records]
+            return {"detections.json": found}
+
+        colors = np.array([[9, 9, 9], [200, 0, 0]], np.uint8)
+        made = dataclasses.replace(small(config), predict=predict, collect=collect, colors=colors)
+        return made
+
+    assert call("--workdir", "x", make=experiment)[0] == 0
+    for name in ("a.png", "b.png"):
+        Image.new("L", (6, 4), 100).save(place / name)
+    command = ("predict", "--workdir", "x", "--out", "out", "--images", "a.png", "b.png")
+    status, out, _ = call(*command, make=experiment)
+    assert status == 0
+    assert out.split() == ["out/a.png", "out/b.png", "out/detections.json"]
+    record = json.loads((place / "out/b.json").read_text())
+    assert record == {
+        "image": "b.png",
+        "boxes": [[0, 0, 1, 1]],
+        "class_map": "b-class_map.png",
+    }
+    with Image.open(place / "out/b-class_map.png") as opened:
+        assert (opened.mode, opened.size) == ("P", (3, 2))
+        np.testing.assert_array_equal(np.asarray(opened), labels)
+        palette = np.array(opened.getpalette()).reshape(-1, 3)
+    # The experiment's colours, then VOC's: 2 is dark green, 3 olive, void a pale pink.
+    assert palette[[0, 1, 2, 3, 255]].tolist() == [
+        *([9, 9, 9], [200, 0, 0], [0, 128, 0], [128, 128, 0], [224, 224, 192])
+    ]
+    together = json.loads((place / "out/detections.json").read_text())
+    assert together == [[name, [[0, 0, 1, 1]], 255] for name in ("a.png", "b.png")]
+
+
+def test_predict_of_the_best_checkpoint(call, place, trained):
+    status, _, err = call("predict", "--workdir", trained, "--checkpoint", "best")
+    assert status == 0
+    best = restore(tiny.experiment, trained, which="best").state
+    assert err == f"note: the best checkpoint is that of stage 'second', step {int(best.step)}\n"
+    status, _, err = call("predict", "--workdir", trained, "--checkpoint", "worst")
+    assert status == 2
+    assert len(err.splitlines()) == 1
 
 
 def test_predict_does_not_write_over_the_image_it_was_given(call, place, trained):

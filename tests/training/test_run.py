@@ -1,6 +1,7 @@
 """Runs in this process: what they write and how they go on."""
 
 import dataclasses
+import hashlib
 import json
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
+from jaxstruct import data
 from jaxstruct.data import Examples, Source
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
@@ -63,15 +66,20 @@ def test_a_run_is_what_its_folder_says(uninterrupted):
     assert started["versions"]["jax"] == jax.__version__
     assert "commit" in started
     results = json.loads((folder / "metrics.json").read_text())
-    assert {key: results[key] for key in started} == started
+    shared = started.keys() - {"sets", "weights"}  # of no set, and no weights were read
+    assert {key: results[key] for key in shared} == {key: started[key] for key in shared}
+    assert (started["sets"], started["weights"]) == ([], {})
     assert results["metrics"] == uninterrupted.metrics
     assert list(results["metrics"]) == ["first/error", "second/error", "weight"]
     assert results["references"] == [{"metric": "weight", "value": 3.0, "source": "by hand"}]
     assert results["cost"]["command"] == "python tiny.py"
     assert results["cost"]["wall_seconds"] > results["cost"]["training_seconds"]["total"] > 0
     evaluations = [r for r in uninterrupted.history if "evaluation" in r]
+    assert results["scored"] == {"checkpoint": "last", "number": 40}
+    evaluations = [r for r in evaluations if r["stage"] == "second"]
     best = min(evaluations, key=lambda r: r["evaluation"]["error"])
     assert results["best"] == {
+        "stage": "second",
         "metric": "error",
         "value": best["evaluation"]["error"],
         "number": best["number"],
@@ -110,6 +118,109 @@ def test_restored_it_is_the_same(uninterrupted):
     assert found.metrics == uninterrupted.metrics
     assert list(found.history) == list(uninterrupted.history)
     assert found.data == uninterrupted.data
+
+
+def test_the_best_checkpoint_is_restored(uninterrupted):
+    errors = {
+        r["step"]: r["evaluation"]["error"]
+        for r in uninterrupted.history
+        if r["stage"] == "second" and "evaluation" in r
+    }
+    best = min(errors, key=errors.get)
+    found = restore(tiny.experiment(CONFIG), uninterrupted.workdir, which="best")
+    assert int(found.state.step) == best
+    (stage,) = [s for s in tiny.experiment(CONFIG).stages if s.name == "second"]
+    assert stage.evaluate(found.state)["error"] == pytest.approx(errors[best], rel=1e-6)
+    plain = dataclasses.replace(tiny.experiment(CONFIG), best=None)
+    with pytest.raises(RunError, match=r"no best checkpoint: Experiment\.best names no metric"):
+        restore(plain, uninterrupted.workdir, which="best")
+
+
+def test_a_restored_run_predicts(uninterrupted, tmp_path):
+    found = restore(tiny.experiment, uninterrupted.workdir)
+    image = np.full((4, 5, 3), 7, np.uint8)
+    record, figure = found.predict(image)
+    assert record == {"shape": [4, 5, 3], "mean": 7.0}
+    assert figure.get_size_inches().tolist() == [1, 1]
+    Image.fromarray(image).save(tmp_path / "seven.png")
+    assert found.predict(tmp_path / "seven.png")[0] == record
+    drawn = [found.predict(seed=seed)[0]["drawn"] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] == float(jax.random.normal(jax.random.key(0)))
+    assert drawn[2] != drawn[0]
+    silent = dataclasses.replace(tiny.experiment(CONFIG), predict=None)
+    with pytest.raises(RunError, match="this experiment has no predict"):
+        restore(silent, uninterrupted.workdir).predict()
+
+
+def test_restored_from_its_function_a_run_has_its_own_configuration(tmp_path, devices):
+    config = dataclasses.replace(CONFIG, rate=0.2, widths=(3, 1))
+    run(tiny.experiment(config), tmp_path, devices=devices())
+    found = restore(tiny.experiment, tmp_path)
+    assert found.config == config
+
+
+def weighted(*, read, started):
+    """An experiment whose first stage starts from what a file says."""
+
+    def start(state):
+        started.append(int(state.step))
+        return state.replace(
+            params={**state.params, "w": jnp.asarray(data.read_weights(read)["w"])}
+        )
+
+    first, second = tiny.experiment(CONFIG).stages
+    stages = [dataclasses.replace(first, start=start), second]
+    return dataclasses.replace(tiny.experiment(CONFIG), stages=stages)
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "trained.safetensors"
+    save_file({"w": np.array([1.0, 2.0, 3.0], np.float32)}, path)
+    return path
+
+
+def test_trained_weights_are_read_once_on_a_fresh_start(tmp_path, devices, weights_file):
+    started = []
+    made = weighted(read=weights_file, started=started)
+    whole = run(made, tmp_path / "whole", devices=devices())
+    assert started == [0]
+    assert (
+        whole.curve("square", of="train")[1][0]
+        != run(tiny.experiment(CONFIG), tmp_path / "random", devices=devices()).curve(
+            "square", of="train"
+        )[1][0]
+    )
+    # Cut short in the first stage, and gone on with where the file is gone.
+    cut = stopping(made, 2, ask_to_stop)
+    with pytest.raises(Stopped):
+        run(cut, tmp_path / "cut", devices=devices())
+    assert started == [0, 0]
+    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    weights_file.unlink()
+    again = run(made, tmp_path / "cut", devices=devices())
+    assert started == [0, 0]
+    assert {k: bits(s) for k, s in again.states.items()} == {
+        k: bits(s) for k, s in whole.states.items()
+    }
+    expected = {"first": [{"file": "trained.safetensors", "sha256": digest}]}
+    for folder in ("whole", "cut"):
+        results = json.loads((tmp_path / folder / "metrics.json").read_text())
+        assert results["weights"] == expected
+    # Neither reading nor predicting needs the file.
+    assert bits(restore(made, tmp_path / "cut").state) == bits(whole.state)
+
+
+def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
+    first, second = tiny.experiment(CONFIG).stages
+    wide = dataclasses.replace(
+        first, start=lambda state: state.replace(params={**state.params, "w": jnp.zeros(7)})
+    )
+    made = dataclasses.replace(tiny.experiment(CONFIG), stages=[wide, second])
+    with pytest.raises(RunError, match="start of stage 'first' changed the shapes"):
+        run(made, tmp_path, devices=devices())
 
 
 def test_equal_runs_are_equal_and_a_finished_one_is_only_drawn_again(
@@ -321,7 +432,7 @@ def test_where_the_data_come_from_is_written_down(tmp_path, devices, origin):
         made, stages=[*made.stages, dataclasses.replace(made.stages[0], name="again")]
     )
     found = run(made, tmp_path, devices=devices())
-    expected = [dataclasses.asdict(source)]
+    expected = [source.plain()]
     assert json.loads((tmp_path / "metrics.json").read_text())["data"] == expected
     assert found.data == expected
     assert expected[0]["origin"] == origin
@@ -330,10 +441,10 @@ def test_where_the_data_come_from_is_written_down(tmp_path, devices, origin):
 def test_what_is_read_beside_the_stages_is_written_down(tmp_path, devices):
     source = Source("photographs", "1.0.0", "train", "package", 3)
     made = Experiment(CONFIG, score=lambda states: {"one": 1.0}, data=[source])
-    assert run(made, tmp_path / "none", devices=devices()).data == [dataclasses.asdict(source)]
+    assert run(made, tmp_path / "none", devices=devices()).data == [source.plain()]
     found = run(dataclasses.replace(small(), data=[source]), tmp_path / "one", devices=devices())
     assert found.data == [
-        dataclasses.asdict(source),
+        source.plain(),
         {"name": "given arrays", "origin": "user"},
     ]
     assert json.loads((tmp_path / "one" / "metrics.json").read_text())["data"] == found.data

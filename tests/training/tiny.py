@@ -127,7 +127,7 @@ def experiment(config: Config) -> Experiment:
         score=score,
         figures=figures,
         predict=predict,
-        best=("error", "min"),
+        best=("second/error", "min"),
         commands={"scaled": (Scaled, scaled)},
     )
 
