@@ -43,35 +43,37 @@ STEPS_PER_CALL = 20  # no convolutions: so many steps run in one call
 class Coder(NamedTuple):
     """An autoencoder of vectors x [..., D] in [0, 1], and what it is trained with.
 
-    `loss(prediction, x) -> [...]`; `output(prediction)` is the reconstruction; `mean` [D] is taken
-    from what is encoded and added to the prediction.
+    `loss(prediction, x) -> [...]`; `output(prediction)` is the reconstruction. `mean() -> [D]`, if
+    any, is measured when training starts, and kept in the state as model_state["mean"]: it is taken
+    from what is encoded, and added to the prediction.
     """
 
     model: Autoencoder
     loss: Callable[[Any, Any], Any]
     output: Callable[[Any], Any]
-    mean: Any = None
+    mean: Callable[[], np.ndarray] | None = None
 
-    def encode(self, params: Any, x: Any) -> Any:
+    def encode(self, params: Any, model_state: Any, x: Any) -> Any:
         """The code of x."""
-        centered = x if self.mean is None else x - jnp.broadcast_to(self.mean, x.shape)
+        centered = x - jnp.broadcast_to(model_state["mean"], x.shape) if self.mean else x
         return self.model.apply({"params": params}, centered, method="encode")
 
-    def predict(self, params: Any, x: Any) -> Any:
+    def predict(self, params: Any, model_state: Any, x: Any) -> Any:
         """The prediction, which `loss` and `output` take."""
-        code = self.encode(params, x)
+        code = self.encode(params, model_state, x)
         prediction: Any = self.model.apply({"params": params}, code, method="decode")
-        return (
-            prediction if self.mean is None else prediction + jnp.broadcast_to(self.mean, x.shape)
-        )
+        if self.mean is None:
+            return prediction
+        return prediction + jnp.broadcast_to(model_state["mean"], x.shape)
 
-    def reconstruct(self, params: Any, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, state: State, images: np.ndarray) -> np.ndarray:
         """What becomes of images [..., H, W, C] in [0, 1]."""
         x = images.reshape(-1, self.model.size)
-        return np.asarray(self.output(self.predict(params, x))).reshape(images.shape)
+        prediction = self.predict(state.params, state.model_state, x)
+        return np.asarray(self.output(prediction)).reshape(images.shape)
 
 
-def squared(model: Autoencoder, mean: Any = None) -> Coder:
+def squared(model: Autoencoder, mean: Callable[[], np.ndarray] | None = None) -> Coder:
     """Linear predictions, squared error."""
     return Coder(model, losses.squared_error, jax.nn.identity, mean)
 
@@ -113,12 +115,21 @@ def stage(
     def init(key: jax.Array, previous: State | None) -> State:
         params_key, state_key = jax.random.split(key)
         params = coder.model.init(params_key, jnp.zeros((1, coder.model.size)))["params"]
-        return State.create(state_key, params, optimizer.init(params), encoder_of(previous))
+        model_state = encoder_of(previous)
+        if coder.mean:
+            model_state["mean"] = jnp.zeros(coder.model.size)
+        return State.create(state_key, params, optimizer.init(params), model_state)
+
+    def start(state: State) -> State:
+        assert coder.mean is not None
+        mean = jnp.asarray(coder.mean(), jnp.float32)
+        return state.replace(model_state={**state.model_state, "mean": mean})
 
     def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
         x = _seen(below, model_state, batch["image"])
         given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
-        return {"reconstruction": Mean.of(coder.loss(coder.predict(params, given), x))}, model_state
+        prediction = coder.predict(params, model_state, given)
+        return {"reconstruction": Mean.of(coder.loss(prediction, x))}, model_state
 
     return Stage(
         name=name,
@@ -127,6 +138,7 @@ def stage(
         update=make_step(loss, optimizer),
         batches=shuffled_batches(train.only("image"), batch_size, seed=seed),
         evaluate=error_of(coder, test, below),
+        start=start if coder.mean else None,
         evaluate_every=STEPS_PER_CALL * max(1, round(calls / evaluations)),
         steps_per_call=STEPS_PER_CALL,
     )
@@ -154,7 +166,7 @@ def error_of(
     def count(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
         x = _seen(below, state.model_state, batch["image"])
         given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
-        made = coder.output(coder.predict(state.params, given))
+        made = coder.output(coder.predict(state.params, state.model_state, given))
         return {"error": Mean.of(losses.squared_error(made, x) / x.shape[-1], valid)}
 
     return make_evaluation(count, batches_in_order(images.only("image"), 1000))
@@ -173,13 +185,13 @@ def predictor(
             x = unit(test["image"][np.asarray(chosen)])
         else:
             x = fit_image(image, shape, dark=dark)[None]
-        made = coder.reconstruct(state.params, x)
+        made = coder.reconstruct(state, x)
         error = np.mean((made - x) ** 2, axis=(1, 2, 3))
         record = {"error": float(error.mean()), "units": "mean squared error per pixel in [0, 1]"}
         if image is None:
             rows = ["test image", "reconstruction"]
             return record, figures.image_grid(np.stack([x, made]), row_labels=rows, gap=1)
-        code = coder.encode(state.params, flat(x))
+        code = coder.encode(state.params, state.model_state, flat(x))
         record["code"] = np.asarray(code[0]).tolist()
         return record, figures.side_by_side({"image": x[None], "reconstruction": made[None]})
 

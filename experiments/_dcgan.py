@@ -106,7 +106,8 @@ def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
     def draw(key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (config.latent,), minval=-1.0, maxval=1.0)
 
-    return _gan.Players(init, draw, generate, judge)
+    modules = ("discriminator", discriminator), ("generator", generator)
+    return _gan.Players(init, draw, generate, judge, modules)
 
 
 def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
@@ -300,6 +301,7 @@ def experiment(
         predict=predict,
         references=[_gan.EQUILIBRIUM, *references],
         commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
+        model=dict(play.modules),
     )
 
 

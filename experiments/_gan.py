@@ -73,12 +73,14 @@ class Players(NamedTuple):
     - `generate(params, model_state, z [b, ...], train) -> (images, model_state)`.
     - `judge(params, model_state, images, keys) -> (logits [b], model_state)`: with keys [b], one
       per image, it trains, and draws from them; without, they are None.
+    - `modules`: (player, module) pairs; the parameters are theirs.
     """
 
     init: Callable[[jax.Array], tuple[dict[str, Any], Any]]
     draw: Callable[[jax.Array], jax.Array]
     generate: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
     judge: Callable[[Any, Any, jax.Array, jax.Array | None], tuple[jax.Array, Any]]
+    modules: tuple[tuple[str, nn.Module], ...] = ()
 
 
 class Reader(Protocol):
@@ -119,7 +121,8 @@ def perceptrons(
 
         return jax.vmap(one)(x, keys), model_state
 
-    return Players(init, partial(gan_noise, latent=latent), generate, judge)
+    modules = ("discriminator", discriminator), ("generator", generator)
+    return Players(init, partial(gan_noise, latent=latent), generate, judge, modules)
 
 
 def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
@@ -209,7 +212,7 @@ def as_played(
     return lambda state: {f"played_{name}": found for name, found in evaluate(state).items()}
 
 
-def start(key: jax.Array, params: Any, model_state: Any, optimizers: Optimizers) -> State:
+def begin(key: jax.Array, params: Any, model_state: Any, optimizers: Optimizers) -> State:
     """The state in which a game begins."""
     opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
     return State.create(key, params, opt_state, model_state)
@@ -256,10 +259,12 @@ def stage(
     *,
     steps_per_call: int = 1,
     reader: Reader | None = None,
+    start: Callable[[State], State] | None = None,
 ) -> Stage:
     """The game on training images, with the value function on these and on test images.
 
-    A `reader` gives images in place of `train`, which are the first of them.
+    A `reader` gives images in place of `train`, which are the first of them; `start` is the
+    stage's.
     """
     at_least(config, batch_size=1, discriminator_steps=1, epochs=0, evaluations=1, r1=0)
     train, test = train.only("image"), test.only("image")
@@ -277,7 +282,7 @@ def stage(
         if config.average:  # a copy: the same buffer could not be given away twice
             mean = jax.tree.map(jnp.copy, _own(params, model_state))
             model_state = {**model_state, "average": mean}
-        return start(state_key, params, model_state, optimizers)
+        return begin(state_key, params, model_state, optimizers)
 
     of_players = moves(players, config.loss, config.r1)
     update = make_game_step(of_players, optimizers, config.discriminator_steps)
@@ -288,6 +293,7 @@ def stage(
 
     return Stage(
         name="game",
+        start=start,
         steps=calls * steps_per_call,
         init=init,
         update=keep_average(update, config.average) if config.average else update,

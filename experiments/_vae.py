@@ -245,6 +245,7 @@ def experiment(
         predict=predict,
         best=("bound", "max"),
         references=[r for latent, r in (references or {}).items() if latent == config.latent],
+        model=model,
     )
 
 

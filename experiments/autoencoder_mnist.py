@@ -106,9 +106,12 @@ def experiment(config: Config) -> Study:
             score=score,
             figures=lambda run: {"learning_curve": _autoencoder.learning_curves({"": run})},
             predict=_autoencoder.predictor(coder, test, dark=True),
+            model=coder.model,
         )
 
-    mean = pixels(train).mean(axis=0).astype(np.float32)
+    def mean() -> np.ndarray:
+        return pixels(train).mean(axis=0).astype(np.float32)
+
     start = nn.initializers.orthogonal()
     coders: dict[str, Coder] = {}
     for code in config.codes:
@@ -128,7 +131,7 @@ def experiment(config: Config) -> Study:
         def made(name: str, images: np.ndarray) -> np.ndarray:
             state = runs[name].state
             assert state is not None
-            return coders[name].reconstruct(state.params, images)
+            return coders[name].reconstruct(state, images)
 
         def grid(images: np.ndarray, first: str) -> Figure:
             rows = {first: images} | {name: made(name, images) for name in coders}
@@ -195,11 +198,17 @@ def shuffle_pixels(images: Examples) -> Examples:
     Each pixel's grey values are those of digits, where digits have ink at all; what makes them
     digits is gone.
     """
-    whole = images["image"].copy()
-    middle = whole[:, 4:24, 4:24]
-    order = np.random.default_rng(0).permutation(400)
-    whole[:, 4:24, 4:24] = middle.reshape(len(whole), 400)[:, order].reshape(middle.shape)
-    return Examples({"image": whole}, images.source)
+    stored = images["image"]
+
+    def shuffled() -> np.ndarray:
+        whole = np.array(stored)
+        middle = whole[:, 4:24, 4:24]
+        order = np.random.default_rng(0).permutation(400)
+        whole[:, 4:24, 4:24] = middle.reshape(len(whole), 400)[:, order].reshape(middle.shape)
+        return whole
+
+    later: Any = data.Later(stored.shape, stored.dtype, shuffled)
+    return Examples({"image": later}, images.source)
 
 
 def principal_angles(params: Any, pca: Pca) -> np.ndarray:
@@ -212,8 +221,9 @@ def principal_angles(params: Any, pca: Pca) -> np.ndarray:
 
 def codes(coder: Coder, run: Run, images: Examples) -> dict[str, np.ndarray]:
     """The two-dimensional codes of at most 5,000 images, by their labels."""
+    assert run.state is not None
     shown = images.take(slice(5000))
-    points = np.asarray(coder.encode(_params(run), pixels(shown)))
+    points = np.asarray(coder.encode(run.state.params, run.state.model_state, pixels(shown)))
     return {str(label): points[shown["label"] == label] for label in np.unique(shown["label"])}
 
 

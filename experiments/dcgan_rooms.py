@@ -9,6 +9,7 @@ python -m experiments.dcgan_rooms arithmetic --a 3 8 21 --b 40 41 42 --c 7 9 90
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,11 +56,15 @@ def of_lsun(config: Config) -> Experiment:
     readers = [
         _dcgan.Squares(data.open_reader(config.dataset, split), SIZE) for split in config.splits
     ]
-    train, test = (
-        data.Examples(images(np.arange(min(HELD, images.size))), images.source)
-        for images in readers
-    )
+    train, test = (_first(images, min(HELD, images.size)) for images in readers)
     return _dcgan.experiment(config, train, test, sum_of=None, reader=readers[0])
+
+
+def _first(images: _dcgan.Squares, count: int) -> data.Examples:
+    """So many of the images, read when they are used."""
+    read = lambda: images(np.arange(count))["image"]
+    later: Any = data.Later((count, SIZE, SIZE, 3), np.uint8, read)
+    return data.Examples({"image": later}, images.source)
 
 
 if __name__ == "__main__":

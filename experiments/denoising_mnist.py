@@ -90,7 +90,7 @@ def experiment(config: Config) -> Study:
             corrupt=corrupt,
         )
         predict = _autoencoder.predictor(coder, test, dark=True)
-        return Experiment(config, [stage], score=score, figures=draw, predict=predict)
+        return Experiment(config, [stage], score=score, figures=draw, predict=predict, model=model)
 
     def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:
         masked = {
@@ -102,9 +102,10 @@ def experiment(config: Config) -> Study:
         for name, corrupt in corruptions.items():
             keys = jax.random.split(jax.random.key(config.seed), len(x))
             noisy = np.asarray(jax.vmap(corrupt)(keys, _autoencoder.flat(x))).reshape(x.shape)
-            params = _params(runs[name])
+            state = runs[name].state
+            assert state is not None
             rows[name] = noisy
-            rows[f"denoised ({name})"] = coder.reconstruct(params, noisy)
+            rows[f"denoised ({name})"] = coder.reconstruct(state, noisy)
         drawn = {
             "learning_curves": _autoencoder.learning_curves(runs),
             "denoised": figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1),

@@ -125,7 +125,7 @@ def experiment(config: Config) -> Experiment:
             init_key, state_key = jax.random.split(key)
             params, model_state = players.init(init_key)
             params = previous.params if previous else params
-            return _gan.start(state_key, params, model_state, optimizers)
+            return _gan.begin(state_key, params, model_state, optimizers)
 
         return Stage(
             name=name,
@@ -176,6 +176,7 @@ def experiment(config: Config) -> Experiment:
         ],
         figures=draw,
         predict=predict,
+        model=dict(players.modules),
         references=[_gan.EQUILIBRIUM],
     )
 

@@ -94,7 +94,7 @@ def game(
     """The game for images uint8 [N, H, W, 1]; those of `validation` choose the Parzen window."""
     at_least(config, batch_size=1, parzen_samples=1)
     shape = train["image"].shape[1:]
-    players = _gan.perceptrons(*networks(config, train["image"]), config.latent, shape)
+    players = _gan.perceptrons(*networks(config, math.prod(shape)), config.latent, shape)
 
     def score(states: Any) -> dict[str, float]:
         z = _gan.noise(players, _gan.key_of(config, 2), config.parzen_samples)
@@ -134,6 +134,7 @@ def game(
         train,
         test,
         steps_per_call=STEPS_PER_CALL,
+        start=lambda state: from_the_mean(state, train["image"]),
     )
     return Experiment(
         config,
@@ -141,28 +142,39 @@ def game(
         score=score,
         figures=draw,
         predict=predict,
+        model=dict(players.modules),
         references=references,
         data=[s.source for s in (test,) if s.source],
     )
 
 
-def networks(config: Config, images: np.ndarray) -> tuple[GANGenerator, GANDiscriminator]:
-    """The two players for images uint8 [N, H, W, 1], whose mean the generator begins at.
+def networks(config: Config, size: int) -> tuple[GANGenerator, GANDiscriminator]:
+    """The two players for images of so many pixels."""
+    of_generator = of_judge = nn.initializers.lecun_normal()
+    if config.initialization == "paper":
+        of_generator, of_judge = uniform_initializer(0.05), uniform_initializer(0.005)
+    generator = GANGenerator(config.hidden, size, kernel_init=of_generator)
+    return generator, GANDiscriminator(config.maxout, config.pieces, kernel_init=of_judge)
+
+
+def from_the_mean(state: State, images: np.ndarray) -> State:
+    """The same game with a generator that begins at the mean of images uint8 [N, H, W, 1].
 
     From grey images in its place (biases of 0), the discriminator wins for 10,000 steps.
     """
     mean = np.clip(np.mean(images, 0, np.float64).ravel() / 255, 1e-7, 1 - 1e-7)
     bias = jnp.asarray(np.log(mean / (1 - mean)), jnp.float32)
-    of_generator = of_judge = nn.initializers.lecun_normal()
-    if config.initialization == "paper":
-        of_generator, of_judge = uniform_initializer(0.05), uniform_initializer(0.005)
-    generator = GANGenerator(
-        config.hidden,
-        len(bias),
-        kernel_init=of_generator,
-        output_bias_init=lambda key, shape, dtype: bias.astype(dtype),
-    )
-    return generator, GANDiscriminator(config.maxout, config.pieces, kernel_init=of_judge)
+
+    def begun(params: Any) -> Any:
+        return {**params, "output": {**params["output"], "bias": bias}}
+
+    params = {**state.params, "generator": begun(state.params["generator"])}
+    model_state = dict(state.model_state)
+    if kept := model_state.get("average"):
+        # A copy: the same buffer could not be given away twice.
+        average = jax.tree.map(jnp.copy, begun(kept["params"]))
+        model_state["average"] = {**kept, "params": average}
+    return state.replace(params=params, model_state=model_state)
 
 
 def optimizer(config: Config, images: int) -> optax.GradientTransformation:

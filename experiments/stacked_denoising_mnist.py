@@ -179,6 +179,7 @@ def experiment(config: Config) -> Study:
             score=lambda states: evaluate(states["classifier"]),
             figures=draw,
             predict=predict,
+            model=classifier,
         )
 
     starts: tuple[Start, ...] = ("random", "autoencoder", "denoising")

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jaxstruct.data.errors import DataError
@@ -37,6 +37,16 @@ def looking(data_dir: str | Path | None = None, imitations: bool = False) -> Ite
     opened inside keeps what it found.
     """
     token = _looking.set(_Looking(None if data_dir is None else _path(data_dir), imitations))
+    try:
+        yield
+    finally:
+        _looking.reset(token)
+
+
+@contextmanager
+def without_imitations() -> Iterator[None]:
+    """For the code inside no imitation may stand in; folders are looked into as outside."""
+    token = _looking.set(replace(_looking.get() or _Looking(), imitations=False))
     try:
         yield
     finally:

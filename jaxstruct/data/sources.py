@@ -95,7 +95,8 @@ class Later:
         return self._array if dtype is None else self._array.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, slice) and np.ndim(index) != 1:
+        rows = isinstance(index, slice) or (not isinstance(index, tuple) and np.ndim(index) == 1)
+        if not rows:
             return np.asarray(self)[index]
         size = len(np.arange(len(self))[index])
         return Later((size, *self.shape[1:]), self.dtype, lambda: np.asarray(self)[index])
@@ -242,8 +243,10 @@ def _find(name: str) -> Prepared | SetRecord:
     record = (_recorded.get() or {}).get(name)
     if record is None:
         return locate(name)
+    imitated = record.origin == "imitation"
     try:
-        found = locate(name)
+        with contextlib.nullcontext() if imitated else places.without_imitations():
+            found = locate(name)
     except DataError:
         return record
     known = record.origin, record.version, record.splits

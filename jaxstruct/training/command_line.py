@@ -193,7 +193,7 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     if state is not None and options.checkpoint == "best":
         at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
         print(f"note: the best checkpoint is that of {at}", file=sys.stderr)
-    elif state is not None and not restored.metrics:
+    elif state is not None and not (workdir / "metrics.json").exists():
         at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
         print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
     out = Predictions(options.out, options.images, made.colors)

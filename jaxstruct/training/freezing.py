@@ -28,7 +28,8 @@ def partition(params: Mapping[str, Any], frozen: Sequence[str]) -> tuple[dict, d
     Raises:
         ValueError: there is no such place.
     """
-    kept, taken = _copied(params), {}
+    kept = _copied(params)
+    taken: dict[str, Any] = {}
     for place in frozen:
         *above, last = place.split("/")
         inside: Any = kept

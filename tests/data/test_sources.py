@@ -186,3 +186,62 @@ def test_a_users_set_in_another_format(tmp_path):
     with pytest.raises(DataError, match="prepared as parquet; expected array_record"):
         data.load("shapes", "train")
     assert [row["path"] for row in data.where() if row["name"] == "shapes"] == [None]
+
+
+def test_what_is_read_later_is_read_once_and_when_it_is_used():
+    reads = []
+
+    def read():
+        reads.append(1)
+        return np.arange(24, dtype=np.uint8).reshape(6, 4)
+
+    later = data.Later((6, 4), np.uint8, read)
+    assert (later.shape, later.dtype, later.ndim, len(later)) == ((6, 4), np.uint8, 2, 6)
+    part = Examples({"x": later}).take(slice(1, -1)).take([3, 0]).take([True, False])["x"]
+    assert (part.shape, part.dtype, len(part)) == ((1, 4), np.uint8, 1)
+    assert reads == []
+    np.testing.assert_array_equal(part, [[16, 17, 18, 19]])
+    assert later[0, 1] == 1
+    assert later.max() == 23
+    np.testing.assert_array_equal(later[:, 1:3], read()[:, 1:3])
+    np.testing.assert_array_equal(np.asarray(later, np.float32), read())
+    assert len(reads) == 3  # the last two are this test's
+    with pytest.raises(AttributeError):
+        _ = later._no_such_attribute
+
+
+@pytest.fixture
+def record(data_dir, tmp_path, monkeypatch):
+    """Of a set whose prepared files are gone; its raw ones are in `data_dir`."""
+    with monkeypatch.context() as patch, data.looking(data_dir):
+        patch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "gone"))
+        return data.load("mnist", "train").source.record
+
+
+def test_a_recorded_set_has_shapes_slices_and_classes_without_its_files(record):
+    assert (record.splits, record.classes) == ({"train": 12, "test": 5}, tuple("0123456789"))
+    with data.looking("/nowhere"), data.recorded([record]):
+        examples = data.load("mnist", "train[:50%]+test")
+        reader = data.open_reader("mnist", "test")
+    assert examples.source == data.Source("mnist", "1.0.0", "train[:50%]+test", "official", 11)
+    assert (examples["image"].shape, examples["image"].dtype) == ((11, 28, 28, 1), np.uint8)
+    assert (examples["label"].shape, examples["label"].dtype) == ((11,), np.int32)
+    assert (reader.size, reader.keys) == (5, ("image", "label"))
+    message = "mnist: the set of this run .* is not on this machine"
+    for use in (
+        lambda: np.asarray(examples["image"]),
+        lambda: examples["image"][0],
+        lambda: examples["label"].sum(),
+        lambda: reader(np.arange(2)),
+    ):
+        with pytest.raises(DataError, match=message):
+            use()
+    with data.looking("/nowhere"), pytest.raises(DataError, match="mnist: not found"):
+        data.load("mnist", "train")
+    with data.recorded([record]), pytest.raises(DataError, match="no split 'valid'"):
+        data.load("mnist", "valid")
+
+
+def test_a_recorded_set_that_is_there_is_read(record, data_dir):
+    with data.looking(data_dir), data.recorded([record]):
+        assert data.load("mnist", "test")["label"].tolist() == [0, 1, 2, 3, 4]

@@ -244,7 +244,7 @@ def drawn(monkeypatch):
     play = _gan.Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
     grids = []
     monkeypatch.setattr(_dcgan.figures, "image_grid", lambda x, **_: grids.append(x[..., 0, 0, :]))
-    return play, _gan.start(jax.random.key(0), {"generator": {}}, {}, {}), grids
+    return play, _gan.begin(jax.random.key(0), {"generator": {}}, {}, {}), grids
 
 
 def test_a_walk_goes_straight_from_one_z_to_the_next_and_the_next(drawn):

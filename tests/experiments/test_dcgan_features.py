@@ -31,7 +31,7 @@ def state_of(seed, config=CONFIG):
     """Larger kernels than those of a beginning, so that features differ."""
     params, model_state = _dcgan.players(config, SIZE).init(jax.random.key(seed))
     params = jax.tree.map(lambda p: 5 * p if p.ndim > 1 else p, params)
-    return _gan.start(jax.random.key(seed), params, model_state, {})
+    return _gan.begin(jax.random.key(seed), params, model_state, {})
 
 
 def test_features_are_all_layers_pooled_to_4x4():
@@ -73,7 +73,7 @@ def test_classes_are_svms_of_features_in_units_of_their_deviation():
 
 def test_a_class_has_the_samples_that_are_most_its_own():
     play = _dcgan.players(CONFIG, SIZE)
-    state = _gan.start(jax.random.key(1), *play.init(jax.random.key(0)), {})
+    state = _gan.begin(jax.random.key(1), *play.init(jax.random.key(0)), {})
     # The brighter a sample, the higher all scores: only the last two are of one class.
     order = []
 
@@ -100,7 +100,7 @@ def test_samples_move_to_the_class_whose_direction_they_take():
     z_of = lambda key: jax.random.uniform(key, (3,), minval=-1.0, maxval=1.0)
     as_image = lambda params, model_state, z, train: (z[:, None, None], model_state)
     play = _gan.Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
-    state = _gan.start(jax.random.key(0), {"generator": {}}, {}, {})
+    state = _gan.begin(jax.random.key(0), {"generator": {}}, {}, {})
     judge = _dcgan.Classes(("a", "b", "c"), lambda made: made[:, 0, 0])
     found = _dcgan.moved(play, CONFIG, state, judge)
     z = _gan.noise(play, _gan.key_of(CONFIG, 3), 500)

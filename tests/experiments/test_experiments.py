@@ -6,6 +6,7 @@ Parametrised over the files of experiments/, so that a new one is tested the mom
 import dataclasses
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -180,6 +181,31 @@ def test_predict_or_a_verb_of_its_own_answers_for_an_image(finished):
         assert figure.get_size_inches().min() > 0
         again, _ = one.predict(jax.random.key(0), state, image)
         assert again == record
+
+
+@pytest.mark.slow
+def test_a_copied_run_predicts_without_its_data(finished, tmp_path, monkeypatch):
+    name, workdir, _ = finished
+    shutil.copytree(workdir, tmp_path / "copy")
+    # Neither raw files nor prepared sets, and no imitation may stand in.
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "empty"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty" / "tfds"))
+    module = importlib.import_module(f"experiments.{name}")
+    image = np.asarray(Image.linear_gradient("L").resize((50, 70)).convert("RGB"))
+    configs = sorted(path.parent for path in workdir.glob("**/config.json"))
+    member = "" if configs[-1] == workdir else str(configs[-1].relative_to(workdir))
+    ours = restore(module.experiment, tmp_path / "copy", member=member)
+    if ours.experiment.predict is None:
+        return
+    with data.looking(imitations=True):
+        theirs = restore(module.experiment, workdir, member=member)
+        expected, _ = theirs.predict(image)
+    found, figure = ours.predict(image)
+    assert found == expected
+    assert figure.get_size_inches().min() > 0
+    if ours.states:
+        assert ours.experiment.model is not None
+        assert_equal_bits(ours.states, theirs.states)
 
 
 @pytest.mark.parametrize("name", NAMES)

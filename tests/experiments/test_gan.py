@@ -111,7 +111,7 @@ def test_a_step_is_algorithm_1(loss, optimizer, k):
         for player, p in drawn.items()
     }
     optimizers = dict.fromkeys(params, gan_mnist.optimizer(config, 32))
-    state = _gan.start(jax.random.key(5), params, {}, optimizers)
+    state = _gan.begin(jax.random.key(5), params, {}, optimizers)
     x = stage.batches.read["image"][stage.batches.indices(0)].astype(np.float32) / 255
     assert len(x) == 8 * k
     batch = jax.device_put(parallel.share({"image": x}, devices))
@@ -326,10 +326,13 @@ def test_the_papers_generator_begins_at_the_mean_image():
     images = random_images(50)
     images[:, 0, 0] = 0
     config = dataclasses.replace(gan_mnist.PAPER, latent=LATENT)
-    generator, discriminator = gan_mnist.networks(config, images)
+    generator, discriminator = gan_mnist.networks(config, SIZE)
     assert (generator.hidden, discriminator.hidden, discriminator.pieces) == (1200, 240, 5)
     z = _gan.noise(_gan.perceptrons(generator, discriminator, LATENT, SHAPE), jax.random.key(0), 50)
-    x, variables = generator.init_with_output(jax.random.key(1), z)
+    variables = generator.init(jax.random.key(1), z)
+    drawn = State.create(jax.random.key(0), {"generator": variables["params"]}, {})
+    params = gan_mnist.from_the_mean(drawn, images).params["generator"]
+    x = generator.apply({"params": params}, z)
     np.testing.assert_allclose(x.mean(0), images.reshape(50, -1).mean(0) / 255, atol=0.06)
     assert float(x[:, 0].max()) < 1e-5
     for model, bound in ((variables, 0.05), (discriminator.init(jax.random.key(2), x), 0.005)):
@@ -369,7 +372,7 @@ def test_a_score_is_of_samples_and_of_as_many_images():
     found = experiment.score({"game": state})
     train, validation, test = (random_images(32, seed=i) for i in range(3))
     instead = train[:20].reshape(20, SIZE).astype(np.float32) / 255
-    expected = gan_mnist.parzen(instead, validation, test)["parzen_log_likelihood"]
+    expected = gan_mnist.parzen(instead, validation, test, state)["parzen_log_likelihood"]
     assert found["parzen_of_images"] == expected
     assert found["parzen_log_likelihood"] != expected
     assert set(found) == {
@@ -399,7 +402,7 @@ def test_it_overfits_eight_images(tmp_path):
     eight = Examples({"image": images})
     experiment = gan_mnist.game(config, eight, eight, eight, [])
     state = run(experiment, tmp_path, devices=jax.devices()[:1]).state
-    players = _gan.perceptrons(*gan_mnist.networks(config, images), config.latent, (8, 8, 1))
+    players = _gan.perceptrons(*gan_mnist.networks(config, 64), config.latent, (8, 8, 1))
     samples = _gan.generated(players, state, _gan.noise(players, jax.random.key(1), 1000))
     x, eight = samples.reshape(1000, 1, 64), images.reshape(1, 8, 64) / np.float32(255)
     distances = np.linalg.norm(x - eight, axis=2)
