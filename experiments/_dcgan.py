@@ -24,7 +24,7 @@ from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
-from jaxstruct.training import AXIS, Experiment, Reference, Run, RunError, Stage, State
+from jaxstruct.training import AXIS, Claim, Experiment, Reference, Run, RunError, Stage, State
 
 JITTER = 0.25
 """The paper's uniform noise around a sum of latent vectors, for the images around the middle."""
@@ -47,6 +47,12 @@ class Config(_gan.Config):
 
 PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
 """The paper's choices, where the defaults are others."""
+
+
+DIRECTIONS = Claim(
+    "moving z towards a class gives that class (share)",
+    orders=[[Reference("attribute_share", "higher"), Reference("chance_share", "higher")]],
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ def experiment(
     *,
     sum_of: Sequence[str] | None,
     reader: _gan.Reader | None = None,
-    references: Sequence[Reference] = (),
+    claims: Sequence[Claim] = (),
 ) -> Experiment:
     """The game for images uint8 [N, size, size, 3].
 
@@ -289,7 +295,7 @@ def experiment(
         score=score,
         figures=draw,
         predict=predict,
-        references=[_gan.EQUILIBRIUM, *references],
+        claims=claims,
         commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
     )
 

@@ -24,6 +24,7 @@ from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
 from jaxstruct.models import gan_noise
 from jaxstruct.training import (
+    Claim,
     Reference,
     Run,
     Stage,
@@ -37,7 +38,17 @@ from jaxstruct.training import (
 
 Update = Callable[[State, Any], tuple[State, Any]]
 Optimizers = Mapping[str, optax.GradientTransformation]  # by player
-EQUILIBRIUM = Reference("value", -math.log(4), "-log 4, where G generates the data: theorem 1")
+EQUILIBRIUM = Reference(
+    "value", "near", value=-math.log(4), source="Goodfellow et al. 2014, theorem 1"
+)
+"""The value function where G generates the data."""
+
+
+def equilibrium(why: str = "") -> Claim:
+    """The claim that a game comes to it, and why ours does not."""
+    return Claim("the game ends at V = −log 4 (nats)", values=[EQUILIBRIUM], why=why)
+
+
 JUDGED = 5000  # at most so many images of a set are in the value function
 
 
@@ -311,7 +322,7 @@ def curves(run: Run, batch_size: int) -> dict[str, Figure]:
         "test images": line("value"),
         "training images": line("train_value"),
         "training batches, as played": line("discriminator", "train", -2.0),
-        EQUILIBRIUM.source.split(",")[0]: (level, np.full(2, EQUILIBRIUM.value)),
+        "-log 4": (level, np.full(2, EQUILIBRIUM.value)),
     }
     of_judge = {
         "D(x), test images": line("d_real"),

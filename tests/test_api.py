@@ -37,7 +37,7 @@ API = {
         open_reader prepare prepare_folder read_weights where
     """,
     "jaxstruct.training": """
-        AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
+        AXIS Batches Claim Experiment LabelMap Reference Run RunError Stage State Stopped Study
         StudyRun TraceError add_up average_parameters averaged batches_in_order example_keys
         fit_image main make_evaluation make_game_step make_step objective read_image read_labels
         reduce_gradients restore run seeds shuffled_batches shuffled_reads

@@ -7,7 +7,7 @@ functions by an experiment; nothing here imports them.
 from jaxstruct.training.batches import Batches, batches_in_order, shuffled_batches, shuffled_reads
 from jaxstruct.training.command_line import main
 from jaxstruct.training.evaluation import make_evaluation
-from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
+from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
 from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError
@@ -27,6 +27,7 @@ from jaxstruct.training.step import (
 __all__ = [
     "AXIS",
     "Batches",
+    "Claim",
     "Experiment",
     "LabelMap",
     "Reference",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,28 +22,43 @@ from jaxstruct.data import Examples
 from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, stage_key
-from jaxstruct.training.experiment import Experiment, Study
+from jaxstruct.training.experiment import Claim, Experiment, Study
 from jaxstruct.training.loop import RunError, Stopped, train
 from jaxstruct.training.progress import Progress, announce_devices
+from jaxstruct.training.results import (
+    Record,
+    judged_claims,
+    mean_and_spread,
+    named,
+    read_results,
+    records_of,
+    records_of_member,
+    summary,
+)
 from jaxstruct.training.signals import stop_requests
 from jaxstruct.training.state import State
-from jaxstruct.training.writer import Writer, numbers
+from jaxstruct.training.writer import Writer
 
 
 @dataclass(frozen=True)
 class Run:
     """What `figures` sees and `run` returns: the last state of each stage, and all that was noted.
 
-    `history`: the records of metrics.jsonl; `metrics`: those of metrics.json.
+    `history`: the records of metrics.jsonl; `records`: those of metrics.json.
     """
 
     workdir: Path
     config: Any
     states: Mapping[str, State]
     history: Sequence[dict[str, Any]]
-    metrics: dict[str, float]
+    records: Sequence[Record]
     data: Sequence[dict[str, Any]] = ()
     cost: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The values by metric, or by stage/metric where several stages have some."""
+        return {name: values[-1] for name, values in named(self.records).items()}
 
     @property
     def state(self) -> State | None:
@@ -63,12 +77,18 @@ class Run:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """The finished runs of a study by name, and the study's own metrics."""
+    """The finished runs of a study by name, and all their records."""
 
     workdir: Path
     config: Any
     runs: Mapping[str, Run]
-    metrics: dict[str, float]
+    records: Sequence[Record]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means over seeds, by the name in `Run` after the member's: member/metric."""
+        found = named(self.records)
+        return {name: mean_and_spread(values).mean for name, values in found.items()}
 
 
 def run(
@@ -102,13 +122,13 @@ def restore(experiment: Experiment, workdir: str | Path) -> Run:
     folder = Path(workdir)
     config = files.plain(experiment.config)
     if not experiment.stages:
-        found = files.read_json(folder / "metrics.json") or {"config": None}
-        ended = found if found["config"] == config else {"metrics": {}, "data": []}
+        found = read_results(folder) or {"config": None}
+        ended = found if found["config"] == config else {"metrics": [], "data": []}
         return Run(folder, experiment.config, {}, [], ended["metrics"], ended["data"])
     if not (folder / "config.json").exists():
         raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
     files.check_config(folder, None, config)
-    results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
+    results = read_results(folder) or {"metrics": [], "data": []}
     kept = Checkpoints(folder / "checkpoints", experiment.stages, config, write=False)
     with kept as checkpoints:
         restored = checkpoints.restore(_root(experiment))
@@ -139,29 +159,27 @@ def _run_one(
     }
     if _primary():
         _write(folder, "config.json", {"experiment": name, "config": config, "data": data, **about})
-    results = files.read_json(folder / "metrics.json")
+    results = read_results(folder)
     started = time.perf_counter()
     with Progress(devices, quiet=not _primary()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
         states, history, cost = _train_all(experiment, folder, config, devices, progress, profile)
         if results is None:
-            metrics = _evaluated(experiment, history)
+            scored: Mapping[str, Any] = {}
             if experiment.score:
                 progress.say("scoring")
-                metrics |= numbers(experiment.score(states))
+                scored = experiment.score(states)
+            records = records_of(experiment, history, scored)
             cost["wall_seconds"] += time.perf_counter() - started
             results = {
                 "experiment": name,
                 "config": config,
-                "metrics": metrics,
+                "metrics": records,
                 **({"best": best} if (best := _best(experiment, history)) else {}),
-                "references": [],
                 "data": data,
                 "cost": {**cost, "command": command},
                 **about,
             }
-        # What to compare with is no result: it may be corrected afterwards, as figures may.
-        results["references"] = [r._asdict() for r in experiment.references]
         finished = Run(
             folder, experiment.config, states, history, results["metrics"], data, results["cost"]
         )
@@ -169,7 +187,7 @@ def _run_one(
             # Written before the figures: a mistake in drawing must not cost the scoring.
             _write(folder, "metrics.json", results)
             _draw(experiment.figures, finished, folder, progress)
-            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+            _report(experiment.claims, results, folder, progress)
     return finished
 
 
@@ -245,21 +263,21 @@ def _run_study(
             member: run(experiment, folder / member, devices=devices, name=name, profile=profile)
             for member, experiment in study.experiments.items()
         }
-        metrics, spread = _over_seeds({m: r.metrics for m, r in runs.items()})
-        finished = StudyRun(folder, study.config, runs, metrics)
+        records: list[Record] = []
+        for member, done in runs.items():
+            own = (member, getattr(done.config, "seed", None))
+            records += records_of_member(done.records, *study.repeats.get(member, own))
+        finished = StudyRun(folder, study.config, runs, records)
         if not _primary():
             return finished
         stored = [files.read_json(folder / member / "metrics.json") or {} for member in runs]
         data: list[dict] = []
-        for member in runs.values():
-            data += [d for d in member.data if d not in data]
+        for done in runs.values():
+            data += [d for d in done.data if d not in data]
         results = {
             "experiment": name,
             "config": config,
-            "metrics": metrics,
-            **({"spread": spread} if spread else {}),
-            "members": {m: {"metrics": r.metrics} for m, r in runs.items()},
-            "references": [r._asdict() for r in study.references],
+            "metrics": records,
             "data": data,
             "cost": {
                 "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
@@ -272,7 +290,7 @@ def _run_study(
         with Progress(devices) as progress:
             _write(folder, "metrics.json", results)
             _draw(study.figures, runs, folder, progress)
-            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+            _report(study.claims, results, folder, progress)
         return finished
 
 
@@ -288,57 +306,40 @@ def _one_or_all(values: Iterable[Any]) -> Any:
     return different[0] if len(different) == 1 else different
 
 
-SEED = "seed="  # how the members of `seeds` are named
+SEED = "seed="  # how the folders of `seeds` are named
 
 
 def seeds(make: Any, config: Any, count: int) -> Study:
     """A study of the same experiment under `count` seeds, from config.seed on: `name/seed=n`.
 
-    Its metrics are means over the seeds and their standard deviations; its figures are those of
+    Its numbers are means over the seeds and their standard deviations; its figures are those of
     the first seed.
     """
     experiments: dict[str, Experiment] = {}
+    repeats: dict[str, tuple[str | None, int]] = {}
     first: Experiment | Study | None = None
     for seed in range(config.seed, config.seed + count):
         made = make(dataclasses.replace(config, seed=seed))
         first = first or made
-        members = made.experiments if isinstance(made, Study) else {"": made}
+        members: Mapping[Any, Experiment] = (
+            made.experiments if isinstance(made, Study) else {None: made}
+        )
         for member, experiment in members.items():
-            experiments["/".join(filter(None, (member, f"{SEED}{seed}")))] = experiment
+            name = "/".join(filter(None, (member, f"{SEED}{seed}")))
+            experiments[name], repeats[name] = experiment, (member, seed)
 
     def figures(runs: Mapping[str, Run]) -> dict[str, Any]:
         of_first = {
-            key.removesuffix(f"{SEED}{config.seed}").removesuffix("/"): r
-            for key, r in runs.items()
-            if key.split("/")[-1] == f"{SEED}{config.seed}"
+            member: runs[name] for name, (member, seed) in repeats.items() if seed == config.seed
         }
         assert first is not None
         if first.figures is None:
             return {}
-        seen: Any = of_first if isinstance(first, Study) else of_first[""]
+        seen: Any = of_first if isinstance(first, Study) else of_first[None]
         return first.figures(seen)
 
     assert first is not None
-    return Study(config, experiments, figures, first.references)
-
-
-def _over_seeds(
-    metrics: Mapping[str, Mapping[str, float]],
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Means and standard deviations over members that differ in their seed alone."""
-    groups: dict[str, list[float]] = {}
-    repeated = False
-    for member, values in metrics.items():
-        parts = member.split("/")
-        seeded = parts[-1].startswith(SEED)
-        repeated |= seeded
-        group = "/".join(parts[:-1] if seeded else parts)
-        for name, value in values.items():
-            groups.setdefault("/".join(filter(None, (group, name))), []).append(value)
-    means = {name: statistics.fmean(values) for name, values in groups.items()}
-    if not repeated:
-        return means, {}
-    return means, {n: statistics.stdev(v) if len(v) > 1 else 0.0 for n, v in groups.items()}
+    return Study(config, experiments, figures, first.claims, repeats)
 
 
 def _data(experiment: Experiment) -> list[dict[str, Any]]:
@@ -356,16 +357,6 @@ def _data(experiment: Experiment) -> list[dict[str, Any]]:
         if about not in found:
             found.append(about)
     return found
-
-
-def _evaluated(experiment: Experiment, history: Sequence[dict]) -> dict[str, float]:
-    """The last evaluation of every stage; with more than one stage, as stage/metric."""
-    metrics: dict[str, float] = {}
-    for stage in experiment.stages:
-        last = [r for r in history if r["stage"] == stage.name and "evaluation" in r][-1:]
-        prefix = f"{stage.name}/" if len(experiment.stages) > 1 else ""
-        metrics |= {prefix + k: v for r in last for k, v in r["evaluation"].items()}
-    return metrics
 
 
 def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | None:
@@ -387,12 +378,13 @@ def _draw(figures: Any, seen: Any, folder: Path, progress: Progress) -> None:
         progress.say(f"drew {path}")
 
 
-def _summary(results: dict[str, Any]) -> str:
-    spread = results.get("spread", {})
-    return ", ".join(
-        f"{name} {value:.5g}" + (f" ± {spread[name]:.2g}" if name in spread else "")
-        for name, value in results["metrics"].items()
-    )
+def _report(
+    claims: Sequence[Claim], results: Mapping[str, Any], folder: Path, progress: Progress
+) -> None:
+    told = judged_claims(claims, results["config"], results["metrics"])
+    for line in (summary(results["metrics"]), *told, f"results in {folder / 'metrics.json'}"):
+        if line:
+            progress.say(line)
 
 
 def _write(folder: Path, name: str, value: Any) -> None:
