@@ -190,9 +190,9 @@ def outside(devices: list[jax.Device]) -> str:
     images = np.random.default_rng(0).integers(0, 256, (10_000, 28, 28, 1), np.uint8)
     examples = Examples({"image": images})
     config = gan_mnist.Config(epochs=MNIST_STEPS * 100 / len(images), evaluations=1)
-    made = gan_mnist.game(config, examples, examples, examples, references=[])
+    made = gan_mnist.game(config, examples, examples, examples, claims=[])
     stages = [dataclasses.replace(stage, evaluate=None) for stage in made.stages]
-    alone = dataclasses.replace(made, stages=stages, score=None, figures=None, references=[])
+    alone = dataclasses.replace(made, stages=stages, score=None, figures=None, claims=[])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run(alone, folder, devices=devices)
         cost = json.loads((Path(folder) / "metrics.json").read_text())["cost"]["training_seconds"]

@@ -26,6 +26,8 @@ from jaxstruct.data import Examples
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
 from jaxstruct.training import (
     AXIS,
+    Batches,
+    Claim,
     Experiment,
     Reference,
     Run,
@@ -57,6 +59,12 @@ class Config(_gan.Config):
 
 PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
 """The paper's choices, where the defaults are others."""
+
+
+DIRECTIONS = Claim(
+    "moving z towards a class gives that class (share)",
+    orders=[[Reference("attribute_share", "higher"), Reference("chance_share", "higher")]],
+)
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def experiment(
     *,
     sum_of: Sequence[str] | None,
     reader: _gan.Reader | None = None,
-    references: Sequence[Reference] = (),
+    claims: Sequence[Claim] = (),
 ) -> Experiment:
     """The game for images uint8 [N, size, size, 3].
 
@@ -299,7 +307,7 @@ def experiment(
         score=score,
         figures=draw,
         predict=predict,
-        references=[_gan.EQUILIBRIUM, *references],
+        claims=claims,
         commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
         model=dict(play.modules),
     )
@@ -309,6 +317,7 @@ def in_parts(whole: Stage, parts: int) -> list[Stage]:
     """The game as stages that go on with the same batches, each as long as all before it."""
     ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
     stages = []
+    assert isinstance(whole.batches, Batches)
     for i, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
         indices = functools.partial(_later, whole.batches.indices, begin)
         batches = dataclasses.replace(whole.batches, indices=indices)

@@ -25,6 +25,7 @@ from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
 from jaxstruct.models import gan_noise
 from jaxstruct.training import (
+    Claim,
     Reference,
     Run,
     Stage,
@@ -39,7 +40,17 @@ from jaxstruct.training import (
 
 Update = Callable[[State, Any], tuple[State, Any]]
 Optimizers = Mapping[str, optax.GradientTransformation]  # by player
-EQUILIBRIUM = Reference("value", -math.log(4), "-log 4, where G generates the data: theorem 1")
+EQUILIBRIUM = Reference(
+    "value", "near", value=-math.log(4), source="Goodfellow et al. 2014, theorem 1"
+)
+"""The value function where G generates the data."""
+
+
+def equilibrium(why: str = "") -> Claim:
+    """The claim that a game comes to it, and why ours does not."""
+    return Claim("the game ends at V = −log 4 (nats)", values=[EQUILIBRIUM], why=why)
+
+
 JUDGED = 5000  # at most so many images of a set are in the value function
 TOGETHER = 100  # images that are generated in one call
 
@@ -320,7 +331,7 @@ def curves(run: Run, batch_size: int) -> dict[str, Figure]:
         "test images": line("value"),
         "training images": line("train_value"),
         "training batches, as played": line("discriminator", "train", -2.0),
-        EQUILIBRIUM.source.split(",")[0]: (level, np.full(2, EQUILIBRIUM.value)),
+        "-log 4": (level, np.full(2, EQUILIBRIUM.value)),
     }
     of_judge = {
         "D(x), test images": line("d_real"),
@@ -364,7 +375,8 @@ def generated(players: Players, state: State, z: jax.Array) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _generation(players: Players) -> Callable[..., dict[str, np.ndarray]]:
     def predict(model: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
-        return {"image": players.generate(*model, batch["z"], False)[0]}
+        params, model_state = model
+        return {"image": players.generate(params, model_state, batch["z"], False)[0]}
 
     return make_prediction(predict)
 

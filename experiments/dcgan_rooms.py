@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import _dcgan
+from experiments import _dcgan, _gan
 from jaxstruct import data
 from jaxstruct.training import Experiment, main
 
@@ -33,6 +33,7 @@ SMOKE = Config(features=4, latent=8, epochs=2, batch_size=32, evaluations=2, par
 PAPER = Config(
     **_dcgan.PAPER, dataset="lsun/bedroom", splits=("train", "validation"), epochs=5
 )  # figure 3
+CLAIMS = [_dcgan.DIRECTIONS, _gan.equilibrium("D knows the 1,712 images by heart")]
 SIZE = 64
 ROOMS = ("bedroom", "bathroom", "kitchen")
 HELD = 10_000  # images of a set that is read during training, for what is compared with samples
@@ -48,7 +49,8 @@ def experiment(config: Config) -> Experiment:
             f"prepare a folder of images with --size {SIZE}"
         )
     names = ROOMS if config.dataset == "houses64" else train.classes[:3]
-    return _dcgan.experiment(config, train, test, sum_of=names if len(names) == 3 else None)
+    sum_of = names if len(names) == 3 else None
+    return _dcgan.experiment(config, train, test, sum_of=sum_of, claims=CLAIMS)
 
 
 def of_lsun(config: Config) -> Experiment:
@@ -57,7 +59,7 @@ def of_lsun(config: Config) -> Experiment:
         _dcgan.Squares(data.open_reader(config.dataset, split), SIZE) for split in config.splits
     ]
     train, test = (_first(images, min(HELD, images.size)) for images in readers)
-    return _dcgan.experiment(config, train, test, sum_of=None, reader=readers[0])
+    return _dcgan.experiment(config, train, test, sum_of=None, reader=readers[0], claims=CLAIMS)
 
 
 def _first(images: _dcgan.Squares, count: int) -> data.Examples:

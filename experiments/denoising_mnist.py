@@ -22,7 +22,7 @@ from experiments._autoencoder import Corruption
 from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.models import Autoencoder
-from jaxstruct.training import Experiment, Run, State, Study, main
+from jaxstruct.training import Claim, Experiment, Run, State, Study, main
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Config:
     seed: int = 0  # of initialization, order and noise
 
 
+CLAIMS = [
+    Claim(
+        "filters grow into strokes with the noise",
+        figure="neurons",
+        source="Vincent et al. 2008, figure 3",
+    )
+]
 SMOKE = Config(masking=(0.0, 0.5), gaussian=(), salt_and_pepper=(0.25,), hidden=30, epochs=2)
 
 
@@ -129,7 +136,7 @@ def experiment(config: Config) -> Study:
         return drawn
 
     members = {name: member(corrupt) for name, corrupt in corruptions.items()}
-    return Study(config, members, study_figures)
+    return Study(config, members, study_figures, CLAIMS)
 
 
 def filters(run: Run, units: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:

@@ -26,7 +26,9 @@ from jaxstruct import figures, losses
 from jaxstruct.data import Examples, Source
 from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
 from jaxstruct.training import (
+    Claim,
     Experiment,
+    Reference,
     Run,
     Stage,
     State,
@@ -61,6 +63,26 @@ class Config:
 
 SMOKE = Config(hidden=8, batch_size=50, early_steps=40, police_steps=100, thief_steps=10, steps=200)
 
+FIGURE = "Goodfellow et al. 2014, figure 1"
+
+
+def lowest(metric: str, *stages: str) -> list[Reference]:
+    return [Reference(metric, "lower", stage=stage) for stage in stages]
+
+
+CLAIMS = [
+    _gan.equilibrium(),
+    Claim(
+        "D moving alone comes closer to D*",
+        orders=[lowest("distance_to_optimum", "police", "early")],
+        source=FIGURE,
+    ),
+    Claim(
+        "after the game G's density is closer to the data's",
+        orders=[lowest("divergence", "game", "early")],
+        source=FIGURE,
+    ),
+]
 TITLES = {
     "early": "(a) early in the game",
     "police": "(b) D moves, not G",
@@ -176,8 +198,8 @@ def experiment(config: Config) -> Experiment:
         ],
         figures=draw,
         predict=predict,
+        claims=CLAIMS,
         model=dict(players.modules),
-        references=[_gan.EQUILIBRIUM],
     )
 
 

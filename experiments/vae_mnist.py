@@ -26,6 +26,7 @@ PAPER = Config(
     **_vae.PAPER,
     epochs=1667,  # 1e8 images
 )
+CLAIMS = _vae.bound_claims(_vae.MNIST_BOUNDS)
 
 
 def experiment(config: Config) -> Experiment:
@@ -35,9 +36,7 @@ def experiment(config: Config) -> Experiment:
         GaussianEncoder(config.hidden, config.latent, **start),
         BernoulliDecoder(config.hidden, 28 * 28, **start),
     )
-    return _vae.experiment(
-        config, model, _vae.BERNOULLI, train, test, references=_vae.MNIST_BOUNDS, dark=True
-    )
+    return _vae.experiment(config, model, _vae.BERNOULLI, train, test, claims=CLAIMS, dark=True)
 
 
 if __name__ == "__main__":

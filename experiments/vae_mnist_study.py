@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from experiments import _vae
 from jaxstruct import data
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
-from jaxstruct.training import Study, main
+from jaxstruct.training import Claim, Reference, Study, main
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,14 @@ PAPER = Config(
     **_vae.PAPER,
     samples=1e8,
 )
+CLAIMS = [
+    *_vae.study_claims(_vae.MNIST_BOUNDS, (3, 5, 10, 20)),
+    Claim(
+        "superfluous dimensions do not overfit: 200 above 10 (nats)",
+        orders=[[Reference("bound", "higher", member=f"latent={n}") for n in (200, 10)]],
+        source="Kingma & Welling 2014, section 5 and figure 2",
+    ),
+]
 
 
 def experiment(config: Config) -> Study:
@@ -49,7 +57,7 @@ def experiment(config: Config) -> Study:
         _vae.BERNOULLI,
         train,
         test,
-        references=_vae.MNIST_BOUNDS,
+        claims=CLAIMS,
         dark=True,
     )
 

@@ -37,8 +37,8 @@ API = {
         looking noted_weights open_reader prepare prepare_folder read_weights recorded where
     """,
     "jaxstruct.training": """
-        AXIS Batches Experiment Interleaved LabelMap Reference Run RunError Stage State Stopped
-        Study StudyRun TraceError add_up augment_each average_parameters averaged
+        AXIS Batches Claim Experiment Interleaved LabelMap Reference Run RunError Stage State
+        Stopped Study StudyRun TraceError add_up augment_each average_parameters averaged
         batches_in_order example_keys fit_image in_proportion interleaved main make_collection
         make_evaluation make_game_step make_prediction make_step means merge objective
         on_devices_of partition read_image read_labels reads_in_order reduce_gradients restore

@@ -1,4 +1,4 @@
-"""The README says what the repository has: its table, its experiment, its pictures and commands."""
+"""The pages say what the repository has: results, claims, one experiment, pictures and links."""
 
 import json
 import re
@@ -6,15 +6,37 @@ import re
 import pytest
 
 from experiments import __main__ as experiments
+from experiments import _pages, _results
+from jaxstruct.training.results import claims_about, judge
 
-README = experiments.README.read_text()
-ROOT = experiments.README.parent
+ROOT = _pages.ROOT
+README = _pages.README.read_text()
+PAGES = {path.relative_to(ROOT): text for path, text in _pages.pages().items()}
+COMMITTED = [
+    (folder, result)
+    for folders in _results.results().values()
+    for folder, result in folders.items()
+]
+ABOUT = [
+    (name, claim, folder, result)
+    for name, folders in _results.results().items()
+    for folder, result in folders.items()
+    for claim in claims_about(_results.claims(name), result["config"])
+]
 
 
-def test_the_table_is_the_one_that_the_results_give():
-    assert experiments.with_table(README, experiments.table()) == README, (
-        "out of date: python -m experiments table"
-    )
+def rows(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_pages_are_those_that_the_results_give(page):
+    assert (ROOT / page).read_text() == PAGES[page], f"out of date: {_pages.COMMAND}"
+
+
+def test_no_page_is_left_of_results_that_are_gone():
+    written = {path.relative_to(ROOT) for path in _results.RESULTS.glob("*/README.md")}
+    assert written <= set(PAGES)
 
 
 def test_one_experiment_is_shown_whole():
@@ -22,89 +44,253 @@ def test_one_experiment_is_shown_whole():
     assert (ROOT / "experiments/vae_mnist.py").read_text() in blocks
 
 
-def test_what_the_readme_shows_and_links_to_is_there():
-    paths = re.findall(r'src="([^"]+)"', README)
-    paths += re.findall(r"\]\(([^)#]+)\)", README)
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_what_a_page_shows_and_links_to_is_there(page):
+    text = (ROOT / page).read_text()
+    paths = re.findall(r'src="([^"]+)"', text)
+    paths += re.findall(r"\]\(([^)#]+)\)", text)
+    paths += re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE)
     assert paths
     for path in paths:
-        assert path.startswith("http") or (ROOT / path).exists(), path
+        assert path.startswith("http") or ((ROOT / page).parent / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_picture_says_what_it_shows(page):
+    text = (ROOT / page).read_text()
+    for picture in re.findall(r"<img [^>]*>", text):
+        assert re.search(r'alt="[^"]{10,}"', picture), picture
+    assert "![" not in text  # of no width
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_tables_can_be_read(page):
+    for row in rows((ROOT / page).read_text()):
+        assert row.count(" | ") <= 7, row
+        assert len(row) <= 300, row
+
+
+def test_the_readme_has_a_short_row_for_each_experiment_with_results():
+    _, shown, _ = re.split(f"{_pages.BEGIN}|{_pages.END}", README)
+    _, _, *lines = rows(shown)
+    named = [re.match(r"\| \[(\w+)\] \|", line)[1] for line in lines]
+    assert named == sorted({result["experiment"] for _, result in COMMITTED})
+    assert all(len(line) <= 200 for line in lines)
+
+
+def test_a_page_shows_all_pictures_of_its_results():
+    for folder, result in COMMITTED:
+        page = (_results.RESULTS / result["experiment"] / "README.md").read_text()
+        for path in (_results.RESULTS / folder).glob("*.png"):
+            within = "" if folder == result["experiment"] else f"../{folder}/"
+            assert page.count(f'"{within}{path.name}"') == 1, path
 
 
 def test_results_are_of_experiments_that_are_there_and_of_real_data():
-    for folder, result in experiments.results().items():
-        assert result["experiment"] in experiments.names()
-        assert folder.startswith(result["experiment"])
+    for _, result in COMMITTED:
+        assert result["experiment"] in _results.names()
         assert {source["origin"] for source in result["data"]} <= {"official", "package"}
+
+
+@pytest.mark.parametrize(("folder", "result"), COMMITTED, ids=[f for f, _ in COMMITTED])
+def test_committed_metrics_are_records(folder, result):
+    assert not set(result) & {"spread", "members", "references"}
+    keys = []
+    for record in result["metrics"]:
+        assert list(record) == ["member", "seed", "stage", "metric", "value"]
+        *key, value = record.values()
+        assert isinstance(value, float)
+        keys.append(tuple(key))
+    assert len(set(keys)) == len(keys) > 0
+    # A metric that was evaluated is not scored once more.
+    evaluated = {(m, seed, metric) for m, seed, stage, metric in keys if stage is not None}
+    assert not evaluated & {(m, seed, metric) for m, seed, stage, metric in keys if stage is None}
+
+
+def test_every_experiment_with_results_claims_something():
+    assert {name for name, *_ in ABOUT} == {result["experiment"] for _, result in COMMITTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "folder", "result"), ABOUT, ids=[f"{f}: {c.text}" for _, c, f, _ in ABOUT]
+)
+def test_what_is_claimed_was_measured(name, claim, folder, result):
+    for judged in judge(claim, result["metrics"]):
+        assert judged.verdict != "not measured"
+        assert bool(judged.ours) != bool(claim.figure)
+    if claim.figure:
+        assert (_results.RESULTS / folder / f"{claim.figure}.png").exists()
+
+
+def record(metric, value, member=None, seed=0, stage="train"):
+    return {"member": member, "seed": seed, "stage": stage, "metric": metric, "value": value}
+
+
+RECORDS = [
+    record("bound", -101.1, seed=0),
+    record("log_likelihood", -95.0, seed=0, stage=None),
+    record("bound", -101.5, seed=1),
+    record("log_likelihood", -97.0, seed=1, stage=None),
+]
 
 
 def write_result(folder, **changes):
     result = {
         "experiment": "vae_mnist",
-        "metrics": {"bound": -101.26, "log_likelihood": -95.0},
-        "spread": {"bound": 0.123},
-        "members": {"seed=0": {}, "seed=1": {}},
-        "references": [{"metric": "bound", "value": -104.0, "source": "measured elsewhere"}],
+        "config": {"latent": 20},
+        "metrics": RECORDS,
         "data": [{"name": "mnist", "split": "train", "origin": "official"}],
         "cost": {"wall_seconds": 90.0, "command": "python -m experiments.vae_mnist --seeds 2"},
         "hardware": {"devices": "1 x CPU", "cores": 2},
+        "versions": {"jax": "0.10.2"},
+        "commit": "abc",
     } | changes
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(result))
 
 
-def test_a_row_has_the_reference_beside_ours(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    write_result(tmp_path / "vae_mnist")
-    _, _, bound, likelihood, _, note = experiments.table().splitlines()
-    assert "| bound | −104 [1] | −101.3 ± 0.12 (2 seeds) | mnist train (official) |" in bound
-    assert "| log_likelihood | none | −95 |" in likelihood
-    assert "| 1 x CPU, cores: 2 | 1.5 min | `python -m experiments.vae_mnist --seeds 2` |" in bound
-    assert note == "[1] measured elsewhere."
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setattr(_results, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
 
 
-def test_a_study_s_members_share_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    metrics = {"latent=2/bound": -130.0, "latent=5/bound": -110.0}
-    write_result(tmp_path / "vae_mnist_study", metrics=metrics, spread={}, references=[])
-    assert "| bound | none | latent=2: −130, latent=5: −110 |" in experiments.table()
+def test_the_readme_s_row_is_of_the_default_configuration_s_first_claim(folder):
+    # -101.3 is their mean, and 0.4 / sqrt(2) their deviation.
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    write_result(folder / "vae_mnist")
+    _, _, row, _, link = _pages.table(_results.results()).splitlines()
+    assert row == (
+        "| [vae_mnist] | bound with 20 dimensions reaches others' (nats) | −104 | −101.30 ± 0.28 "
+        "| reached |  |"
+    )
+    assert link == "[vae_mnist]: experiments/results/vae_mnist/README.md"
+
+
+def test_all_claims_stand_beside_their_sources(folder):
+    write_result(folder / "vae_mnist", metrics=[record("bound", -104.5)])
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    write_result(folder / "vae_mnist-latent=7", config={"latent": 7})
+    text = _pages.all_claims(_results.results())
+    assert (
+        "| −104 (measured elsewhere: Adam, real-valued pixels, 20 epochs) | −104.5 | missed" in text
+    )
+    variant = text[text.index("Variant `latent=2`:") :]
+    assert "| −152 (measured elsewhere: Adam, real-valued pixels, 13 epochs) | −101.30" in variant
+    assert "No claim is about `latent=7`: not in the paper." in text
+
+
+def test_a_page_has_numbers_notes_pictures_and_how_they_were_made(folder):
+    write_result(folder / "vae_mnist")
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    (folder / "vae_mnist" / "notes.md").write_text('Words.\n\n<img src="seen.png" alt="">\n')
+    for path in ("vae_mnist/seen.png", "vae_mnist/a_b.png", "vae_mnist-latent=2/c.png"):
+        (folder / path).write_bytes(b"picture")
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| `bound` | −101.30 ± 0.28 |\n| `log_likelihood` | −96.0 ± 1.4 |" in text
+    assert text.index("Words.") < text.index("python -m experiments.vae_mnist --seeds 2")
+    for line in (
+        "- data: mnist train (official)",
+        "- seeds: 0, 1",
+        "- hardware: 1 x CPU, cores: 2",
+        "- wall time: 1.5 min",
+        "- versions: jax 0.10.2; commit abc",
+        '<img src="a_b.png" width="520" alt="a b of vae_mnist">',
+        "## Variant `latent=2`",
+        '<img src="../vae_mnist-latent=2/c.png" width="520" alt="c of vae_mnist latent=2">',
+    ):
+        assert line in text.splitlines()
+    assert text.count("seen.png") == 1  # the notes show it
+
+
+def test_members_and_stages_are_rows_and_metrics_columns(folder):
+    metrics = [
+        record("error", 0.25, member="a", stage="layer"),
+        record("hits", 3.0, member="a", stage="classifier"),
+        record("loss", 0.5, member="a", stage="classifier"),
+        record("hits", 4.0, member="b", stage="classifier"),
+    ]
+    write_result(folder / "vae_mnist", metrics=metrics)
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| metric | a layer |\n| --- | --- |\n| `error` | 0.25 |\n" in text
+    assert (
+        "| member | stage | `hits` | `loss` |\n| --- | --- | --- | --- |\n"
+        "| a | classifier | 3 | 0.5 |\n| b | classifier | 4 |  |\n"
+    ) in text
+
+
+def test_many_metrics_stand_below_each_other(folder):
+    metrics = [record(f"m{i}", float(i), member=member) for member in "ab" for i in range(7)]
+    write_result(folder / "vae_mnist", metrics=metrics)
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| metric | a | b |\n| --- | --- | --- |\n| `m0` | 0 | 0 |\n| `m1` | 1 | 1 |\n" in text
+
+
+def test_the_table_needs_its_place():
+    with pytest.raises(_results.ResultsError, match="expected one line"):
+        _pages.with_table("a page without marks", "table")
 
 
 @pytest.mark.parametrize(
     ("name", "origin"), [("mnist", "imitation"), ("given arrays", "user"), ("mnist", "user")]
 )
-def test_data_that_are_not_real_are_refused(tmp_path, monkeypatch, name, origin):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+def test_data_that_are_not_real_are_refused(folder, tmp_path, name, origin):
     data = [{"name": name, "split": "train", "origin": origin}]
     write_result(tmp_path / "run", data=data)
-    with pytest.raises(experiments.ResultsError, match=f"on {name} of origin '{origin}'"):
-        experiments.collect(tmp_path / "run", "run")
-    assert not (tmp_path / "results").exists()
-    write_result(tmp_path / "results" / "vae_mnist", data=data)
-    with pytest.raises(experiments.ResultsError, match=f"origin '{origin}'"):
-        experiments.table()
+    with pytest.raises(_results.ResultsError, match=f"on {name} of origin '{origin}'"):
+        _results.collect(tmp_path / "run", "run")
+    assert not folder.exists()
+    write_result(folder / "vae_mnist", data=data)
+    with pytest.raises(_results.ResultsError, match=f"origin '{origin}'"):
+        _results.results()
 
 
-def test_collect_takes_metrics_and_figures(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+def test_a_folder_of_another_experiment_s_name_is_refused(folder):
+    write_result(folder / "vae_mnist_study")
+    with pytest.raises(
+        _results.ResultsError, match="holds results of vae_mnist; expected a folder"
+    ):
+        _results.results()
+
+
+def test_collect_takes_metrics_and_figures_and_leaves_the_notes(folder, tmp_path, capsys):
     workdir = tmp_path / "vae_mnist"
     assert experiments.main(["collect", str(workdir)]) == 1
     assert "no metrics.json" in capsys.readouterr().err
     write_result(workdir)
     (workdir / "figures").mkdir()
     (workdir / "figures" / "bound.png").write_bytes(b"picture")
-    (tmp_path / "results" / "vae_mnist").mkdir(parents=True)
-    (tmp_path / "results" / "vae_mnist" / "old.png").write_bytes(b"old")
+    (folder / "vae_mnist").mkdir(parents=True)
+    (folder / "vae_mnist" / "old.png").write_bytes(b"old")
+    (folder / "vae_mnist" / "notes.md").write_text("words")
     assert experiments.main(["collect", str(workdir)]) == 0
-    kept = sorted(path.name for path in (tmp_path / "results" / "vae_mnist").iterdir())
-    assert kept == ["bound.png", "metrics.json"]
+    assert _pages.COMMAND in capsys.readouterr().out
+    kept = sorted(path.name for path in (folder / "vae_mnist").iterdir())
+    assert kept == ["bound.png", "metrics.json", "notes.md"]
+    assert (folder / "vae_mnist" / "notes.md").read_text() == "words"
 
 
-def test_the_list_has_a_line_for_each_experiment(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    write_result(tmp_path / "vae_mnist-latent=2")
+def test_write_writes_the_pages(folder, tmp_path, monkeypatch):
+    write_result(folder / "vae_mnist")
+    (tmp_path / "README.md").write_text(f"before {_pages.BEGIN} old {_pages.END} after")
+    monkeypatch.setattr(_pages, "ROOT", tmp_path)
+    monkeypatch.setattr(_pages, "README", tmp_path / "README.md")
+    assert experiments.main(["write"]) == 0
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before ")
+    assert readme.endswith(" after")
+    assert "| [vae_mnist] |" in readme
+    assert "old" not in readme
+    assert "## [vae_mnist]" in (tmp_path / "docs" / "results.md").read_text()
+    assert (folder / "vae_mnist" / "README.md").read_text().startswith("<!-- Written by")
+
+
+def test_the_list_has_a_line_for_each_experiment(folder, capsys):
+    write_result(folder / "vae_mnist-latent=2")
     assert experiments.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == experiments.names()
+    assert [line.split()[0] for line in lines] == _results.names()
     (mnist,) = (line for line in lines if line.startswith("vae_mnist "))
     assert mnist.endswith("[results: latent=2 mnist train (official)]")
     (digits,) = (line for line in lines if line.startswith("vae_digits"))

@@ -84,15 +84,15 @@ class Later:
     def __init__(self, shape: Sequence[int], dtype: Any, read: Callable[[], np.ndarray]):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self.ndim = len(self.shape)
-        self._read, self._array = read, None
+        self._read = read
+        self._array: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if self._array is None:
-            self._array = np.asarray(self._read())
-        return self._array if dtype is None else self._array.astype(dtype, copy=False)
+        array = self._array = np.asarray(self._read()) if self._array is None else self._array
+        return array if dtype is None else array.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> Any:
         rows = isinstance(index, slice) or (not isinstance(index, tuple) and np.ndim(index) == 1)

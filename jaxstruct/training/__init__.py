@@ -22,12 +22,13 @@ from jaxstruct.training.evaluation import (
     make_prediction,
     means,
 )
-from jaxstruct.training.experiment import Experiment, Reference, Stage, Study
+from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
 from jaxstruct.training.freezing import merge, partition
 from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
-from jaxstruct.training.run import Run, StudyRun, restore, run, seeds
+from jaxstruct.training.restored import Run, StudyRun, restore
+from jaxstruct.training.run import run, seeds
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,
@@ -43,6 +44,7 @@ from jaxstruct.training.step import (
 __all__ = [
     "AXIS",
     "Batches",
+    "Claim",
     "Experiment",
     "Interleaved",
     "LabelMap",

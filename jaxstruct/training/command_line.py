@@ -24,7 +24,8 @@ from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.predictions import Predictions
-from jaxstruct.training.run import SEED, restore, run, seeds
+from jaxstruct.training.restored import SEED, restore
+from jaxstruct.training.run import run, seeds
 from jaxstruct.training.workdir import read_json, stored_config, stored_sets
 
 
@@ -120,7 +121,7 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     known: dict[str, type] = {"train": Train, "predict": Predict}
     added: type | None = None
     if verb not in known:
-        with data.looking(None, imitations=True):
+        with data.looking(None, imitations=True), data.recorded(_sets_of(arguments)):
             made = make(base)
         commands = made.commands if isinstance(made, Experiment) else {}
         if verb not in commands:
@@ -319,6 +320,17 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
         parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
     parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
     return Path("runs") / "-".join(parts).replace("/", "_")
+
+
+def _sets_of(arguments: Sequence[str]) -> list[data.SetRecord]:
+    """The sets of the run that --workdir names, before the options are understood."""
+    given = [a.partition("=") for a in arguments]
+    for i, (flag, _, value) in enumerate(given):
+        if flag == "--workdir" and (value or i + 1 < len(given)):
+            folder = Path(value or arguments[i + 1])
+            found = (stored_sets(path.parent) for path in sorted(folder.glob("**/config.json")))
+            return next(filter(None, found), [])
+    return []
 
 
 def _folder(workdir: Path, member: str | None) -> Path:

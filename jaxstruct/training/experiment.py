@@ -12,13 +12,73 @@ from jaxstruct.data import Source
 from jaxstruct.training.batches import Batches, Interleaved
 from jaxstruct.training.state import State
 
+Better = Literal["lower", "higher", "near"]
+
 
 class Reference(NamedTuple):
-    """A number to compare with: the key of `metrics`, its value and where it stands."""
+    """A measured number, by its names in metrics.json, and what a paper has for it.
+
+    - `better`: whether lower or higher values are better, or those near to `value`.
+    - `member`: of a study, or of a score; `stage`: by default the last that has the metric.
+    - `value` ± `spread`: the paper's, where it states them; `source`: in which table or figure.
+    """
 
     metric: str
-    value: float
-    source: str
+    better: Better
+    member: str | None = None
+    stage: str | None = None
+    value: float | None = None
+    spread: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper claims, and the numbers or the picture that show whether it holds here.
+
+    Exactly one of the following says how it is judged:
+
+    - `values`: each number is compared with the paper's value;
+    - `orders`: in each sequence, every number is better than the next one;
+    - `figure`: the name of a picture, to be judged by eye.
+
+    `source`: where the paper claims it, if not in the table or figure of its values; without
+    either, the claim is in no paper. `why`: in a few words, why the numbers differ from the
+    paper's. `config`: the claim is about runs whose configuration has these values.
+
+    Raises ValueError where none or several of the three are given, where a value or an order has
+    nothing to be compared with, or where an order mixes directions.
+    """
+
+    text: str
+    values: Sequence[Reference] = ()
+    orders: Sequence[Sequence[Reference]] = ()
+    figure: str = ""
+    source: str = ""
+    why: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks that there is one way to judge it."""
+        ways = [name for name in ("values", "orders", "figure") if getattr(self, name)]
+        if len(ways) != 1:
+            raise ValueError(
+                f"claim {self.text!r} has {' and '.join(ways) or 'nothing to be judged by'}, "
+                "expected one of values, orders and figure"
+            )
+        for reference in self.values:
+            if reference.value is None:
+                raise ValueError(
+                    f"claim {self.text!r}: {reference.metric} has no value to be compared with"
+                )
+        for order in self.orders:
+            directions = {reference.better for reference in order}
+            if len(order) < 2 or len(directions) > 1 or "near" in directions:
+                raise ValueError(
+                    f"claim {self.text!r}: the order of {[r.metric for r in order]} is by "
+                    f"{sorted(directions)}, expected at least two references, all lower or all "
+                    "higher"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +148,8 @@ class Experiment:
     Without stages there is no state: what it scores and draws follows from the configuration.
 
     - `score(states) -> {metric: float}`: metrics too dear to compute during training, once at the
-      end, from the last state of each stage by its name.
+      end, from the last state of each stage by its name; {member: {metric: float}} where it scores
+      several things, which become members of the results.
     - `figures(run) -> {name: Figure}` sees `run.states`, `run.history` and `run.metrics`.
     - `predict(key, state, image) -> (record, Figure)` for one user's image (uint8 [H, W, 3]), or
       samples where `image` is None; `state` is the last stage's.
@@ -102,16 +163,18 @@ class Experiment:
       a field without a default must be given; the function gets the arguments and the restored
       `Run`, which without stages has no states.
     - `data`: the sets that are read beside those of the stages' batches.
+    - `claims`: what it is to show. They are judged at the end of a run and in the pages of results,
+      and are no results themselves: metrics.json does not hold them.
     """
 
     config: Any
     stages: Sequence[Stage] = ()
-    score: Callable[[Mapping[str, State]], dict[str, float]] | None = None
+    score: Callable[[Mapping[str, State]], Mapping[str, Any]] | None = None
     figures: Callable[[Any], dict[str, Any]] | None = None
     predict: Callable[[Any, State | None, Any], tuple[dict, Any]] | None = None
     collect: Callable[[Sequence[dict[str, Any]]], Mapping[str, Any]] | None = None
     best: tuple[str, Literal["max", "min"]] | None = None
-    references: Sequence[Reference] = ()
+    claims: Sequence[Claim] = ()
     commands: Mapping[str, tuple[type, Callable[[Any, Any], None]]] = field(default_factory=dict)
     data: Sequence[Source] = ()
     model: Any = None
@@ -153,13 +216,17 @@ class Experiment:
 class Study:
     """A flat grid of experiments that runs, resumes and is drawn as a whole.
 
-    `figures(runs) -> {name: Figure}` sees the finished runs by the names of their experiments.
+    - `figures(runs) -> {name: Figure}` sees the finished runs by the names of their experiments.
+    - `claims`: see `Experiment`; the experiments' own are not judged.
+    - `repeats`: {name: (member, seed)} of experiments that `seeds` made of one member. All others
+      are members under their own name, with the seed of their configuration.
     """
 
     config: Any
     experiments: Mapping[str, Experiment]
     figures: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    references: Sequence[Reference] = ()
+    claims: Sequence[Claim] = ()
+    repeats: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
 
 
 def config_type(make: Callable[[Any], Any]) -> type:

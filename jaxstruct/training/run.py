@@ -9,81 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import numpy as np
 
 from jaxstruct import data
 from jaxstruct.data import Examples
 from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, stage_key
-from jaxstruct.training.experiment import Experiment, Stage, Study, config_type
-from jaxstruct.training.images import read_image
+from jaxstruct.training.experiment import Claim, Experiment, Stage, Study
 from jaxstruct.training.loop import RunError, Stopped, train
 from jaxstruct.training.progress import Progress, announce_devices
+from jaxstruct.training.restored import SEED, Run, StudyRun, root_key
+from jaxstruct.training.results import (
+    Record,
+    judged_claims,
+    read_results,
+    records_of,
+    records_of_member,
+    summary,
+)
 from jaxstruct.training.signals import stop_requests
 from jaxstruct.training.state import State
-from jaxstruct.training.writer import Writer, numbers
-
-
-@dataclass(frozen=True)
-class Run:
-    """What `figures` sees and `run` returns: the last state of each stage, and all that was noted.
-
-    `history`: the records of metrics.jsonl; `metrics`: those of metrics.json.
-    """
-
-    workdir: Path
-    config: Any
-    states: Mapping[str, State]
-    history: Sequence[dict[str, Any]]
-    metrics: dict[str, float]
-    data: Sequence[dict[str, Any]] = ()
-    cost: dict[str, Any] = field(default_factory=dict)
-    experiment: Experiment | None = None
-
-    def predict(self, image: Any = None, *, seed: int = 0) -> tuple[dict[str, Any], Any]:
-        """What the experiment's `predict` says of an image: (record, figure).
-
-        `image` is uint8 [H, W, 3] or the path of an image file; without it, samples are drawn from
-        `seed`. Raises RunError where the experiment has no `predict`.
-        """
-        if self.experiment is None or self.experiment.predict is None:
-            raise RunError("this experiment has no predict")
-        if isinstance(image, str | Path):
-            image = read_image(Path(image))
-        return self.experiment.predict(jax.random.key(seed), self.state, image)
-
-    @property
-    def state(self) -> State | None:
-        """The last state of the last stage; None without stages."""
-        return list(self.states.values())[-1] if self.states else None
-
-    def curve(self, name: str, *, of: str = "evaluation", stage: str | None = None) -> Any:
-        """The steps [n] and the values [n] of a metric, or of a term with of="train".
-
-        Steps are counted through all stages, or through one that is named.
-        """
-        count = "step" if stage else "number"
-        records = [r for r in self.history if stage in (None, r["stage"]) and name in r.get(of, {})]
-        return np.array([r[count] for r in records]), np.array([r[of][name] for r in records])
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """The finished runs of a study by name, and the study's own metrics."""
-
-    workdir: Path
-    config: Any
-    runs: Mapping[str, Run]
-    metrics: dict[str, float]
+from jaxstruct.training.writer import Writer
 
 
 def run(
@@ -107,71 +59,6 @@ def run(
         return _run_study(experiment, folder, devices, name, command, profile)
     with files.locked(folder) if _primary() else contextlib.nullcontext():
         return _run_one(experiment, folder, devices, name, command, profile)
-
-
-def restore(
-    experiment: Experiment | Callable[[Any], Experiment | Study],
-    workdir: str | Path,
-    *,
-    which: Literal["last", "best"] = "last",
-    member: str | None = None,
-) -> Run:
-    """A run as its workdir has it, without training, on a machine with or without its data.
-
-    Args:
-        experiment: the function `experiment(config)` of an experiment's file, which gets the
-            configuration of the run, or what it returned. Where the sets are absent, only the
-            function will do: what the run wrote down of them stands in.
-        workdir: the folder of the run.
-        which: its last state, or the one that is best by `Experiment.best`.
-        member: which run of a study, or which seed.
-
-    Raises:
-        RunError: there is nothing there, or it is a run of something else. Without stages nothing
-        is missing: where no equal run has ended, it has no metrics yet.
-    """
-    folder = Path(workdir) / (member or "")
-    if callable(experiment):
-        config = files.stored_config(folder, config_type(experiment)())
-        with data.recorded(files.stored_sets(folder)):
-            made = experiment(config)
-        if isinstance(made, Study):
-            parts = (member or "").split("/")
-            of_study = "/".join(part for part in parts if not part.startswith(SEED))
-            if of_study not in made.experiments:
-                choice = ", ".join(made.experiments)
-                raise RunError(f"{workdir} is of a study: member is {member!r}, expected {choice}")
-            made = made.experiments[of_study]
-        return restore(made, folder, which=which)
-    config = files.plain(experiment.config)
-    if not experiment.stages:
-        found = files.read_json(folder / "metrics.json") or {"config": None}
-        ended = found if found["config"] == config else {"metrics": {}, "data": []}
-        return Run(
-            folder, experiment.config, {}, [], ended["metrics"], ended["data"],
-            experiment=experiment,
-        )  # fmt: skip
-    if not (folder / "config.json").exists():
-        raise RunError(f"no run in {folder}: train first, or name its folder with --workdir")
-    if which == "best" and not experiment.best:
-        raise RunError("this experiment has no best checkpoint: Experiment.best names no metric")
-    files.check_config(folder, None, config)
-    results = files.read_json(folder / "metrics.json") or {"metrics": {}, "data": []}
-    kept = Checkpoints(
-        folder / "checkpoints", experiment.stages, config, experiment.ranking, write=False
-    )
-    with kept as checkpoints:
-        restored = checkpoints.restore(_root(experiment), which)
-    if restored is None:
-        missing = "no checkpoint" if which == "last" else f"no checkpoint with {experiment.best}"
-        raise RunError(f"{missing} in {folder} yet: train first")
-    states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
-    number = sum(stage.steps for stage in experiment.stages)
-    with files.Journal(folder, number, write=False) as journal:
-        return Run(
-            folder, experiment.config, states, journal.history, results["metrics"],
-            results["data"], experiment=experiment,
-        )  # fmt: skip
 
 
 def _run_one(
@@ -207,7 +94,7 @@ def _run_one(
         write_config()
 
     write_config()
-    results = files.read_json(folder / "metrics.json")
+    results = read_results(folder)
     since = time.perf_counter()
     with Progress(devices, quiet=not _primary()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
@@ -215,25 +102,23 @@ def _run_one(
             experiment, folder, config, devices, progress, profile, started
         )
         if results is None:
-            metrics = _evaluated(experiment, history)
+            scored: Mapping[str, Any] = {}
             if experiment.score:
                 progress.say("scoring")
-                metrics |= numbers(experiment.score(states))
+                scored = experiment.score(states)
+            records = records_of(experiment, history, scored)
             cost["wall_seconds"] += time.perf_counter() - since
             results = {
                 "experiment": name,
                 "config": config,
-                "metrics": metrics,
+                "metrics": records,
                 **({"best": best} if (best := _best(experiment, history)) else {}),
                 **({"scored": _scored(experiment)} if experiment.stages else {}),
                 **({"weights": weights} if weights else {}),
-                "references": [],
                 "data": sources,
                 "cost": {**cost, "command": command},
                 **about,
             }
-        # What to compare with is no result: it may be corrected afterwards, as figures may.
-        results["references"] = [r._asdict() for r in experiment.references]
         finished = Run(
             folder, experiment.config, states, history, results["metrics"], sources,
             results["cost"], experiment,
@@ -242,7 +127,7 @@ def _run_one(
             # Written before the figures: a mistake in drawing must not cost the scoring.
             _write(folder, "metrics.json", results)
             _draw(experiment.figures, finished, folder, progress)
-            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+            _report(experiment.claims, results, folder, progress)
     return finished
 
 
@@ -255,7 +140,7 @@ def _train_all(
     profile: bool,
     started: Callable[[Stage, list[dict[str, str]]], None],
 ) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
-    root = _root(experiment)
+    root = root_key(experiment)
     cost: dict[str, Any] = {"wall_seconds": 0.0}
     if not experiment.stages:
         return {}, [], cost
@@ -338,21 +223,21 @@ def _run_study(
             member: run(experiment, folder / member, devices=devices, name=name, profile=profile)
             for member, experiment in study.experiments.items()
         }
-        metrics, spread = _over_seeds({m: r.metrics for m, r in runs.items()})
-        finished = StudyRun(folder, study.config, runs, metrics)
+        records: list[Record] = []
+        for member, done in runs.items():
+            own = (member, getattr(done.config, "seed", None))
+            records += records_of_member(done.records, *study.repeats.get(member, own))
+        finished = StudyRun(folder, study.config, runs, records)
         if not _primary():
             return finished
         stored = [files.read_json(folder / member / "metrics.json") or {} for member in runs]
         data: list[dict] = []
-        for member in runs.values():
-            data += [d for d in member.data if d not in data]
+        for done in runs.values():
+            data += [d for d in done.data if d not in data]
         results = {
             "experiment": name,
             "config": config,
-            "metrics": metrics,
-            **({"spread": spread} if spread else {}),
-            "members": {m: {"metrics": r.metrics} for m, r in runs.items()},
-            "references": [r._asdict() for r in study.references],
+            "metrics": records,
             "data": data,
             "cost": {
                 "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
@@ -365,7 +250,7 @@ def _run_study(
         with Progress(devices) as progress:
             _write(folder, "metrics.json", results)
             _draw(study.figures, runs, folder, progress)
-            progress.say(f"{_summary(results)}\nresults in {folder / 'metrics.json'}")
+            _report(study.claims, results, folder, progress)
         return finished
 
 
@@ -381,57 +266,37 @@ def _one_or_all(values: Iterable[Any]) -> Any:
     return different[0] if len(different) == 1 else different
 
 
-SEED = "seed="  # how the members of `seeds` are named
-
-
 def seeds(make: Any, config: Any, count: int) -> Study:
     """A study of the same experiment under `count` seeds, from config.seed on: `name/seed=n`.
 
-    Its metrics are means over the seeds and their standard deviations; its figures are those of
+    Its numbers are means over the seeds and their standard deviations; its figures are those of
     the first seed.
     """
     experiments: dict[str, Experiment] = {}
+    repeats: dict[str, tuple[str | None, int]] = {}
     first: Experiment | Study | None = None
     for seed in range(config.seed, config.seed + count):
         made = make(dataclasses.replace(config, seed=seed))
         first = first or made
-        members = made.experiments if isinstance(made, Study) else {"": made}
+        members: Mapping[Any, Experiment] = (
+            made.experiments if isinstance(made, Study) else {None: made}
+        )
         for member, experiment in members.items():
-            experiments["/".join(filter(None, (member, f"{SEED}{seed}")))] = experiment
+            name = "/".join(filter(None, (member, f"{SEED}{seed}")))
+            experiments[name], repeats[name] = experiment, (member, seed)
 
     def figures(runs: Mapping[str, Run]) -> dict[str, Any]:
         of_first = {
-            key.removesuffix(f"{SEED}{config.seed}").removesuffix("/"): r
-            for key, r in runs.items()
-            if key.split("/")[-1] == f"{SEED}{config.seed}"
+            member: runs[name] for name, (member, seed) in repeats.items() if seed == config.seed
         }
         assert first is not None
         if first.figures is None:
             return {}
-        seen: Any = of_first if isinstance(first, Study) else of_first[""]
+        seen: Any = of_first if isinstance(first, Study) else of_first[None]
         return first.figures(seen)
 
     assert first is not None
-    return Study(config, experiments, figures, first.references)
-
-
-def _over_seeds(
-    metrics: Mapping[str, Mapping[str, float]],
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Means and standard deviations over members that differ in their seed alone."""
-    groups: dict[str, list[float]] = {}
-    repeated = False
-    for member, values in metrics.items():
-        parts = member.split("/")
-        seeded = parts[-1].startswith(SEED)
-        repeated |= seeded
-        group = "/".join(parts[:-1] if seeded else parts)
-        for name, value in values.items():
-            groups.setdefault("/".join(filter(None, (group, name))), []).append(value)
-    means = {name: statistics.fmean(values) for name, values in groups.items()}
-    if not repeated:
-        return means, {}
-    return means, {n: statistics.stdev(v) if len(v) > 1 else 0.0 for n, v in groups.items()}
+    return Study(config, experiments, figures, first.claims, repeats)
 
 
 def _data(experiment: Experiment) -> list[dict[str, Any]]:
@@ -463,16 +328,6 @@ def _scored(experiment: Experiment) -> dict[str, Any]:
     return {"checkpoint": "last", "number": sum(stage.steps for stage in experiment.stages)}
 
 
-def _evaluated(experiment: Experiment, history: Sequence[dict]) -> dict[str, float]:
-    """The last evaluation of every stage; with more than one stage, as stage/metric."""
-    metrics: dict[str, float] = {}
-    for stage in experiment.stages:
-        last = [r for r in history if r["stage"] == stage.name and "evaluation" in r][-1:]
-        prefix = f"{stage.name}/" if len(experiment.stages) > 1 else ""
-        metrics |= {prefix + k: v for r in last for k, v in r["evaluation"].items()}
-    return metrics
-
-
 def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | None:
     if not experiment.ranking:
         return None
@@ -493,12 +348,13 @@ def _draw(figures: Any, seen: Any, folder: Path, progress: Progress) -> None:
         progress.say(f"drew {path}")
 
 
-def _summary(results: dict[str, Any]) -> str:
-    spread = results.get("spread", {})
-    return ", ".join(
-        f"{name} {value:.5g}" + (f" ± {spread[name]:.2g}" if name in spread else "")
-        for name, value in results["metrics"].items()
-    )
+def _report(
+    claims: Sequence[Claim], results: Mapping[str, Any], folder: Path, progress: Progress
+) -> None:
+    told = judged_claims(claims, results["config"], results["metrics"])
+    for line in (summary(results["metrics"]), *told, f"results in {folder / 'metrics.json'}"):
+        if line:
+            progress.say(line)
 
 
 def _write(folder: Path, name: str, value: Any) -> None:
@@ -506,10 +362,6 @@ def _write(folder: Path, name: str, value: Any) -> None:
         files.write_json(folder / name, value)
     except OSError as error:
         raise RunError(f"cannot write {folder / name} ({error.strerror})") from error
-
-
-def _root(experiment: Experiment) -> jax.Array:
-    return jax.random.key(getattr(experiment.config, "seed", 0))
 
 
 def _primary() -> bool:

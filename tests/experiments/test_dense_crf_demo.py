@@ -67,10 +67,13 @@ def test_the_command_scores_draws_and_gives_the_same_bits_again(tmp_path):
     )
     assert answer.returncode == 0, answer.stderr
     results = json.loads((tmp_path / "run/metrics.json").read_text())
-    metrics = results["metrics"]
-    assert metrics["coffee/accuracy"] > metrics["coffee/unary_accuracy"] + 0.1
-    assert metrics["coffee/changed"] > 0.1
-    assert metrics["coffee/free_energy_drop"] > 0.5
+    records = results["metrics"]
+    assert {record["member"] for record in records} == {"coffee"}
+    metrics = {record["metric"]: record["value"] for record in records}
+    assert metrics["accuracy"] > metrics["unary_accuracy"] + 0.1
+    assert metrics["changed"] > 0.1
+    assert metrics["free_energy_drop"] > 0.5
+    assert "inference corrects noisy unaries (accuracy): ours 0." in answer.stderr
     (source,) = results["data"]
     assert (source["name"], source["split"]) == ("scikit-image", "coffee")
     assert source["origin"] == "package"
@@ -78,7 +81,8 @@ def test_the_command_scores_draws_and_gives_the_same_bits_again(tmp_path):
     pictures = {path.name for path in (tmp_path / "run/figures").iterdir()}
     assert pictures == {"refinement.png", "free_energy.png"}
     again = run(dense_crf_demo.experiment(SMOKE), tmp_path / "again")
-    assert again.metrics == metrics
+    assert again.records == records
+    assert again.metrics == {f"coffee/{name}": value for name, value in metrics.items()}
     for name in pictures:
         ours, theirs = (Image.open(tmp_path / f / "figures" / name) for f in ("run", "again"))
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.__main__ import names
+from experiments._results import claims, names
 from jaxstruct import data
 from jaxstruct.training import Study, restore, run
 
@@ -92,8 +92,14 @@ def test_smoke_gives_finite_metrics_and_pictures(finished):
     name, workdir, _ = finished
     results = json.loads((workdir / "metrics.json").read_text())
     assert results["experiment"] == name
-    assert results["metrics"]
-    assert all(np.isfinite(value) for value in results["metrics"].values())
+    records = results["metrics"]
+    assert records
+    assert all(np.isfinite(record["value"]) for record in records)
+    keys = [tuple(record.values())[:4] for record in records]
+    assert len(set(keys)) == len(keys)
+    # What a stage has evaluated at its end is not scored once more.
+    evaluated = {(member, metric) for member, _, stage, metric in keys if stage is not None}
+    assert not evaluated & {(m, metric) for m, _, stage, metric in keys if stage is None}
     assert {source["origin"] for source in results["data"]} <= {"imitation", "package"}
     pictures = list((workdir / "figures").glob("*.png"))
     assert pictures
@@ -235,7 +241,9 @@ def test_help_of_a_verb_of_its_own_lists_every_argument(name):
 def test_a_configuration_makes_an_experiment(name):
     module = importlib.import_module(f"experiments.{name}")
     with data.looking(imitations=True):
-        assert module.experiment(module.Config()).config == module.Config()
+        made = module.experiment(module.Config())
+        assert made.config == module.Config()
+        assert list(made.claims) == list(claims(name))
         paper = getattr(module, "PAPER", module.SMOKE)
         if name == "dcgan_rooms":  # LSUN is TFDS's, of 43 GB, and nothing imitates it
             with pytest.raises(data.DataError, match=r"no data set 'lsun/bedroom'.*array_record"):

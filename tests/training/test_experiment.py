@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxstruct.training import Experiment, Reference, Stage, Study, shuffled_batches
+from jaxstruct.training import Claim, Experiment, Reference, Stage, Study, shuffled_batches
 
 BATCHES = shuffled_batches({"x": np.zeros(4)}, 2, seed=0)
 
@@ -101,8 +101,29 @@ def test_an_experiment_needs_no_stage():
     made = Experiment(3)
     assert (made.config, list(made.stages), made.commands) == (3, [], {})
     assert Study(3, {"a": made}).experiments["a"] is made
-    assert Reference("bound", -104.0, "own")._asdict() == {
-        "metric": "bound",
-        "value": -104.0,
-        "source": "own",
-    }
+
+
+LOWER, HIGHER = Reference("error", "lower"), Reference("accuracy", "higher")
+NEAR = Reference("value", "near", value=0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({}, "has nothing to be judged by"),
+        ({"values": [NEAR], "figure": "a"}, "has values and figure, expected one of"),
+        ({"values": [NEAR, LOWER]}, "error has no value to be compared with"),
+        ({"orders": [[LOWER]]}, r"\['error'\] is by \['lower'\], expected at least two"),
+        ({"orders": [[LOWER, HIGHER]]}, r"by \['higher', 'lower'\], expected .* all lower or all"),
+        ({"orders": [[LOWER, LOWER], [NEAR, NEAR]]}, r"by \['near'\], expected"),
+    ],
+)
+def test_a_claim_is_judged_in_one_way(given, problem):
+    with pytest.raises(ValueError, match=f"^claim 'it works'.*{problem}"):
+        Claim("it works", **given)
+
+
+def test_claims_that_can_be_judged():
+    assert Claim("a", values=[NEAR]).values == [NEAR]
+    assert Claim("a", orders=[[LOWER, LOWER], [HIGHER, HIGHER]]).why == ""
+    assert Claim("a", figure="samples").config == {}

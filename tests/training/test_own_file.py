@@ -107,7 +107,7 @@ def test_a_file_of_the_users_own_in_a_folder_of_its_own(place):
     assert "Traceback" not in trained.stderr
     folder = place / "runs" / "my_vae-smoke"
     results = json.loads((folder / "metrics.json").read_text())
-    assert list(results["metrics"]) == ["error"]
+    assert [record["metric"] for record in results["metrics"]] == ["error"]
     assert results["cost"]["command"] == "python my_vae.py --smoke"
     assert (folder / "figures" / "error.png").exists()
     assert list((folder / "profile").glob("**/*.xplane.pb"))

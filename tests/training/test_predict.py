@@ -179,7 +179,8 @@ def test_predict_that_cannot_be(call, place, trained):
 def test_a_verb_of_its_own(call, place, trained):
     status, out, err = call("scaled", "--by", "10", "--workdir", trained)
     assert status == 0, err
-    error = json.loads((trained / "metrics.json").read_text())["metrics"]["second/error"]
+    records = json.loads((trained / "metrics.json").read_text())["metrics"]
+    (error,) = (r["value"] for r in records if (r["stage"], r["metric"]) == ("second", "error"))
     assert out == f"scaled {10 * error}\n"
     _, out, _ = call("scaled", "--help")
     assert "--by FLOAT" in out
@@ -251,7 +252,8 @@ def test_without_stages_a_verb_has_the_configuration_of_its_command(call, place)
 def test_predict_of_seeds(call, place):
     status, _, err = call("--seeds", "2", "--seed", "3", "--workdir", "x", make=small)
     assert status == 0, err
-    assert json.loads((place / "x/metrics.json").read_text())["spread"]
+    records = json.loads((place / "x/metrics.json").read_text())["metrics"]
+    assert [record["seed"] for record in records] == [3, 4]
     for more in ((), ("--member", "seed=5"), ("--member", "nothing")):
         status, _, err = call("predict", "--workdir", "x", *more, make=small)
         assert status == 2

@@ -15,6 +15,7 @@ from jaxstruct import data
 from jaxstruct.data import Examples, Source
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
+    Claim,
     Experiment,
     Reference,
     RunError,
@@ -42,9 +43,13 @@ def outcome(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    made = tiny.experiment(CONFIG)
-    made = dataclasses.replace(made, references=[Reference("weight", 3.0, "by hand")])
-    return run(made, folder, devices=jax.devices()[:2], name="tiny", command="python tiny.py")
+    return run(
+        tiny.experiment(CONFIG),
+        folder,
+        devices=jax.devices()[:2],
+        name="tiny",
+        command="python tiny.py",
+    )
 
 
 def test_a_run_is_what_its_folder_says(uninterrupted):
@@ -69,9 +74,21 @@ def test_a_run_is_what_its_folder_says(uninterrupted):
     shared = started.keys() - {"sets", "weights"}  # of no set, and no weights were read
     assert {key: results[key] for key in shared} == {key: started[key] for key in shared}
     assert (started["sets"], started["weights"]) == ([], {})
-    assert results["metrics"] == uninterrupted.metrics
-    assert list(results["metrics"]) == ["first/error", "second/error", "weight"]
-    assert results["references"] == [{"metric": "weight", "value": 3.0, "source": "by hand"}]
+    assert results["metrics"] == uninterrupted.records
+    # Of each stage the last evaluation, then what was scored.
+    errors = [uninterrupted.curve("error", stage=stage)[1][-1] for stage in ("first", "second")]
+    weight = float(uninterrupted.states["second"].params["w"].sum())
+    assert [tuple(record.values()) for record in results["metrics"]] == [
+        (None, 0, "first", "error", errors[0]),
+        (None, 0, "second", "error", errors[1]),
+        (None, 0, None, "weight", weight),
+    ]
+    assert list(results["metrics"][0]) == ["member", "seed", "stage", "metric", "value"]
+    assert uninterrupted.metrics == {
+        "first/error": errors[0],
+        "second/error": errors[1],
+        "weight": weight,
+    }
     assert results["cost"]["command"] == "python tiny.py"
     assert results["cost"]["wall_seconds"] > results["cost"]["training_seconds"]["total"] > 0
     evaluations = [r for r in uninterrupted.history if "evaluation" in r]
@@ -226,8 +243,7 @@ def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
 def test_equal_runs_are_equal_and_a_finished_one_is_only_drawn_again(
     uninterrupted, tmp_path, devices, capsys
 ):
-    references = [Reference("weight", 3.0, "by hand")]
-    made = dataclasses.replace(tiny.experiment(CONFIG), references=references)
+    made = tiny.experiment(CONFIG)
     first = run(made, tmp_path, devices=devices(2), name="tiny")
     assert capsys.readouterr().out.count("scored") == 1
     assert outcome(tmp_path) == outcome(uninterrupted.workdir)
@@ -263,9 +279,7 @@ def test_equal_runs_are_equal_and_a_finished_one_is_only_drawn_again(
 def test_whatever_ended_it_it_goes_on_to_the_same_bits(
     uninterrupted, tmp_path, devices, capsys, after, how, error, at
 ):
-    made = dataclasses.replace(
-        tiny.experiment(CONFIG), references=[Reference("weight", 3.0, "by hand")]
-    )
+    made = tiny.experiment(CONFIG)
     with pytest.raises(error):
         run(stopping(made, after, how), tmp_path, devices=devices(2), name="tiny")
     assert not (tmp_path / "metrics.json").exists()
@@ -298,9 +312,7 @@ def test_a_request_between_two_records_loses_no_sums(tmp_path, devices):
 
 
 def test_damage_costs_steps_and_not_bits(uninterrupted, tmp_path, devices, capsys):
-    made = dataclasses.replace(
-        tiny.experiment(CONFIG), references=[Reference("weight", 3.0, "by hand")]
-    )
+    made = tiny.experiment(CONFIG)
     with pytest.raises(OSError, match="power"):
         run(stopping(made, 7, fail), tmp_path, devices=devices(2), name="tiny")
     # The newest, and the last state of the stage before it: the first stage is done again too.
@@ -367,6 +379,32 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, devices):
     with pytest.raises(RunError, match="checkpoint 4 is the last good one"):
         run(made, tmp_path, devices=devices())
     assert np.isfinite(restore(made, tmp_path).state.params["w"]).all()
+
+
+def test_claims_are_judged_at_the_end_and_are_no_results(tmp_path, devices, capsys):
+    steps = Reference("steps", "higher", value=8.0, source="by hand")
+    claims = [
+        Claim("ten steps", values=[steps]),
+        Claim("of another rate", values=[steps], config={"rate": 0.7}),
+    ]
+    made = small(score=lambda states: {"steps": 10}, claims=claims)
+    run(made, tmp_path, devices=devices())
+    said = capsys.readouterr().err.splitlines()
+    assert "ten steps: paper 8, ours 10: reached" in said
+    assert "another rate" not in "".join(said)
+    before = (tmp_path / "metrics.json").read_bytes()
+    run(dataclasses.replace(made, claims=()), tmp_path, devices=devices())
+    assert "ten steps" not in capsys.readouterr().err
+    assert (tmp_path / "metrics.json").read_bytes() == before
+
+
+def test_metrics_of_an_earlier_version_are_refused(tmp_path, devices):
+    run(small(), tmp_path, devices=devices())
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    (tmp_path / "metrics.json").write_text(json.dumps({**results, "metrics": {"error": 1.0}}))
+    for again in (run, restore):
+        with pytest.raises(RunError, match=r"metrics\.json holds no list of records.* remove it"):
+            again(small(), tmp_path)
 
 
 def test_metrics_may_be_arrays_and_must_be_finite(tmp_path, devices):

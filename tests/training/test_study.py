@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 import statistics
 
 import pytest
 from matplotlib.figure import Figure
 
 from jaxstruct.training import (
+    Claim,
     Reference,
     RunError,
     Stopped,
@@ -16,6 +18,8 @@ from jaxstruct.training import (
     seeds,
 )
 from tests.training.quick import CONFIG, ask_to_stop, small, stopping
+
+CLAIMS = [Claim("small", values=[Reference("error", "lower", member="rate=0.1", value=100.0)])]
 
 
 def study(config=CONFIG, sizes=(0.1, 0.3), **changes):
@@ -32,26 +36,27 @@ def study(config=CONFIG, sizes=(0.1, 0.3), **changes):
         assert list(runs) == list(members)
         return {"all": Figure()}
 
-    return Study(config, members, figures, [Reference("rate=0.1/error", 0.0, "hoped")])
+    return Study(config, members, figures, CLAIMS)
 
 
-def test_a_study(tmp_path, devices):
+def test_a_study(tmp_path, devices, capsys):
     found = run(study(), tmp_path, devices=devices(), name="s", command="python s.py")
     assert list(found.runs) == ["rate=0.1", "rate=0.3"]
     results = json.loads((tmp_path / "metrics.json").read_text())
-    alone = {
-        member: json.loads((tmp_path / member / "metrics.json").read_text())["metrics"]
+    expected = [
+        {**record, "member": member}
         for member in found.runs
-    }
-    expected = {
-        f"{m}/{name}": value for m, values in alone.items() for name, value in values.items()
-    }
-    assert results["metrics"] == found.metrics == expected
-    assert results["members"] == {m: {"metrics": values} for m, values in alone.items()}
-    assert "spread" not in results
+        for record in json.loads((tmp_path / member / "metrics.json").read_text())["metrics"]
+    ]
+    assert results["metrics"] == found.records == expected
+    assert [list(record.values())[:4] for record in expected[:2]] == [
+        ["rate=0.1", 0, "train", "error"],
+        ["rate=0.1", 0, None, "weight"],
+    ]
+    assert found.metrics == {f"{r['member']}/{r['metric']}": r["value"] for r in expected}
+    assert "small: paper 100, ours" in capsys.readouterr().err
     assert results["data"] == [{"name": "given arrays", "origin": "user"}]
     assert results["cost"]["command"] == "python s.py"
-    assert results["references"][0]["metric"] == "rate=0.1/error"
     assert (tmp_path / "figures" / "all.png").exists()
     with pytest.raises(RunError, match="seed was 0 and is now 1"):
         run(study(dataclasses.replace(CONFIG, seed=1)), tmp_path, devices=devices())
@@ -82,7 +87,7 @@ def test_a_study_goes_on_as_a_whole(tmp_path, devices, capsys):
         assert found == expected
 
 
-def test_seeds_give_means_and_standard_deviations(tmp_path, devices):
+def test_seeds_give_means_and_standard_deviations(tmp_path, devices, capsys):
     config = dataclasses.replace(CONFIG, seed=4)
     seen = []
 
@@ -95,8 +100,13 @@ def test_seeds_give_means_and_standard_deviations(tmp_path, devices):
     errors = [found.runs[f"seed={n}"].metrics["error"] for n in (4, 5, 6)]
     assert len(set(errors)) == 3
     results = json.loads((tmp_path / "metrics.json").read_text())
-    assert results["metrics"] == found.metrics == {"error": statistics.fmean(errors)}
-    assert results["spread"] == {"error": statistics.stdev(errors)}
+    assert [tuple(record.values()) for record in results["metrics"]] == [
+        (None, seed, "train", "error", error) for seed, error in zip((4, 5, 6), errors, strict=True)
+    ]
+    mean, deviation = statistics.fmean(errors), statistics.stdev(errors)
+    assert found.metrics == {"error": mean}
+    (told,) = re.findall(r"^error (\S+) ± (\S+)$", capsys.readouterr().err, re.MULTILINE)
+    assert [float(x) for x in told] == pytest.approx([mean, deviation], abs=0.05 * deviation)
     assert seen == [4, 5, 6, 4]  # its own figure is the first seed's
     # One more seed goes on in the same folder.
     more = run(seeds(make, config, 4), tmp_path, devices=devices())
@@ -132,5 +142,7 @@ def test_seeds_of_a_study(tmp_path, devices):
     results = json.loads((tmp_path / "metrics.json").read_text())
     for rate in (0.1, 0.3):
         values = [found.runs[f"rate={rate}/seed={n}"].metrics["error"] for n in (0, 1)]
-        assert results["metrics"][f"rate={rate}/error"] == statistics.fmean(values)
-        assert results["spread"][f"rate={rate}/error"] == statistics.stdev(values)
+        records = [(r["member"], r["seed"], r["metric"], r["value"]) for r in results["metrics"]]
+        for seed, value in enumerate(values):
+            assert (f"rate={rate}", seed, "error", value) in records
+        assert found.metrics[f"rate={rate}/error"] == statistics.fmean(values)

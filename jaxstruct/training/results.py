@@ -1,0 +1,244 @@
+"""A run's results as records, the numbers they become over seeds, and what these say of claims.
+
+A record is {member, seed, stage, metric, value}; what does not apply is None (null in
+metrics.json): the member of a run that is no study's, the seed of a configuration without one, the
+stage of what is scored after all stages.
+
+What may be added: another number of several records, another way to judge a claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxstruct.training import workdir as files
+from jaxstruct.training.experiment import Claim, Experiment, Reference
+from jaxstruct.training.loop import RunError
+from jaxstruct.training.writer import numbers
+
+Record = dict[str, Any]
+Key = tuple[str | None, str | None, str]
+"""(member, stage, metric): what the records of one number have in common."""
+
+
+def records_of(
+    experiment: Experiment, history: Iterable[Mapping[str, Any]], scored: Mapping[str, Any]
+) -> list[Record]:
+    """The last evaluation of every stage, then what was scored, {metric: value} or by member.
+
+    Raises RunError where a value is not finite.
+    """
+    seed = getattr(experiment.config, "seed", None)
+    last = {r["stage"]: r["evaluation"] for r in history if "evaluation" in r}
+    found = [
+        _record(None, seed, stage.name, metric, value)
+        for stage in experiment.stages
+        for metric, value in last.get(stage.name, {}).items()
+    ]
+    for name, value in scored.items():
+        member, values = (name, value) if isinstance(value, Mapping) else (None, {name: value})
+        found += [_record(member, seed, None, *item) for item in numbers(values).items()]
+    return found
+
+
+def records_of_member(
+    records: Iterable[Record], member: str | None, seed: int | None
+) -> list[Record]:
+    """The records of a run as a member of a study."""
+    return [{**r, "member": _joined(member, r["member"]) or None, "seed": seed} for r in records]
+
+
+def read_results(workdir: Path) -> dict[str, Any] | None:
+    """metrics.json of a workdir, or None; RunError where its metrics are no records."""
+    results = files.read_json(workdir / "metrics.json")
+    if results is not None and not isinstance(results["metrics"], list):
+        raise RunError(
+            f"{workdir / 'metrics.json'} holds no list of records: an earlier version wrote it; "
+            "remove it, and the next call scores again"
+        )
+    return results
+
+
+def grouped(records: Iterable[Record]) -> dict[Key, list[float]]:
+    """The values of each number, one a seed, in the order of the records."""
+    found: dict[Key, list[float]] = {}
+    for r in records:
+        found.setdefault((r["member"], r["stage"], r["metric"]), []).append(r["value"])
+    return found
+
+
+def named(records: Iterable[Record]) -> dict[str, list[float]]:
+    """The same by a name: the metric, after its member and, where there are several, its stage."""
+    found = grouped(records)
+    stages: dict[str | None, set[str]] = {}
+    for member, stage, _ in found:
+        if stage is not None:
+            stages.setdefault(member, set()).add(stage)
+    return {
+        _joined(member, stage if len(stages.get(member, ())) > 1 else None, metric): values
+        for (member, stage, metric), values in found.items()
+    }
+
+
+class Number(NamedTuple):
+    """A mean over seeds and its sample standard deviation; None for one seed."""
+
+    mean: float
+    spread: float | None
+
+    def __str__(self) -> str:
+        """Rounded to four digits, or to two of the spread."""
+        if not self.spread:
+            return f"{self.mean:.4g}" + (" ± 0" if self.spread == 0 else "")
+        decimals = max(0, 1 - math.floor(math.log10(self.spread)))
+        return f"{self.mean:.{decimals}f} ± {self.spread:.{decimals}f}"
+
+
+def mean_and_spread(values: Sequence[float]) -> Number:
+    """What the values of all seeds become."""
+    return Number(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def summary(records: Iterable[Record]) -> str:
+    """All numbers in a line."""
+    return ", ".join(f"{name} {mean_and_spread(values)}" for name, values in named(records).items())
+
+
+class Judgement(NamedTuple):
+    """What the records say of one value or order of a claim, in words.
+
+    `numbers`: the names of ours; `paper` and `ours`: the numbers, in an order with what lies
+    between them; empty where there is none.
+    """
+
+    numbers: str
+    paper: str
+    source: str
+    ours: str
+    verdict: str
+
+
+def judge(claim: Claim, records: Iterable[Record]) -> list[Judgement]:
+    """A judgement for each value or order of the claim, or one that names its figure."""
+    measured = grouped(records)
+    if claim.figure:
+        seen = f"to be seen in {claim.figure}.png"
+        return [Judgement("", "", claim.source, "", seen)]
+    found = [_judged_value(reference, measured) for reference in claim.values]
+    found += [_judged_order(order, measured) for order in claim.orders]
+    return [j._replace(source=claim.source or j.source) for j in found]
+
+
+def verdict(judgements: Sequence[Judgement]) -> str:
+    """The verdicts of a claim in one."""
+    counts = Counter(j.verdict for j in judgements)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{word} ({n} of {counts.total()})" for word, n in counts.items())
+
+
+def claims_about(claims: Iterable[Claim], config: Mapping[str, Any]) -> list[Claim]:
+    """Those about runs of this configuration, as metrics.json holds it."""
+    return [c for c in claims if all(config.get(k) == v for k, v in c.config.items())]
+
+
+def judged_claims(
+    claims: Iterable[Claim], config: Mapping[str, Any], records: Sequence[Record]
+) -> list[str]:
+    """A line for each claim about this configuration."""
+    lines = []
+    for claim in claims_about(claims, config):
+        judgements = judge(claim, records)
+        told = [
+            f"{whose} {'; '.join(filter(None, numbers))}"
+            for whose, numbers in (
+                ("paper", [j.paper for j in judgements]),
+                ("ours", [j.ours for j in judgements]),
+            )
+            if any(numbers)
+        ]
+        lines.append(": ".join([claim.text, *filter(None, [", ".join(told)]), verdict(judgements)]))
+    return lines
+
+
+def _judged_value(reference: Reference, measured: Mapping[Key, Sequence[float]]) -> Judgement:
+    ours = _number(reference, measured)
+    assert reference.value is not None
+    word = "not measured"
+    if ours:
+        off = ours.mean - reference.value
+        worse = {"lower": off > 0, "higher": off < 0, "near": off != 0}[reference.better]
+        within = reference.spread is not None and abs(off) <= reference.spread
+        if not worse or (within and reference.better == "near"):
+            word = "reached"
+        elif within:
+            word = "within the paper's spread"
+        elif reference.better == "near":
+            word = f"{abs(off):.3g} {'above' if off > 0 else 'below'}"
+        else:
+            word = "missed"
+    return Judgement(
+        _names([reference]), _value(reference), reference.source, str(ours or ""), word
+    )
+
+
+def _judged_order(order: Sequence[Reference], measured: Mapping[Key, Sequence[float]]) -> Judgement:
+    found = [_number(reference, measured) for reference in order]
+    sign = "<" if order[0].better == "lower" else ">"
+    sources = dict.fromkeys(reference.source for reference in order if reference.source)
+    names = _names(order)
+    paper = f" {sign} ".join(_value(r) for r in order if r.value is not None)
+    ours = [x for x in found if x]
+    if len(ours) < len(found):
+        return Judgement(names, paper, "; ".join(sources), "", "not measured")
+    text, word = str(ours[0]), "order holds"
+    for a, b in itertools.pairwise(ours):
+        between = "<" if a.mean < b.mean else ">" if a.mean > b.mean else "="
+        text += f" {between} {b}"
+        if between != sign:
+            word = "order does not hold"
+        elif word == "order holds" and abs(a.mean - b.mean) < max(a.spread or 0, b.spread or 0):
+            word = "order holds, by less than the spread"
+    return Judgement(names, paper, "; ".join(sources), text, word)
+
+
+def _number(reference: Reference, measured: Mapping[Key, Sequence[float]]) -> Number | None:
+    """Ours, of the last stage that has it where none is named."""
+    found = [
+        values
+        for (member, stage, metric), values in measured.items()
+        if (member, metric) == (reference.member, reference.metric)
+        and reference.stage in (None, stage)
+    ]
+    return mean_and_spread(found[-1]) if found else None
+
+
+def _value(reference: Reference) -> str:
+    spread = f" ± {reference.spread:g}" if reference.spread is not None else ""
+    return f"{reference.value:.4g}{spread}"
+
+
+def _names(references: Sequence[Reference]) -> str:
+    """As "metric of place, place", or "metric, metric of place"; places are members and stages."""
+    metrics = dict.fromkeys(r.metric for r in references)
+    places = dict.fromkeys(_joined(r.member, r.stage) for r in references)
+    if len(metrics) > 1 and len(places) > 1:
+        return ", ".join(_names([r]) for r in references)
+    of = ", ".join(filter(None, places))
+    return ", ".join(metrics) + (f" of {of}" if of else "")
+
+
+def _record(
+    member: str | None, seed: int | None, stage: str | None, metric: str, value: float
+) -> Record:
+    return {"member": member, "seed": seed, "stage": stage, "metric": metric, "value": value}
+
+
+def _joined(*parts: str | None) -> str:
+    return "/".join(part for part in parts if part)
