@@ -166,6 +166,7 @@ def test_two_processes_train_as_one(tmp_path, devices):
         assert len(expected) > 10
         close({key: arrays[0][key] for key in expected}, expected, atol=1e-4)
         told = small.outcome(one)
+        assert told["metrics"]["rows"] == 21
         close(outcomes[0][name]["metrics"], told["metrics"], atol=1e-4)
         assert len(told["history"]) == 6
         for record, other in zip(outcomes[0][name]["history"], told["history"], strict=True):

@@ -24,6 +24,7 @@ from jaxstruct.training import (
     Stage,
     State,
     batches_in_order,
+    make_collection,
     make_evaluation,
     make_game_step,
     make_step,
@@ -157,11 +158,22 @@ def experiment(config, *, evaluated=lambda state: None, steps=STEPS):
             right = out.argmax(1) == batch["label"]
         return {"accuracy": Mean.of(right, valid)}
 
+    def predict(state, batch, keys):
+        noise = jax.vmap(lambda key: jax.random.uniform(key))(keys)
+        return {"brightness": batch["image"].mean((1, 2, 3)) + noise, "label": batch["label"]}
+
+    def finish(rows):
+        # Neither adds up over batches; the second is of the order, too.
+        places = np.arange(len(rows["label"]))
+        order = float(np.mean(rows["brightness"] * places))
+        return {"median": np.median(rows["brightness"]), "order": order, "rows": len(places)}
+
     swept = make_evaluation(count, tested)
+    gathered = make_collection(predict, tested, finish)
 
     def evaluate(state):
         evaluated(state)
-        return swept(state)
+        return {**swept(state), **gathered(state)}
 
     stage = Stage(
         name="train",
