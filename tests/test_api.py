@@ -33,8 +33,9 @@ API = {
         scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        CATALOGUE DataError Examples Prepared Reader Source installed_weights load looking
-        open_reader prepare prepare_folder read_weights where
+        Affine CATALOGUE DataError Examples Prepared Reader Source canvas_for draw_affine
+        installed_weights jitter_color letter_box load looking move move_boxes open_reader padded
+        prepare prepare_folder read_weights where
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
