@@ -33,8 +33,9 @@ API = {
         scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        CATALOGUE DataError Examples Later Prepared Reader SetRecord Source installed_weights load
-        looking noted_weights open_reader prepare prepare_folder read_weights recorded where
+        Affine CATALOGUE DataError Examples Later Prepared Reader SetRecord Source canvas_for
+        draw_affine installed_weights jitter_color letter_box load looking move move_boxes
+        noted_weights open_reader padded prepare prepare_folder read_weights recorded where
     """,
     "jaxstruct.training": """
         AXIS Batches Claim Experiment Interleaved LabelMap Reference Run RunError Stage State

@@ -4,7 +4,10 @@ Importing this package is cheap; TFDS and whatever reads raw files are imported 
 TensorFlow never is.
 """
 
+from jaxstruct.data.affine import Affine, draw_affine, move_boxes
+from jaxstruct.data.canvas import canvas_for, letter_box, move, padded
 from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
@@ -22,6 +25,7 @@ from jaxstruct.data.weights import installed_weights, noted_weights, read_weight
 
 __all__ = [
     "CATALOGUE",
+    "Affine",
     "DataError",
     "Examples",
     "Later",
@@ -29,11 +33,18 @@ __all__ = [
     "Reader",
     "SetRecord",
     "Source",
+    "canvas_for",
+    "draw_affine",
     "installed_weights",
+    "jitter_color",
+    "letter_box",
     "load",
     "looking",
+    "move",
+    "move_boxes",
     "noted_weights",
     "open_reader",
+    "padded",
     "prepare",
     "prepare_folder",
     "read_weights",

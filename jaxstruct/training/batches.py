@@ -228,7 +228,7 @@ def _convert(key: str, x: Any, kind: Kind, dtype: Any) -> Any:
         if len(shapes) > 1:
             raise ValueError(
                 f"{key!r} has examples of shapes {str(shapes)[1:-1]} in one batch; let augment "
-                "bring them to one shape (data.letter_box and data.fixed, say)"
+                "bring them to one shape (data.letter_box and data.padded, say)"
             )
         x = np.stack(x)
     if kind == "masks":
