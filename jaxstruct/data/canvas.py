@@ -104,7 +104,7 @@ def move(
 
     - image [..., H, W, C] of 1, 3 or 4 channels: interpolated bilinearly, `fill` where there is no
       image. On an axis on which the map shrinks, the image is first averaged over areas to the
-      map's scale, so that nothing aliases and thin lines stay.
+      map's scale, so that it does not alias.
     - class_map [..., H, W]: the label of the pixel that the centre of the canvas's pixel comes
       from; 255 where there is none.
     - masks [..., H, W]: the same, with 0 where there is none.
@@ -194,7 +194,7 @@ def _move_image(
     color = _color(fill, images)
     moved = np.empty((*images.shape[:-3], *canvas, images.shape[-1]), images.dtype)
     for place in np.ndindex(images.shape[:-3]):
-        image, shrink = _shrunk(np.ascontiguousarray(images[place]), affine)
+        image, shrink = _shrunk(images[place], affine)
         matrix = shrink.inverse().then(affine).inverse().matrix.copy()
         # In OpenCV's coordinates, the centre of a pixel is a whole number.
         matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5

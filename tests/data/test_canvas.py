@@ -127,6 +127,47 @@ def test_each_axis_shrinks_by_its_own_scale():
     np.testing.assert_allclose(moved, image.reshape(8, 4, 3, 3).mean(2), atol=1e-6)
 
 
+def test_a_turned_image_shrinks_along_its_own_axes():
+    image = picture((3, 8), dtype=np.float32)
+    turned = Affine(np.array([[0, 1, 0], [0.25, 0, 0]]))  # rows become columns, of four pixels one
+    moved = move({"image": image}, turned, (2, 3))["image"]
+    expected = image.reshape(3, 2, 4, 3).mean(2).transpose(1, 0, 2)
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.64, 0.97, 0.995, 1, 1.004, 1.9])
+@pytest.mark.parametrize("size", [(10, 90), (90, 10)])
+def test_pixels_come_from_where_the_map_says(size, scale):
+    rows, columns = np.indices(size, np.float32) + 0.5
+    ramps = np.stack([columns, rows, rows], -1)  # of each pixel its own x and y
+    canvas = int(size[0] * scale) + 4, int(size[1] * scale) + 4
+    for mirror in (Affine.identity(), Affine.flip(size[1])):
+        affine = mirror.then(Affine.scale(scale)).then(Affine.shift(2.3, 1.6))
+        moved = move({"image": ramps}, affine, canvas, fill=-1)["image"]
+        back = affine.inverse().matrix
+        margin = 0.5 + 0.5 / scale  # at the border, where ramps end, averages and repeats differ
+        seen = 0
+        for i, j in np.ndindex(canvas):
+            x, y = back @ (j + 0.5, i + 0.5, 1)
+            if margin < x < size[1] - margin and margin < y < size[0] - margin:
+                # An average of steps misses the ramp by 1/8 of a step at most.
+                np.testing.assert_allclose(moved[i, j], (x, y, y), atol=0.13)
+                seen += 1
+        assert seen > 0
+
+
+def test_an_image_may_vanish_between_the_pixels_of_the_canvas():
+    example = {"image": picture((2, 40)), "masks": np.ones((2, 40), bool)}
+    moved = move(example, Affine.scale(0.2).then(Affine.shift(0, 0.55)), (3, 8), fill=9)
+    assert (moved["image"] == 9).all()
+    assert not moved["masks"].any()
+
+
+def test_a_fill_of_eight_bits_is_rounded():
+    moved = move({"image": picture((2, 2))}, Affine.shift(5, 5), (1, 1), fill=(123.68, 116.4, 0.5))
+    assert moved["image"].tolist() == [[[124, 116, 0]]]
+
+
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, SIZES, SIZES)
 def test_a_letter_box_is_the_move_by_its_map(seed, size, canvas):
