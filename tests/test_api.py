@@ -34,7 +34,7 @@ API = {
     """,
     "jaxstruct.data": """
         CATALOGUE DataError Examples Prepared Reader Source installed_weights load looking
-        open_reader prepare prepare_folder read_weights where
+        noted_weights open_reader prepare prepare_folder read_weights where
     """,
     "jaxstruct.training": """
         AXIS Batches Experiment LabelMap Reference Run RunError Stage State Stopped Study
@@ -79,7 +79,7 @@ def test_importing_the_ops_loads_jax_and_numpy_alone():
 
 def test_importing_the_library_needs_no_extra():
     extras = {"tensorflow", "tensorflow_datasets", "grain", "tyro", "rich", "PIL", "cv2", "sklearn"}
-    extras |= {"skimage", "tensorboardX", "torch", "scipy.io"}
+    extras |= {"skimage", "tensorboardX", "torch", "scipy.io", "safetensors"}
     packages = ", ".join(set(API) - {"jaxstruct.figures"})
     required = loaded("import jax, flax.linen, optax, chex, orbax.checkpoint")
     assert not (loaded(f"import {packages}") - required) & extras

@@ -9,7 +9,7 @@ from jaxstruct.data.errors import DataError
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
-from jaxstruct.data.weights import installed_weights, read_weights
+from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
 
 __all__ = [
     "CATALOGUE",
@@ -21,6 +21,7 @@ __all__ = [
     "installed_weights",
     "load",
     "looking",
+    "noted_weights",
     "open_reader",
     "prepare",
     "prepare_folder",

@@ -1,20 +1,25 @@
-"""PyTorch's checkpoints without PyTorch: the tensors of a state dict, and nothing else of the file.
+"""Trained weights: the arrays of a .pth or a .safetensors file by name, and nothing else of it.
 
-A checkpoint is a pickle, which pickles.py interprets without running anything of the file's choice;
-here it makes tensors only. Tensors are views of storages, whose bytes follow the pickle, or are
-other members of the zip file.
+A checkpoint of PyTorch (.pth) is a pickle, which pickles.py interprets without running anything of
+the file's choice; here it makes tensors only. Tensors are views of storages, whose bytes follow the
+pickle, or are other members of the zip file. A .safetensors file is a header of names, dtypes,
+shapes and places, and the bytes; it has nothing to run.
 
-What may be added: another of PyTorch's storages. Nothing that runs what a file says.
+What may be added: another form of file, by its first bytes; another of PyTorch's storages. Nothing
+that runs what a file says.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import io
 import math
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +46,22 @@ _STORAGES = {
     "ComplexFloat": np.dtype("<c8"),
     "ComplexDouble": np.dtype("<c16"),
 }
+_SAFETENSORS = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "C64": np.dtype("<c8"),
+}
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError)
 """What zipfile raises for a file that is damaged, encrypted, or packed by a method it lacks."""
 
@@ -60,32 +81,65 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+_noted: ContextVar[tuple[list[dict[str, str]], ...]] = ContextVar("noted", default=())
+
+
+@contextmanager
+def noted_weights() -> Iterator[list[dict[str, str]]]:
+    """Yields a list to which every `read_weights` inside appends what it read.
+
+    An entry is {"file": the name without its folder, "sha256": of the file, in hexadecimal}. Inside
+    another `noted_weights` both lists get it. Threads started inside append nothing.
+    """
+    files: list[dict[str, str]] = []
+    token = _noted.set((*_noted.get(), files))
+    try:
+        yield files
+    finally:
+        _noted.reset(token)
+
+
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Reads a state dict that `torch.save` wrote, in the zip form or the older one.
+    """Reads arrays by name from a state dict that `torch.save` wrote, or from a safetensors file.
 
     Args:
-        path: of the file, often .pth or .pt.
+        path: of the file, often .pth, .pt or .safetensors. Its first bytes say which form it has:
+            PyTorch's zip form, the older stream, in which torchvision's vgg16-397923af.pth is, or
+            safetensors.
 
     Returns:
         arrays by name, read-only, in the file's order and dtypes (bfloat16 is ml_dtypes'). Tensors
-        that share a storage share memory.
+        of a state dict that share a storage share memory.
 
     Raises:
         DataError: the path, and what is wrong: a file that is cut short or of another form; one
         that holds anything but names and tensors; a tensor beyond its storage; or one that asks
-        for a function, class or instruction that no tensor needs, by its name.
+        for a function, class or instruction that no tensor needs, by its name. For a safetensors
+        file also that the package safetensors is missing.
 
-    Source: torch/serialization.py as of PyTorch 2.14 for the layout, pickletools for instructions.
+    Source: torch/serialization.py as of PyTorch 2.14 for the layout, pickletools for instructions;
+    the package safetensors, 0.8.
     """
-    content = read_raw(path, "a state dict saved by PyTorch")
+    content = read_raw(path, "weights, in a .pth or a .safetensors file")
+    if content[8:9] == b"{":  # Before the others: the eight bytes are a number, which may be b"PK".
+        form, read = "a safetensors file", _read_safetensors
+    elif content.startswith((b"PK", b"\x80")):
+        form, read = "a state dict saved by PyTorch", _read_state_dict
+    else:
+        raise DataError(
+            f"{path}: its first bytes {content[:9]!r} are of no known form; "
+            "expected a .pth or a .safetensors file"
+        )
     try:
-        read = _read_zip if content.startswith(b"PK") else _read_stream
-        saved, storages = read(content)
-        if not isinstance(saved, dict):
-            raise Refused(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
-        return {name: _array(name, value, storages) for name, value in saved.items()}
+        weights = read(content)
     except Refused as problem:
-        raise DataError(f"{path}: {problem}, in a state dict saved by PyTorch") from None
+        raise DataError(f"{path}: {problem}, in {form}") from None
+    if noted := _noted.get():
+        with path.open("rb") as file:  # what was read is unpacked if the name ends in .gz
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        for files in noted:
+            files.append({"file": path.name, "sha256": sha256})
+    return weights
 
 
 def installed_weights(package: str) -> Path:
@@ -103,10 +157,42 @@ def installed_weights(package: str) -> Path:
     return Path(str(found[0].locate()))
 
 
+def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    try:
+        import safetensors
+    except ImportError:
+        raise Refused("no package to read it, expected safetensors (pip install it)") from None
+    try:
+        # The package checks that the header's places are whole, apart, and those of all bytes.
+        tensors = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        escaped = str(error).encode("unicode_escape").decode()
+        raise Refused(f"no whole file ({escaped:.120}), expected one") from None
+    weights = {}
+    for name, tensor in tensors:
+        if tensor["dtype"] not in _SAFETENSORS:
+            raise Refused(
+                f"{short(name)} of dtype {tensor['dtype']}, expected {', '.join(_SAFETENSORS)}"
+            )
+        array = np.frombuffer(tensor["data"], _SAFETENSORS[tensor["dtype"]])
+        if len(tensor["shape"]) > 32:
+            raise Refused(f"{short(name)} of {len(tensor['shape'])} axes, expected 32 at most")
+        weights[name] = array.reshape(tensor["shape"])
+        weights[name].flags.writeable = False
+    return weights
+
+
+def _read_state_dict(content: bytes) -> dict[str, np.ndarray]:
+    saved, storages = (_read_zip if content.startswith(b"PK") else _read_stream)(content)
+    if not isinstance(saved, dict):
+        raise Refused(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
+    return {name: _array(name, value, storages) for name, value in saved.items()}
+
+
 def _read_stream(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
     """The form before PyTorch 1.6: five pickles, then each storage with its size before it."""
     stream = io.BytesIO(content)
-    if not content.startswith(b"\x80") or _interpret(stream) != _MAGIC:
+    if _interpret(stream) != _MAGIC:
         raise Refused("no magic number, expected PyTorch's")
     version, system, saved, keys = (_interpret(stream) for _ in range(4))
     if version != _PROTOCOL or not isinstance(system, dict) or not system.get("little_endian"):
@@ -212,9 +298,17 @@ def _unchanged(known: Any, _: Any) -> Any:
     return known
 
 
+def _dictionary(pairs: Any = ()) -> dict[str, Any]:
+    """An OrderedDict, which is filled later; one that Python 2 saved is called with its items."""
+    if not all(type(pair) is list and len(pair) == 2 and type(pair[0]) is str for pair in pairs):
+        raise Refused("a dictionary of other items, expected items by name")
+    return dict(pairs)
+
+
 # What a name in a file stands for. Only the functions can be called.
 _NAMES: dict[str, Any] = {
-    "collections OrderedDict": lambda: {},
+    "collections OrderedDict": _dictionary,
+    "torch._utils _rebuild_tensor": _tensor,  # before PyTorch 0.4
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
     **{f"torch {name}Storage": dtype for name, dtype in _STORAGES.items()},

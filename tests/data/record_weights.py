@@ -4,7 +4,12 @@ Needs torch, which the tests do not. Writes weights_*.pth beside this file; what
 `test_weights.py` says in NumPy's words.
 """
 
+import math
+import pickle
+import types
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +48,48 @@ def state() -> dict[str, torch.Tensor]:
     return saved
 
 
+class OldPickler(pickle.Pickler):
+    """Pickles tensors as PyTorch did before 0.4."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """A tensor as a call of the function of that time, which has four arguments."""
+        if not isinstance(value, torch.Tensor):
+            return NotImplemented
+        view = value.storage_offset(), tuple(value.size()), value.stride()
+        return torch._utils._rebuild_tensor, (value.storage(), *view)
+
+
+def vgg() -> OrderedDict[str, torch.Tensor]:
+    """Layers of a small VGG by torchvision's names: eighths, counted from each tensor's place."""
+    shapes = {
+        "features.0.weight": (4, 3, 3, 3),
+        "features.0.bias": (4,),
+        "features.2.weight": (4, 4, 3, 3),
+        "features.2.bias": (4,),
+        "classifier.6.weight": (2, 4),
+        "classifier.6.bias": (2,),
+    }
+    saved = OrderedDict()
+    for place, (name, shape) in enumerate(shapes.items()):
+        saved[name] = torch.arange(math.prod(shape)).reshape(shape) / 8 + place
+    return saved
+
+
+def record_old(path: Path) -> None:
+    """Asks PyTorch for a file of the kind that torchvision's vgg16-397923af.pth, of 2017, is of."""
+    old = types.ModuleType("old")
+    old.Pickler, old.dump = OldPickler, pickle.dump
+    torch.save(
+        vgg(),
+        path,
+        pickle_module=old,
+        pickle_protocol=2,
+        _use_new_zipfile_serialization=False,
+    )
+    assert b"_rebuild_tensor\n" in path.read_bytes()
+    assert torch.equal(torch.load(path)["features.2.bias"], vgg()["features.2.bias"])
+
+
 def main() -> None:
     """Asks PyTorch and writes the files."""
     here, saved = Path(__file__).parent, state()
@@ -52,6 +99,7 @@ def main() -> None:
         "zip": {},
     }.items():
         torch.save(saved, here / f"weights_{name}.pth", **options)
+    record_old(here / "weights_before_0_4.pth")
     print(f"{len(saved)} tensors, torch {torch.__version__}")
 
 

@@ -1,9 +1,12 @@
-"""PyTorch's checkpoints: its own files, files by hand, and files that want more than tensors."""
+"""Trained weights: PyTorch's own files, files by hand, and files that want more than tensors."""
 
+import hashlib
 import io
+import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -12,10 +15,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxstruct.data import DataError, installed_weights, read_weights
+from jaxstruct.data import DataError, installed_weights, noted_weights, read_weights
 
 HERE = Path(__file__).parent
 FILES = [HERE / f"weights_{form}.pth" for form in ("stream", "stream_protocol4", "zip")]
+OLD = HERE / "weights_before_0_4.pth"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 DTYPES += ["complex64", "complex128"]
@@ -44,6 +48,45 @@ def test_reads_what_pytorch_saved(path):
     assert list(weights)[:2] == ["0.weight", "0.bias"]
     assert len(weights) == 26
     assert np.shares_memory(weights["base"], weights["column"])
+
+
+def test_reads_what_pytorch_saved_before_0_4():
+    # torchvision's vgg16-397923af.pth is such a file: its tensors are calls with four arguments.
+    shapes = {
+        "features.0.weight": (4, 3, 3, 3),
+        "features.0.bias": (4,),
+        "features.2.weight": (4, 4, 3, 3),
+        "features.2.bias": (4,),
+        "classifier.6.weight": (2, 4),
+        "classifier.6.bias": (2,),
+    }
+    weights = read_weights(OLD)
+    assert list(weights) == list(shapes)
+    for place, (name, shape) in enumerate(shapes.items()):
+        counted = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        np.testing.assert_array_equal(weights[name], counted / 8 + place, strict=True)
+
+
+def test_reads_what_python_2_saved(tmp_path):
+    # There an OrderedDict is called with a list of its items, and names are strings of bytes.
+    arguments = b"%b%b%b%btR" % (
+        b"(" + storage_of(3),
+        value(1),
+        value((2,)),
+        value((1,)),
+    )
+    only = b"](U\1w" + b"ctorch._utils\n_rebuild_tensor\n" + arguments + b"e"
+    saved = b"\x80\2ccollections\nOrderedDict\n](" + only + b"e\x85R."
+    (tmp_path / "w.pth").write_bytes(stream(saved))
+    (read,) = read_weights(tmp_path / "w.pth").items()
+    assert read[0] == "w"
+    np.testing.assert_array_equal(read[1], np.float32([2, 3]), strict=True)
+
+
+def storage_of(size):
+    """The instructions for a storage of float32 under the key "0"."""
+    parts = text("storage"), text("0"), value(size)
+    return b"(%bctorch\nFloatStorage\n%bX\3\0\0\0cpu%bNtQ" % parts
 
 
 def test_reads_what_was_built_by_hand(tmp_path):
@@ -171,7 +214,10 @@ DEEP = b")" + b"q\1h\1\x86" * 100  # a tuple of 2^100 empty ones, in 501 bytes
         (b"\x80\4\x8c\5tor\nh\x8c\x04load\x93.", r"asks for 'tor\\nh.load'"),
         (b"\x80\4K\1K\2\x93.", "no whole pickle"),
         (b"\x80\4\x8c\x0ctorch._utils\x8c\x1b_rebuild_tensor_v2.__code__\x93.", "__code__'"),
-        (tensor(function=b"ctorch._utils\n_rebuild_tensor\n"), "_rebuild_tensor', expected"),
+        (tensor(function=b"ctorch._utils\n_rebuild_qtensor\n"), "_rebuild_qtensor', expected"),
+        (b"\x80\2ctorch._utils\n_rebuild_tensor\nN\x85R.", "no whole pickle"),
+        (b"\x80\2ccollections\nOrderedDict\n]N]\x86a\x85R.", "a dictionary of other items"),
+        (b"\x80\2ccollections\nOrderedDict\n](](NNee\x85R.", "a dictionary of other items"),
         (tensor(function=b"ctorch\nFloatStorage\n"), "a call of dtype"),
         (tensor(function=b"K\1"), "a call of 1,"),
         # A few bytes can be values that take forever to hash or to write.
@@ -233,7 +279,7 @@ def test_a_file_gets_no_further_than_tensors(tmp_path, saved, message):
             "expected 1001, little-endian",
         ),
         (pickle.dumps({"w": 1}, 2), "no magic number"),
-        (b"torch", "no magic number, expected PyTorch's"),
+        (b"torch", r"its first bytes b'torch' are of no known form; expected a \.pth or a \.safet"),
         (zipped({"data.pkl": tensor()}), "no storage '0', expected 3 elements"),
         (zipped({"data.pkl": tensor(), "data/0": b"\0" * 8}), "8 bytes of storage '0', expected"),
         (zipped({"data.pkl": tensor(), "byteorder": b"big"}), "another byte order"),
@@ -265,9 +311,108 @@ def test_compressed_members_are_refused(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def lied(name="w", data=8, **changes):
+    """A safetensors file by hand: a header of one array of two float32, and bytes for it."""
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
+    return headed(json.dumps({name: entry}).encode(), bytes(data))
+
+
+def headed(header, data=b""):
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def test_reads_a_safetensors_file(tmp_path):
+    numbers = pytest.importorskip("safetensors.numpy")
+    dtypes = [*DTYPES[:-1], "uint16", "uint32", "uint64", ml_dtypes.bfloat16]
+    arrays = {str(np.dtype(dtype)): np.arange(3).astype(dtype) for dtype in dtypes}
+    arrays |= {
+        "matrix": BASE,
+        "scalar": np.array(7, np.float32),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    # Its form is known by its content, whatever the name.
+    path = tmp_path / "w.pth"
+    path.write_bytes(numbers.save(arrays, {"format": "pt"}))
+    weights = read_weights(path)
+    assert weights.keys() == arrays.keys()
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(weights[name], values, strict=True)
+        assert not weights[name].flags.writeable
+
+
+def test_a_header_of_19280_bytes_is_no_zip_file(tmp_path):
+    # Its length, in eight bytes, begins with "PK".
+    pytest.importorskip("safetensors")
+    header = lied()[8:-8]
+    (tmp_path / "w").write_bytes(headed(header + b" " * (19280 - len(header)), bytes(8)))
+    assert (tmp_path / "w").read_bytes().startswith(b"PK")
+    np.testing.assert_array_equal(read_weights(tmp_path / "w")["w"], np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lied(data=7), "no whole file .*not fully covered"),
+        (lied(data=9), "no whole file .*not fully covered"),
+        (lied(shape=[3]), "no whole file .*invalid shape"),
+        (lied(shape=[2**40, 2**40]), "no whole file .*overflow"),
+        (lied(shape=[2] + [1] * 80), "'w' of 81 axes, expected 32 at most"),
+        (lied(data_offsets=[4, 12], data=12), "no whole file .*invalid offset"),
+        (lied(dtype="Q9"), "no whole file .*unknown variant `Q9`"),
+        (lied(dtype="Q" * 999), "no whole file .*unknown variant `QQ"),
+        (lied(dtype="F8_E4M3", shape=[8]), "'w' of dtype F8_E4M3, expected BOOL, U8, .*, C64"),
+        (lied("a\nb", shape=[3], data_offsets=[0, 12]), "no whole file"),
+        (lied("a\nb", data_offsets=[4, 12], data=12), r"invalid offset for tensor `a\\nb`"),
+        (headed(b"{]"), "no whole file .*invalid JSON"),
+        (headed(b'{"\xff":1}'), "no whole file .*invalid UTF-8"),
+        (lied()[:30], "no whole file .*invalid header length"),
+        (struct.pack("<Q", 2**62) + b"{}", "no whole file .*header too large"),
+        (lied()[:8], "are of no known form; expected a"),
+    ],
+)
+def test_safetensors_files_that_do_not_fit(tmp_path, content, message):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_weights(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_without_the_package_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "w.safetensors").write_bytes(lied())
+    with pytest.raises(DataError, match=r"w\.safetensors: no package to read it, expected safet"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_what_is_read_is_noted_by_file_name_and_checksum(tmp_path):
+    of_old = {"file": OLD.name, "sha256": hashlib.sha256(OLD.read_bytes()).hexdigest()}
+    of_zip = {"file": FILES[2].name, "sha256": hashlib.sha256(FILES[2].read_bytes()).hexdigest()}
+    (tmp_path / "bad.pth").write_bytes(b"torch")
+    read_weights(OLD)
+    with noted_weights() as outer:
+        read_weights(OLD)
+        with noted_weights() as inner:
+            read_weights(FILES[2])
+        with pytest.raises(DataError):
+            read_weights(tmp_path / "bad.pth")
+        read_weights(OLD)
+    read_weights(OLD)
+    assert outer == [of_old, of_zip, of_old]
+    assert inner == [of_zip]
+
+
+@pytest.mark.parametrize("path", [*FILES, OLD, None], ids=lambda path: path and path.stem)
 def test_a_file_that_is_cut_short_or_changed_is_read_or_refused(tmp_path, path):
-    content, bad = path.read_bytes(), tmp_path / "bad.pth"
+    bad = tmp_path / "bad.pth"
+    if path:
+        content = path.read_bytes()
+    else:
+        numbers = pytest.importorskip("safetensors.numpy")
+        content = numbers.save({"base": BASE, "column": BASE[0], "scalar": np.array(7, np.float32)})
     for size in range(0, len(content), 97):
         bad.write_bytes(content[:size])
         with pytest.raises(DataError, match=r"bad\.pth: "):
@@ -287,7 +432,7 @@ def test_a_file_that_is_cut_short_or_changed_is_read_or_refused(tmp_path, path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"w\.pth: missing; expected a state dict"):
+    with pytest.raises(DataError, match=r"w\.pth: missing; expected weights, in a \.pth or"):
         read_weights(tmp_path / "w.pth")
 
 
