@@ -9,6 +9,7 @@ from jaxstruct.models.dcgan import (
 )
 from jaxstruct.models.efficientnet import (
     EfficientNetLite0,
+    EfficientNetLite0Classifier,
     efficientnet_lite_input,
     pytorch_efficientnet_name,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
     "EfficientNetLite0",
+    "EfficientNetLite0Classifier",
     "GANDiscriminator",
     "GANGenerator",
     "GaussianDecoder",
