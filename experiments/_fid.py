@@ -27,7 +27,7 @@ import numpy as np
 from jaxstruct import data
 from jaxstruct.metrics import Moments, frechet_distance
 from jaxstruct.models import (
-    EfficientNetLite0,
+    EfficientNetLite0Classifier,
     efficientnet_lite_input,
     from_torchvision,
     pytorch_efficientnet_name,
@@ -68,7 +68,7 @@ def lite0_moments(images: np.ndarray, like: Any = None) -> Moments | None:
 @functools.cache
 def _network() -> tuple[Callable[..., dict[str, np.ndarray]], Any]:
     """What gives the features, and the variables that it takes."""
-    model = EfficientNetLite0()
+    model = EfficientNetLite0Classifier()
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     weights = data.read_weights(data.installed_weights(WEIGHTS))
 

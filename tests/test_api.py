@@ -21,10 +21,11 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator
-        EfficientNetLite0 GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder
-        LinearSVM Maxout Perceptron ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
-        dcgan_scale_initializer efficientnet_lite_input fit_linear_svm from_torchvision
-        gan_noise pytorch_efficientnet_name torchvision_resnet_name torchvision_vgg_name
+        EfficientNetLite0 EfficientNetLite0Classifier GANDiscriminator GANGenerator
+        GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights ResNet
+        ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead dcgan_scale_initializer
+        efficientnet_lite_input fit_linear_svm from_torchvision gan_noise place_weights
+        pytorch_efficientnet_name torchvision_resnet_name torchvision_vgg_name
         uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": "Confusion Mean Moments frechet_distance parzen_log_likelihood",

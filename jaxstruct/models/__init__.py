@@ -1,4 +1,8 @@
-"""Models: linen modules, one family a file."""
+"""Models: linen modules, one family a file.
+
+The variables of a large network are made by `jax.jit(model.init)(key, images)`: `model.init` alone
+runs the network operation by operation. `jax.eval_shape(model.init, key, images)` has their shapes.
+"""
 
 from jaxstruct.models.autoencoder import Autoencoder, Perceptron
 from jaxstruct.models.crf import CRFRNN
@@ -9,6 +13,7 @@ from jaxstruct.models.dcgan import (
 )
 from jaxstruct.models.efficientnet import (
     EfficientNetLite0,
+    EfficientNetLite0Classifier,
     efficientnet_lite_input,
     pytorch_efficientnet_name,
 )
@@ -22,7 +27,7 @@ from jaxstruct.models.layers import Conv, UpConv
 from jaxstruct.models.linear_svm import LinearSVM, fit_linear_svm
 from jaxstruct.models.maxout import Maxout
 from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
-from jaxstruct.models.torchvision import from_torchvision
+from jaxstruct.models.torchvision import PlacedWeights, from_torchvision, place_weights
 from jaxstruct.models.vae import (
     VAE,
     BernoulliDecoder,
@@ -42,6 +47,7 @@ __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
     "EfficientNetLite0",
+    "EfficientNetLite0Classifier",
     "GANDiscriminator",
     "GANGenerator",
     "GaussianDecoder",
@@ -49,6 +55,7 @@ __all__ = [
     "LinearSVM",
     "Maxout",
     "Perceptron",
+    "PlacedWeights",
     "ResNet",
     "ResNetClassifier",
     "UpConv",
@@ -59,6 +66,7 @@ __all__ = [
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",
+    "place_weights",
     "pytorch_efficientnet_name",
     "torchvision_resnet_name",
     "torchvision_vgg_name",

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 (Tan & Le, ICML 2019), for what a network trained on ImageNet sees.
+"""EfficientNet-lite0 (Tan & Le, ICML 2019): a small network with weights trained on ImageNet.
 
 What may be added: the larger ones, by their coefficients of width and depth.
 """
@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jax.typing import ArrayLike
 
+from jaxstruct.models._maps import until
 from jaxstruct.models.layers import Conv
 
 # Channels, kernel size, stride and expansion of each block.
@@ -32,12 +33,66 @@ _SIZE = 224
 
 
 class EfficientNetLite0(nn.Module):
-    """A convolution of 3x3, sixteen inverted residual blocks, one of 1x1, and a linear layer.
+    """A convolution of 3x3 and sixteen inverted residual blocks.
+
+    Called with images [B, H, W, 3] of any size, (255 x - 127) / 128 of x in [0, 1], it returns a
+    dictionary of the last map at each stride, by the block that ends with it: blocks_0 (16
+    channels, stride 2), blocks_2 (24, 4), blocks_4 (40, 8), blocks_10 (112, 16), blocks_15
+    (320, 32), [B, ceil(H / stride), ceil(W / stride), C] in the compute dtype; `strides` has their
+    strides, in the network's order, where jit sorts the maps by name. What a caller does not use is
+    not computed under jit.
+
+    The lite form of the network has no squeeze-and-excitation, and ReLU6 for swish. The norm is
+    frozen: batch norm by its running statistics, in training, too. Its scales and biases are
+    parameters as the kernels are, so the whole network can be trained further.
+
+    Attributes:
+        last: the map that the network ends with, without maps and parameters behind it, e.g.
+            "blocks_10"; None is blocks_15.
+        dtype: the compute dtype; None is what images and the parameters promote to.
+
+    Raises:
+        ValueError: when called, for another last map, or images that are not [B, H, W, C].
+
+    Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code.
+    """
+
+    last: str | None = field(default=None, kw_only=True)
+    dtype: Dtype | None = field(default=None, kw_only=True)
+
+    def strides(self) -> dict[str, int]:
+        """The stride of each map that is returned, in pixels of the image."""
+        stride, ends = 2, {}
+        for number, (_, _, step, _) in enumerate(_BLOCKS):
+            stride *= step
+            ends[stride] = f"blocks_{number}"
+        return until(self.last, {name: stride for stride, name in ends.items()})
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Returns the maps by name."""
+        if images.ndim != 4:
+            raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
+        strides = self.strides()
+        last = list(strides)[-1]
+        maps: dict[str, jax.Array] = {}
+        x = _relu6(_normed(images, "conv_stem", "bn0", 32, 3, self.dtype, stride=2))
+        for number, (features, size, stride, expansion) in enumerate(_BLOCKS):
+            name = f"blocks_{number}"
+            x = _Block(features, size, stride, expansion, self.dtype, name=name)(x)
+            if name in strides:
+                maps[name] = x
+            if name == last:
+                break
+        return maps
+
+
+class EfficientNetLite0Classifier(nn.Module):
+    """The whole network: `EfficientNetLite0`, a convolution of 1x1, its mean, a linear layer.
 
     Called with images [B, H, W, 3] from `efficientnet_lite_input` it returns logits [B, classes]
-    and the features [B, 1280] in front of the linear layer, in the compute dtype. The lite form of
-    the network has no squeeze-and-excitation, and ReLU6 for swish. It is the network in inference:
-    batch norm is by its running statistics, and no unit is dropped.
+    and the features [B, 1280] in front of the linear layer, in the compute dtype. It is the network
+    in inference: the norm is frozen as in `EfficientNetLite0`, and no unit is dropped.
 
     Attributes:
         classes: how many.
@@ -55,11 +110,7 @@ class EfficientNetLite0(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns logits and features."""
-        if images.ndim != 4:
-            raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
-        x = _relu6(_normed(images, "conv_stem", "bn0", 32, 3, self.dtype, stride=2))
-        for number, (features, size, stride, expansion) in enumerate(_BLOCKS):
-            x = _Block(features, size, stride, expansion, self.dtype, name=f"blocks_{number}")(x)
+        x = EfficientNetLite0(dtype=self.dtype, name="features")(images)["blocks_15"]
         x = _relu6(_normed(x, "conv_head", "bn1", 1280, 1, self.dtype))
         x = jnp.mean(x, (1, 2))
         return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x), x
@@ -122,10 +173,12 @@ def efficientnet_lite_input(images: ArrayLike, *, crop: float = 0.875) -> jax.Ar
 
 
 def pytorch_efficientnet_name(path: Sequence[str]) -> str:
-    """What the PyTorch package calls a variable of `EfficientNetLite0`: for `from_torchvision`.
+    """What the PyTorch package calls a variable of `EfficientNetLite0Classifier`.
+
+    For `from_torchvision`; also of `EfficientNetLite0`, whose variables have the same names.
 
     Args:
-        path: its place, e.g. ("batch_stats", "blocks_3", "bn1", "mean").
+        path: its place, e.g. ("batch_stats", "features", "blocks_3", "bn1", "mean").
 
     Returns:
         e.g. "_blocks.3._bn1.running_mean".
@@ -134,6 +187,7 @@ def pytorch_efficientnet_name(path: Sequence[str]) -> str:
     """
     _, *layers, kind = path
     kinds = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    layers = [layer for layer in layers if layer != "features"]
     place = [f"_{layer.replace('blocks_', 'blocks.')}" for layer in layers]
     return ".".join([*place, kinds.get(kind, kind)])
 

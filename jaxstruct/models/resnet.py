@@ -3,16 +3,19 @@
 What may be added: a part that several uses of the network share.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
+from jax import lax
 
 from jaxstruct import ops
+from jaxstruct.models._maps import until
 from jaxstruct.models.layers import Conv
 
 _BLOCKS = {
@@ -22,6 +25,7 @@ _BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+Norm = Literal["batch", "frozen", "group"]
 
 
 class ResNet(nn.Module):
@@ -36,49 +40,75 @@ class ResNet(nn.Module):
     convolution, for more. With an output stride below 32 the last stages are dilated instead of
     subsampled.
 
+    The layers of all three norms have torchvision's names (bn1, ...), so that trained weights find
+    them. With "frozen", scale, bias and statistics are constants, as a detector with few images a
+    device has them: all four are in the collection "batch_stats", no optimiser sees them among
+    "params", and no gradient reaches them. With "group" (32 groups) there are no statistics, and an
+    image's maps do not depend on its batch.
+
     Attributes:
         depth: layers with parameters of the whole network: 18, 34, 50, 101 or 152.
         output_stride: the largest stride, 8, 16 or 32.
+        last: the map that the network ends with, without maps and parameters behind it, e.g.
+            "conv4"; None is conv5.
+        norm: "batch", "frozen" (batch norm of constant statistics) or "group".
         axis_name: devices over which batch norm takes its statistics in training, None for one.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
-        ValueError: when called, for another depth or output stride, or images that are not
-        [B, H, W, C].
+        ValueError: when called, for another depth, output stride, last map or norm, or images that
+        are not [B, H, W, C].
 
     Source: He et al. 2016, Deep residual learning for image recognition, table 1; the place of the
-    stride, initial values and dilations are those of torchvision.
+    stride, initial values and dilations are those of torchvision, and "frozen" is its
+    FrozenBatchNorm2d; Wu & He 2018, Group normalization.
     """
 
     depth: int = 50
     output_stride: int = field(default=32, kw_only=True)
+    last: str | None = field(default=None, kw_only=True)
+    norm: Norm = field(default="batch", kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     def strides(self) -> dict[str, int]:
         """The stride of each map that is returned, in pixels of the image."""
-        return {f"conv{i}": min(2**i, self.output_stride) for i in range(1, 6)}
+        strides = {f"conv{i}": min(2**i, self.output_stride) for i in range(1, 6)}
+        return until(self.last, strides)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-        """Returns the maps by name; with train, normalised by the batch, whose statistics count."""
+        """Returns the maps by name; with train, batch norm is by the batch, whose statistics count.
+
+        The other norms do the same with train and without.
+        """
         if self.depth not in _BLOCKS:
             raise ValueError(f"got depth {self.depth}, expected one of {sorted(_BLOCKS)}")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"got output_stride {self.output_stride}, expected 8, 16 or 32")
         if images.ndim != 4:
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-        )
+        norms: dict[str, Callable[..., nn.Module]] = {
+            "batch": partial(
+                nn.BatchNorm,
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                axis_name=self.axis_name,
+                dtype=self.dtype,
+            ),
+            "frozen": partial(_FrozenBatchNorm, dtype=self.dtype),
+            "group": partial(nn.GroupNorm, 32, epsilon=1e-5, dtype=self.dtype),
+        }
+        if self.norm not in norms:
+            raise ValueError(f"got norm {self.norm!r}, expected one of {', '.join(norms)}")
+        norm = norms[self.norm]
+        last = list(self.strides())[-1]
         x = _conv(64, 7, 2, dtype=self.dtype, name="conv1")(images)
         x = nn.relu(norm(name="bn1")(x))
         maps = {"conv1": x}
+        if last in maps:
+            return maps
         x = ops.max_pool(x, 3, stride=2, padding=1)
         stride, dilation = 4, 1
         for stage, blocks in enumerate(_BLOCKS[self.depth], 1):
@@ -97,6 +127,8 @@ class ResNet(nn.Module):
                 # A first block in place of a stride sees with what was before it.
                 stride, dilation = stride * step, dilation * wanted // step
             maps[f"conv{stage + 1}"] = x
+            if last in maps:
+                break
         return maps
 
 
@@ -107,7 +139,7 @@ class _Block(nn.Module):
     stride: int
     dilation: int
     bottleneck: bool
-    norm: partial[nn.BatchNorm]
+    norm: Callable[..., nn.Module]
     dtype: Dtype | None
 
     @nn.compact
@@ -131,6 +163,26 @@ class _Block(nn.Module):
         return nn.relu(x + y)
 
 
+class _FrozenBatchNorm(nn.Module):
+    """Batch norm whose scale, bias and statistics are constants: none of them is a parameter."""
+
+    dtype: Dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        initial = {"scale": jnp.ones, "bias": jnp.zeros, "mean": jnp.zeros, "var": jnp.ones}
+        scale, bias, mean, var = (
+            lax.stop_gradient(
+                self.variable("batch_stats", name, fill, x.shape[-1], jnp.float32).value
+            )
+            for name, fill in initial.items()
+        )
+        dtype = nn.dtypes.canonicalize_dtype(x, scale, dtype=self.dtype)
+        factor = scale * lax.rsqrt(var + 1e-5)
+        factor, shift = (v[None, None, None] for v in (factor, bias - mean * factor))
+        return (x * factor + shift).astype(dtype)
+
+
 class ResNetClassifier(nn.Module):
     """The whole network: `ResNet`, the mean of its last map, and a linear layer.
 
@@ -138,7 +190,7 @@ class ResNetClassifier(nn.Module):
 
     Attributes:
         classes: how many.
-        depth, axis_name, dtype: as in `ResNet`.
+        depth, norm, axis_name, dtype: as in `ResNet`.
 
     Raises:
         ValueError: when called, as `ResNet` does.
@@ -148,13 +200,16 @@ class ResNetClassifier(nn.Module):
 
     classes: int = 1000
     depth: int = 50
+    norm: Norm = field(default="batch", kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """Returns the logits; with train, normalised by the batch, whose statistics count."""
-        features = ResNet(self.depth, axis_name=self.axis_name, dtype=self.dtype, name="features")
+        """Returns the logits; with train, batch norm is by the batch, whose statistics count."""
+        features = ResNet(
+            self.depth, norm=self.norm, axis_name=self.axis_name, dtype=self.dtype, name="features"
+        )
         x = features(images, train=train)["conv5"]
         return nn.Dense(self.classes, dtype=self.dtype, name="fc")(jnp.mean(x, (1, 2)))
 

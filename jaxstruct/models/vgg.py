@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from jaxstruct import ops
+from jaxstruct.models._maps import until
 from jaxstruct.models.layers import Conv
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -36,17 +37,20 @@ class VGG(nn.Module):
     Attributes:
         depth: layers with parameters of the whole network: 11, 13, 16 or 19.
         output_stride: the largest stride, 8, 16 or 32.
+        last: the map that the network ends with, without maps and parameters behind it, e.g.
+            "conv5_3" for detectors that pool regions; None is pool5.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
-        ValueError: when called, for another depth or output stride, or images that are not
-        [B, H, W, C].
+        ValueError: when called, for another depth, output stride or last map, or images that are
+        not [B, H, W, C].
 
     Source: Simonyan & Zisserman 2015, table 1; Chen et al. 2015, section 3.1 for output strides.
     """
 
     depth: int = 16
     output_stride: int = field(default=32, kw_only=True)
+    last: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     def strides(self) -> dict[str, int]:
@@ -56,7 +60,7 @@ class VGG(nn.Module):
             found[f"conv{block}_{layers}"] = stride
             stride = min(2 * stride, self.output_stride)
             found[f"pool{block}"] = stride
-        return found
+        return until(self.last, found)
 
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
@@ -65,6 +69,7 @@ class VGG(nn.Module):
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"got output_stride {self.output_stride}, expected 8, 16 or 32")
+        last = list(self.strides())[-1]
         x, maps, stride = images, {}, 1
         for block, (layers, width) in enumerate(zip(self._layers(), _WIDTHS, strict=True), 1):
             dilation = max(1, 2 ** (block - 1) // self.output_stride)
@@ -81,11 +86,15 @@ class VGG(nn.Module):
                 )(x)
                 x = nn.relu(x)
             maps[f"conv{block}_{layers}"] = x
+            if last in maps:
+                break
             if stride < self.output_stride:
                 x, stride = ops.max_pool(x, 2, stride=2), 2 * stride
             else:
                 x = ops.max_pool(x, 3, stride=1, padding=1)
             maps[f"pool{block}"] = x
+            if last in maps:
+                break
         return maps
 
     def _layers(self) -> Sequence[int]:
@@ -169,7 +178,7 @@ def torchvision_vgg_name(path: Sequence[str], depth: int = 16) -> str:
         depth: as in `VGG`.
 
     Returns:
-        e.g. "features.0.weight".
+        e.g. "features.0.weight"; a layer that torchvision's network lacks keeps its name.
 
     Source: torchvision.models.vgg, as of 0.29.
     """
@@ -181,4 +190,4 @@ def torchvision_vgg_name(path: Sequence[str], depth: int = 16) -> str:
             number[f"conv{block}_{i}"] = f"features.{place}"
             place += 2
         place += 1
-    return f"{number[layer]}.{'weight' if kind == 'kernel' else kind}"
+    return f"{number.get(layer, layer)}.{'weight' if kind == 'kernel' else kind}"

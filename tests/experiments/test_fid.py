@@ -7,7 +7,7 @@ import pytest
 from experiments import _fid
 from jaxstruct import data
 from jaxstruct.models import (
-    EfficientNetLite0,
+    EfficientNetLite0Classifier,
     efficientnet_lite_input,
     from_torchvision,
     pytorch_efficientnet_name,
@@ -35,7 +35,10 @@ def drawn_weights(monkeypatch):
 def test_moments_are_those_of_the_network_s_features(drawn_weights):
     given = images(6)
     moments = _fid.lite0_moments(given)
-    model, whole = EfficientNetLite0(), efficientnet_lite_input(given / np.float32(255), crop=1)
+    model, whole = (
+        EfficientNetLite0Classifier(),
+        efficientnet_lite_input(given / np.float32(255), crop=1),
+    )
     shapes = jax.eval_shape(model.init, jax.random.key(0), whole)
     variables = from_torchvision(shapes, drawn_weights, pytorch_efficientnet_name)
     _, features = jax.jit(model.apply)(variables, whole)

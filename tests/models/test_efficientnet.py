@@ -8,6 +8,7 @@ import pytest
 from jaxstruct.data import DataError, installed_weights, read_weights
 from jaxstruct.models import (
     EfficientNetLite0,
+    EfficientNetLite0Classifier,
     efficientnet_lite_input,
     from_torchvision,
     pytorch_efficientnet_name,
@@ -16,7 +17,7 @@ from tests.models import weights
 
 
 def loaded(given, images):
-    shapes = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), images)
+    shapes = jax.eval_shape(EfficientNetLite0Classifier().init, jax.random.key(0), images)
     return from_torchvision(shapes, given, pytorch_efficientnet_name)
 
 
@@ -28,7 +29,7 @@ def test_it_is_pytorchs():
     answer, drawn = weights.recorded("lite0", "efficientnet.npz")
     images = weights.images(64, 96)
     variables = loaded(drawn, images)
-    logits, features = jax.jit(EfficientNetLite0().apply)(variables, images)
+    logits, features = jax.jit(EfficientNetLite0Classifier().apply)(variables, images)
     close(logits, answer["out"])
     close(features, answer["features"])
     # Features that tell the two images apart, so that each block counts.
@@ -36,14 +37,53 @@ def test_it_is_pytorchs():
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 4_652_008
 
 
+def test_the_maps_have_the_stated_channels_and_strides_at_any_size():
+    model, images = EfficientNetLite0(), jnp.zeros((1, 65, 97, 3))
+    maps, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    assert set(maps) == set(model.strides())
+    for (name, stride), channels in zip(
+        model.strides().items(), (16, 24, 40, 112, 320), strict=True
+    ):
+        assert maps[name].shape == (1, -(-65 // stride), -(-97 // stride), channels)
+
+
+def test_the_maps_are_what_the_classifier_sees():
+    # Of the recorded network's last map, its head gives the recorded features.
+    answer, drawn = weights.recorded("lite0", "efficientnet.npz")
+    images = weights.images(64, 96)
+    variables = loaded(drawn, images)
+    part = {kind: tree["features"] for kind, tree in variables.items()}
+    shapes = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), images)
+    again = from_torchvision(shapes, drawn, pytorch_efficientnet_name)
+    jax.tree.map(np.testing.assert_array_equal, part, again)
+    x = np.asarray(jax.jit(EfficientNetLite0().apply)(again, images)["blocks_15"])
+    head = np.einsum("bhwc,dc->bhwd", x, drawn["_conv_head.weight"][..., 0, 0])
+    of_norm = ("running_mean", "running_var", "weight", "bias")
+    mean, var, scale, bias = (drawn[f"_bn1.{name}"] for name in of_norm)
+    normed = (head - mean) / np.sqrt(var + 1e-3) * scale + bias
+    close(np.clip(normed, 0, 6).mean((1, 2)), answer["features"])
+
+
+def test_gradients_reach_every_parameter():
+    images, model = weights.images(32, 32), EfficientNetLite0(last="blocks_4")
+    _, drawn = weights.recorded("lite0", "efficientnet.npz")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    variables = from_torchvision(shapes, drawn, pytorch_efficientnet_name)
+    squares = lambda variables: jnp.sum(model.apply(variables, images)["blocks_4"] ** 2)
+    gradients = jax.jit(jax.grad(squares))(variables)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients["params"]):
+        assert np.any(gradient), path
+
+
 def test_it_computes_in_another_dtype():
     images = weights.images(32, 32)
     _, drawn = weights.recorded("lite0", "efficientnet.npz")
     variables = loaded(drawn, images)
-    model = EfficientNetLite0(dtype=jnp.bfloat16)
+    model = EfficientNetLite0Classifier(dtype=jnp.bfloat16)
     logits, features = jax.jit(model.apply)(variables, images)
     assert logits.dtype == features.dtype == jnp.bfloat16
-    close(features.astype(np.float32), EfficientNetLite0().apply(variables, images)[1], 0.1)
+    _, expected = jax.jit(EfficientNetLite0Classifier().apply)(variables, images)
+    close(features.astype(np.float32), expected, 0.1)
 
 
 def test_the_input_by_hand():
@@ -83,9 +123,10 @@ def test_errors_of_the_input(images, crop, error, message):
         efficientnet_lite_input(images, crop=crop)
 
 
-def test_images_that_are_no_batch():
+@pytest.mark.parametrize("model", [EfficientNetLite0(), EfficientNetLite0Classifier()])
+def test_images_that_are_no_batch(model):
     with pytest.raises(ValueError, match=r"images \(8, 8, 3\), expected \[B, H, W, C\]"):
-        EfficientNetLite0().init(jax.random.key(0), jnp.zeros((8, 8, 3)))
+        model.init(jax.random.key(0), jnp.zeros((8, 8, 3)))
 
 
 def test_photographs_are_what_they_show():
@@ -95,7 +136,9 @@ def test_photographs_are_what_they_show():
     except DataError as error:
         pytest.skip(str(error))
     variables = loaded(given, jnp.zeros((1, 224, 224, 3)))
-    classify = jax.jit(lambda x: EfficientNetLite0().apply(variables, efficientnet_lite_input(x)))
+    classify = jax.jit(
+        lambda x: EfficientNetLite0Classifier().apply(variables, efficientnet_lite_input(x))
+    )
     # ImageNet's numbers: tabby, tiger and Egyptian cat; espresso; tripod; missile and projectile.
     expected = {
         "chelsea": {281, 282, 285},

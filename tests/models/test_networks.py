@@ -1,11 +1,11 @@
-"""VGG, ResNet and DCGAN against torchvision's and PyTorch's recorded answers."""
+"""VGG, ResNet and DCGAN against torchvision's and PyTorch's recorded answers, and parts of them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct.models import dcgan, resnet, torchvision, vgg
+from jaxstruct.models import dcgan, efficientnet, resnet, torchvision, vgg
 from tests.models import weights
 
 
@@ -50,6 +50,52 @@ def test_resnet_is_torchvisions(depth):
 
 def _features(variables):
     return {kind: tree["features"] for kind, tree in variables.items()}
+
+
+VGG11 = {"conv1_1": 1, "pool1": 2, "conv2_1": 2, "pool2": 4, "conv3_2": 4, "pool3": 8}
+VGG11 |= {"conv4_2": 8, "pool4": 16, "conv5_2": 16, "pool5": 32}
+RESNET = {"conv1": 2, "conv2": 4, "conv3": 8, "conv4": 16, "conv5": 32}
+LITE0 = {"blocks_0": 2, "blocks_2": 4, "blocks_4": 8, "blocks_10": 16, "blocks_15": 32}
+BLOCKS = {"layer1_0", "layer1_1"}
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "last", "strides", "layers"),
+    [
+        (vgg.VGG, {"depth": 11}, "pool1", VGG11, {"conv1_1"}),
+        (vgg.VGG, {"depth": 11}, "conv3_2", VGG11, {"conv1_1", "conv2_1", "conv3_1", "conv3_2"}),
+        (resnet.ResNet, {"depth": 18}, "conv1", RESNET, {"conv1", "bn1"}),
+        (resnet.ResNet, {"depth": 18}, "conv2", RESNET, {"conv1", "bn1", *BLOCKS}),
+        (
+            efficientnet.EfficientNetLite0,
+            {},
+            "blocks_2",
+            LITE0,
+            {"conv_stem", "bn0", "blocks_0", "blocks_1", "blocks_2"},
+        ),
+    ],
+)
+def test_a_network_that_ends_early_has_the_first_layers_and_maps(
+    network, options, last, strides, layers
+):
+    images, key = weights.images(32, 64)[:1], jax.random.key(0)
+    whole, early = network(**options), network(**options, last=last)
+    assert whole.strides() == strides
+    names = list(strides)[: list(strides).index(last) + 1]
+    assert early.strides() == {name: strides[name] for name in names}
+    shapes, part = (jax.eval_shape(model.init, key, images) for model in (whole, early))
+    assert set(part["params"]) == layers
+    rng = np.random.default_rng(0)
+    filled = jax.tree.map(lambda x: rng.uniform(0.01, 0.1, x.shape).astype(np.float32), shapes)
+    # The same variables serve, without those that are not reached.
+    cut = {kind: {layer: filled[kind][layer] for layer in tree} for kind, tree in part.items()}
+    assert jax.tree.map(np.shape, cut) == jax.tree.map(np.shape, part)
+    maps = jax.jit(early.apply)(cut, images)
+    assert set(maps) == set(names)
+    expected = jax.jit(lambda v: {name: whole.apply(v, images)[name] for name in names})(filled)
+    for name in names:
+        assert maps[name].shape[1:3] == (32 // strides[name], 64 // strides[name])
+        np.testing.assert_allclose(maps[name], expected[name], rtol=1e-4)
 
 
 def test_generator_is_pytorchs():
@@ -136,9 +182,9 @@ def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(5, 16, 16, 3)), jnp.float32)
     model = dcgan.DCGANDiscriminator(3, normalization="spectral")
     plain = dcgan.DCGANDiscriminator(3, normalization="none")
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     params = jax.tree.map(lambda x: x + 0.3, variables["params"])  # biases, too
-    plainly = plain.init(jax.random.key(0), images)
+    plainly = jax.eval_shape(plain.init, jax.random.key(0), images)
     assert list(plainly) == ["params"]
     assert jax.tree.structure(params) == jax.tree.structure(plainly["params"])
     assert all(set(layer) == {"kernel", "bias"} for layer in params.values())
@@ -159,11 +205,11 @@ def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
             stats[f"{name}_norm"][f"{name}/kernel/sigma"], largest, rtol=1e-4
         )
         divided[name] = {**layer, "kernel": layer["kernel"] / largest}
-    expected, of_plain = plain.apply({"params": divided}, images)
+    expected, of_plain = jax.jit(plain.apply)({"params": divided}, images)
     np.testing.assert_allclose(logits, expected, rtol=1e-3)
     for found, wanted in zip(maps, of_plain, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
-    evaluated, _ = model.apply({"params": params, "batch_stats": stats}, images)
+    evaluated, _ = jax.jit(model.apply)({"params": params, "batch_stats": stats}, images)
     np.testing.assert_allclose(evaluated, logits, rtol=1e-4)
 
 
@@ -176,6 +222,18 @@ def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
         (resnet.ResNet(51), (1, 32, 32, 3), "depth 51, expected one of"),
         (resnet.ResNet(output_stride=64), (1, 32, 32, 3), "output_stride 64, expected"),
         (resnet.ResNet(), (32, 32, 3), r"images \(32, 32, 3\), expected"),
+        (vgg.VGG(last="conv4_2"), (1, 32, 32, 3), "last 'conv4_2', expected one of conv1_2, pool1"),
+        (resnet.ResNet(last="fc"), (1, 32, 32, 3), "last 'fc', expected one of conv1, .*, conv5\n"),
+        (
+            resnet.ResNet(norm="layer"),
+            (1, 32, 32, 3),
+            "norm 'layer', expected one of batch, frozen, group\n",
+        ),
+        (
+            efficientnet.EfficientNetLite0(last="blocks_3"),
+            (1, 32, 32, 3),
+            "last 'blocks_3', expected one of blocks_0, blocks_2, blocks_4, blocks_10, blocks_15\n",
+        ),
         (dcgan.DCGANGenerator(48), (1, 100), "48 pixels, expected a power of two from 8"),
         (dcgan.DCGANGenerator(), (1, 1, 1, 100), r"z \(1, 1, 1, 100\), expected \[B, latent\]"),
         (dcgan.DCGANDiscriminator(), (1, 64, 32, 3), r"images \(1, 64, 32, 3\), expected"),
