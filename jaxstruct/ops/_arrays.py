@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def vary(*arrays: Any) -> Any:
@@ -65,6 +66,33 @@ def one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
 def take(values: jax.Array, index: jax.Array) -> jax.Array:
     """values[index] for integers [n], none of them negative or too large: nothing is checked."""
     return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def barrier(arrays: Any) -> Any:
+    """The arrays, a pytree, of which each is computed once for all that is computed from it.
+
+    What XLA thinks is cheap, the sum of many slices, say, it computes again for each use: for each
+    pass of a softmax, for each slice of the sum. `lax.optimization_barrier` forbids that, but for
+    CPUs XLA of jax 0.10.2 drops the barrier before it decides what to compute again. On a CPU the
+    barrier therefore stands in a call that may not be inlined: a call's arguments are computed
+    first.
+    """
+    one = lambda x: lax.platform_dependent(x, cpu=_called, default=lax.optimization_barrier)
+    return jax.tree.map(one, arrays)
+
+
+def cpu_barrier(arrays: Any) -> Any:
+    """`barrier` in what only a CPU runs: it takes less time to trace."""
+    return jax.tree.map(_called, arrays)
+
+
+def _called(array: jax.Array) -> Any:
+    # One call for each array: a call of several has a tangent for all of them if one has.
+    with set_xla_metadata(inlineable="false"):
+        return _barrier(array)
+
+
+_barrier = jax.jit(lax.optimization_barrier)
 
 
 def pad(

@@ -100,8 +100,8 @@ def winograd(
     around = _arrays.pad(x, ends, ((down + more) * m, (across + more) * m))
 
     rows = _shifted(around, m, size, down, 1)
-    half = lax.optimization_barrier([_sum(c, rows) for c in a.tile])
-    tiles = lax.optimization_barrier(
+    half = _arrays.cpu_barrier([_sum(c, rows) for c in a.tile])
+    tiles = _arrays.cpu_barrier(
         [
             _sum(c, columns).reshape(-1, channels)
             for columns in (_shifted(row, m, size, across, 2) for row in half)
@@ -111,15 +111,13 @@ def winograd(
 
     taps = kernel.reshape(r * r, channels, depth)
     flat = [tap.reshape(channels, depth) for tap in lax.split(taps, (1,) * (r * r))]
-    half = lax.optimization_barrier([[_sum(c, flat[j::r]) for j in range(r)] for c in a.kernel])
-    kernels = lax.optimization_barrier([_sum(c, row) for row in half for c in a.kernel])
+    half = _arrays.cpu_barrier([[_sum(c, flat[j::r]) for j in range(r)] for c in a.kernel])
+    kernels = _arrays.cpu_barrier([_sum(c, row) for row in half for c in a.kernel])
 
-    products = lax.optimization_barrier(
+    products = _arrays.cpu_barrier(
         [jnp.dot(t, k, precision=precision) for t, k in zip(tiles, kernels, strict=True)]
     )
-    half = lax.optimization_barrier(
-        [[_sum(c, products[j::size]) for j in range(size)] for c in a.out]
-    )
+    half = _arrays.cpu_barrier([[_sum(c, products[j::size]) for j in range(size)] for c in a.out])
     shape = (batch, down, across, 1, depth)
     results = [
         jnp.concatenate([_sum(c, row).reshape(shape) for c in a.out], 3).reshape(

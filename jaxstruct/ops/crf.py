@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _checks
+from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.gaussian import (
     FilterName,
     GridGaussian,
@@ -237,7 +237,7 @@ def _mean_field(
         sums = messages(q, kernels)
         energy = _free(q, wide, sums, kernels) if trace else None
         # Without the barrier XLA computes the sums for each pass of the softmax.
-        costs = lax.optimization_barrier(_total(sums, kernels, wide))
+        costs = _arrays.barrier(_total(sums, kernels, wide))
         return jax.nn.softmax(-wide - costs), energy
 
     q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _checks
+from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 
 FilterName = Literal["lattice", "exact"]
@@ -174,15 +174,13 @@ def _shifted(axis: int, reach: int, sigma: ArrayLike, values: jax.Array) -> jax.
     ends = [(reach * step * (i == axis),) * 2 for i in (0, 1)]
     around = jnp.pad(values.reshape(high, -1), ends)
     weights = _weights(jnp.arange(reach + 1), sigma, values.dtype)
-    around, weights = lax.optimization_barrier((around, weights))
+    around, weights = _arrays.cpu_barrier((around, weights))
     shift = lambda offset: lax.slice_in_dim(
         around, (reach + offset) * step, (reach + offset) * step + size, axis=axis
     )
     terms = [(shift(-i) + shift(i)) * weights[i] for i in range(1, reach + 1)]
     # Or a later pass computes the sums again.
-    return lax.optimization_barrier(functools.reduce(jnp.add, terms, shift(0))).reshape(
-        values.shape
-    )
+    return _arrays.cpu_barrier(functools.reduce(jnp.add, terms, shift(0))).reshape(values.shape)
 
 
 def apply(filter: Any, values: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _checks
+from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops._arrays import one_by_one
 
 _WINDOW = 8  # entries that are added up at once
@@ -106,7 +106,7 @@ class PermutohedralLattice:
             _take(values, index) * share[:, None]
             for index, share in zip(self.points, self.shares, strict=True)
         ]
-        sums = lax.optimization_barrier(functools.reduce(jnp.add, terms))
+        sums = _arrays.barrier(functools.reduce(jnp.add, terms))
         empty = jnp.zeros((self.neighbors.shape[2], values.shape[1]), values.dtype)
         return empty.at[self.owners].add(sums, mode="drop")
 
@@ -115,7 +115,7 @@ class PermutohedralLattice:
         axes = reversed(self.neighbors) if reverse else self.neighbors
         for before, after in axes:
             # Or XLA computes the rows of an axis anew for each of the next one's.
-            grid = lax.optimization_barrier(grid + 0.5 * (_take(grid, before) + _take(grid, after)))
+            grid = _arrays.barrier(grid + 0.5 * (_take(grid, before) + _take(grid, after)))
         return grid
 
     def slice(self, grid: jax.Array) -> jax.Array:
@@ -241,7 +241,7 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
         total += columns[i - 1]
     elevated.insert(0, total / kinds)
     # The barriers keep XLA from computing all that came before again for each of what follows.
-    elevated = lax.optimization_barrier(elevated)
+    elevated = _arrays.barrier(elevated)
     near = [jnp.round(e) for e in elevated]
     rest = [e - n for e, n in zip(elevated, near, strict=True)]
     ranks = [jnp.zeros(len(features), jnp.int32)] * kinds
@@ -251,20 +251,20 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
             ranks[i] = ranks[i] + less
             ranks[j] = ranks[j] + 1 - less
     excess = functools.reduce(jnp.add, near).astype(jnp.int32)
-    ranks, excess = lax.optimization_barrier((ranks, excess))
+    ranks, excess = _arrays.barrier((ranks, excess))
     moved = [r + excess for r in ranks]
     shifts = [(m < 0).astype(jnp.int32) - (m > depth) for m in moved]
     corners = [n.astype(jnp.int32) + s for n, s in zip(near, shifts, strict=True)]
     ranks = [m + kinds * s for m, s in zip(moved, shifts, strict=True)]
     rest = [r - s for r, s in zip(rest, shifts, strict=True)]
-    corners, ranks, rest = lax.optimization_barrier((corners, ranks, rest))
+    corners, ranks, rest = _arrays.barrier((corners, ranks, rest))
     falling = [
         functools.reduce(
             jnp.add, [jnp.where(r == k, x, 0) for r, x in zip(ranks, rest, strict=True)]
         )
         for k in range(kinds)
     ]
-    falling = lax.optimization_barrier(falling)
+    falling = _arrays.barrier(falling)
     weights = [1 + falling[depth] - falling[0]]
     weights += [falling[depth - k] - falling[depth - k + 1] for k in range(1, kinds)]
     return corners, ranks, jnp.stack(weights)
