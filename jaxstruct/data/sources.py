@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from jaxstruct.data import places
 from jaxstruct.data.errors import DataError
@@ -74,11 +75,11 @@ class Source:
         return {key: getattr(self, key) for key in ("name", "version", "split", "origin", "size")}
 
 
-class Later:
+class Later(NDArrayOperatorsMixin):
     """A stand-in for an array [N, ...] that is read when its values are first asked for.
 
     Shape, dtype, length and rows (`later[indices]`, `later[slice]`) are known without reading;
-    NumPy takes it for the array.
+    NumPy and operators take it for the array, and return arrays.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, read: Callable[[], np.ndarray]):
@@ -92,7 +93,12 @@ class Later:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array = self._array = np.asarray(self._read()) if self._array is None else self._array
-        return array if dtype is None else array.astype(dtype, copy=False)
+        # NumPy makes no copy of its own of what it asked for one.
+        return array.astype(array.dtype if dtype is None else dtype, copy=bool(copy))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        arrays = (np.asarray(x) if isinstance(x, Later) else x for x in inputs)
+        return getattr(ufunc, method)(*arrays, **kwargs)
 
     def __getitem__(self, index: Any) -> Any:
         rows = isinstance(index, slice) or (not isinstance(index, tuple) and np.ndim(index) == 1)

@@ -50,7 +50,8 @@ class Confusion(NamedTuple):
             if valid.shape != labels.shape[:1]:
                 raise ValueError(f"got valid {valid.shape}, expected {labels.shape[:1]}")
             known &= valid.reshape(-1, *[1] * (labels.ndim - 1))
-        pairs = jnp.where(known, labels * classes + predictions, classes**2).ravel()
+        rows, columns = labels.astype(jnp.int32), predictions.astype(jnp.int32)
+        pairs = jnp.where(known, rows * classes + columns, classes**2).ravel()
         counts = jnp.bincount(pairs, length=classes**2 + 1)[:-1].astype(jnp.float32)
         return cls(counts.reshape(classes, classes))
 

@@ -42,7 +42,9 @@ def partition(params: Mapping[str, Any], frozen: Sequence[str]) -> tuple[dict, d
         target = taken
         for name in above:
             target = target.setdefault(name, {})
-        target[last] = inside.pop(last)
+        value = inside.pop(last)
+        # A part of it may be taken already.
+        target[last] = merge(value, target[last]) if last in target else value
     return _pruned(kept), taken
 
 

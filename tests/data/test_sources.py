@@ -210,6 +210,21 @@ def test_what_is_read_later_is_read_once_and_when_it_is_used():
         _ = later._no_such_attribute
 
 
+def test_what_is_read_later_is_copied_where_a_copy_is_asked_for():
+    later = data.Later((3,), np.uint8, lambda: np.arange(3, dtype=np.uint8))
+    changed = np.array(later)
+    changed[0] = 9
+    assert np.asarray(later).tolist() == [0, 1, 2]
+    assert np.asarray(later) is np.asarray(later)
+
+
+def test_what_is_read_later_takes_part_in_arithmetic():
+    later = data.Later((3,), np.uint8, lambda: np.arange(3, dtype=np.uint8))
+    assert (later == 1).tolist() == [False, True, False]
+    assert (1 / np.float32(2) * later).tolist() == [0, 0.5, 1]
+    assert np.add(later, later, out=np.zeros(3, np.uint8)).tolist() == [0, 2, 4]
+
+
 @pytest.fixture
 def record(data_dir, tmp_path, monkeypatch):
     """Of a set whose prepared files are gone; its raw ones are in `data_dir`."""
@@ -232,6 +247,8 @@ def test_a_recorded_set_has_shapes_slices_and_classes_without_its_files(record):
         lambda: np.asarray(examples["image"]),
         lambda: examples["image"][0],
         lambda: examples["label"].sum(),
+        lambda: examples["label"] == 3,
+        lambda: examples["image"] / 255,
         lambda: reader(np.arange(2)),
     ):
         with pytest.raises(DataError, match=message):

@@ -22,6 +22,13 @@ def test_by_hand():
     assert found.accuracy() == 5 / 7
 
 
+def test_labels_of_eight_bits_do_not_overflow():
+    # 13 * 21 + 20 is beyond uint8.
+    labels, guess = jnp.array([[13, 255, 20]], jnp.uint8), jnp.array([[20, 0, 13]], jnp.uint8)
+    counts = np.asarray(Confusion.of(labels, guess, 21).counts)
+    assert np.argwhere(counts).tolist() == [[13, 20], [20, 13]]
+
+
 def test_a_class_that_is_only_guessed_does_not_occur():
     found = Confusion.of(jnp.zeros((1, 4), int), jnp.array([[0, 0, 1, 1]]), 2)
     assert found.mean_iou() == 0.5

@@ -34,6 +34,7 @@ TREE = {"a": {"b": {"kernel": 1, "bias": 2}, "c": {"kernel": 3}}, "d": 4}
         (["a/b/bias", "a/c"], {"a": {"b": {"kernel": 1}}, "d": 4},
          {"a": {"b": {"bias": 2}, "c": {"kernel": 3}}}),
         (["a", "d"], {}, TREE),
+        (["a/b/bias", "a"], {"d": 4}, {"a": TREE["a"]}),
     ],
 )  # fmt: skip
 def test_partition_and_merge_are_inverse(frozen, trained, taken):
