@@ -76,7 +76,13 @@ class Config:
 
 
 SMOKE = Config(
-    codes=(2, 5), overcomplete=(800,), hidden=(16,), epochs=3, batch_size=50, linear_batch_size=200
+    codes=(2, 5),
+    overcomplete=(800,),
+    hidden=(16,),
+    epochs=3,
+    batch_size=50,
+    linear_batch_size=200,
+    linear_epochs=20,
 )
 
 

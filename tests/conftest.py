@@ -6,6 +6,8 @@ from pathlib import Path
 # Before the first import of jax, which reads them once.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A test compiles more than it computes. With 0, everything is compiled as it is for users.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Small programs, too, come back in one test after the other.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault(
@@ -16,6 +18,14 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+QUICKLY = jax.config.read("jax_disable_most_optimizations")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before any fixture, whatever its scope."""
+    quickly = QUICKLY and item.get_closest_marker("optimized") is None
+    jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -66,7 +66,13 @@ def saves_in_the_middle(member, stage):
     return dataclasses.replace(stage, save_every=half(stage))
 
 
-@pytest.fixture(scope="module", params=NAMES)
+# Maxout's maximum has no gradient in a program that is not optimized: see test_gan.
+MAXOUT = {name: [pytest.mark.optimized] for name in ("gan_1d", "gan_mnist")}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=MAXOUT.get(name, [])) for name in NAMES]
+)
 def finished(request, tmp_path_factory):
     """(name, workdir, traces of each stage's update) of a whole run."""
     traces = Counter()

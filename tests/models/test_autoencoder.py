@@ -59,7 +59,7 @@ def test_value_and_gradients_are_those_of_the_equations(tied, loss):
         return jnp.mean(losses[loss](prediction, x.astype(np.float32)))
 
     expected, by_hand = reference.gradients(params, given, x, getattr(reference, loss), tied=tied)
-    value, found = jax.value_and_grad(mean)(as_tree(params))
+    value, found = jax.jit(jax.value_and_grad(mean))(as_tree(params))
     assert value == pytest.approx(expected, rel=1e-5)
     found = flatten_dict(found, sep="/")
     assert found.keys() == by_hand.keys()
@@ -84,8 +84,8 @@ def test_the_decoder_mirrors_the_encoder():
 def test_tied_weights_are_the_untied_ones_with_transposed_kernels():
     rng = np.random.default_rng(2)
     tied = Autoencoder(SIZE, (6, 5, 2), nn.sigmoid, jnp.tanh, tied=True)
-    params = tied.init(jax.random.key(0), jnp.zeros((1, SIZE)))["params"]
-    params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params)
+    params = jax.eval_shape(tied.init, jax.random.key(0), jnp.zeros((1, SIZE)))["params"]
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(p.dtype), params)
     assert sorted(params) == ["bias1", "bias2", "bias3", "encoder"]
     decoder = {
         f"layer{4 - i}": {
@@ -96,15 +96,17 @@ def test_tied_weights_are_the_untied_ones_with_transposed_kernels():
     }
     x = rng.uniform(size=(3, SIZE)).astype(np.float32)
     untied = Autoencoder(SIZE, (6, 5, 2), nn.sigmoid, jnp.tanh)
-    expected = untied.apply({"params": {"encoder": params["encoder"], "decoder": decoder}}, x)
-    np.testing.assert_allclose(tied.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-6)
+    both = {"encoder": params["encoder"], "decoder": decoder}
+    expected = jax.jit(untied.apply)({"params": both}, x)
+    found = jax.jit(tied.apply)({"params": params}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_encode_and_decode_are_the_halves(tied):
     model = Autoencoder(SIZE, (6, 2), tied=tied)
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 3, SIZE)), jnp.float32)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     code = model.apply(variables, x, method="encode")
     assert code.shape == (2, 3, 2)
     np.testing.assert_array_equal(
@@ -116,7 +118,7 @@ def test_encode_and_decode_are_the_halves(tied):
 def test_the_compute_dtype(tied):
     model = Autoencoder(SIZE, (6, 2), tied=tied, dtype=jnp.bfloat16)
     x = jnp.ones((2, SIZE))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     assert model.apply(variables, x).dtype == jnp.bfloat16
     assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 

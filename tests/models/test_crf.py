@@ -1,5 +1,7 @@
 """The CRF as a layer: what it computes, and that it learns end to end."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,8 @@ def test_at_the_start_it_is_the_dense_crf(filter, batch):
     logits, image = example(batch)
     layer = CRFRNN(filter=filter, iterations=4, capacity=42, **SIGMAS)
     out, _ = jax.jit(layer.init_with_output)(jax.random.key(0), logits, image)
-    expected = dense_crf(-logits, image, filter=filter, iterations=4, capacity=42, **SIGMAS)
+    options = {"filter": filter, "iterations": 4, "capacity": 42, **SIGMAS}
+    expected = jax.jit(partial(dense_crf, **options))(-logits, image)
     np.testing.assert_allclose(jax.nn.softmax(out), expected, atol=2e-5)
 
 
@@ -39,7 +42,7 @@ def test_weights_and_costs_of_each_label_by_the_sums():
         "compatibility": rng.normal(size=(LABELS, LABELS)),
     }
     layer = CRFRNN(filter="exact", iterations=3, **SIGMAS)
-    out = layer.apply({"params": params}, logits, image)
+    out = jax.jit(layer.apply)({"params": params}, logits, image)
     features = crf_reference.pixel_kernels(image, 5.0, 20.0, 1.5)
     kernels = [crf_reference.normalized_kernel(f) for f in features]
     x = flat = logits.reshape(-1, LABELS).astype(np.float64)
@@ -66,7 +69,7 @@ def test_it_learns_end_to_end(filter):
         gaussian_init=jax.nn.initializers.constant(0.1),
         **SIGMAS,
     )
-    params = layer.init(jax.random.key(0), logits, image)
+    params = jax.jit(layer.init)(jax.random.key(0), logits, image)
     optimizer = optax.adam(0.3)
 
     def loss(both):

@@ -73,12 +73,15 @@ def loss_of_generator(params, z, key, loss):
     return jnp.mean(loss(fake))
 
 
+# In a program that is not optimized, XLA may round what Maxout compares twice, each time otherwise:
+# the gradient of its maximum is 0 / 0 there.
+@pytest.mark.optimized
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", ["discriminator", "minimax", "non_saturating"])
 def test_every_gradient_equals_the_hand_written_pass(kind, dtype):
     drawn, (x, z, _) = reference_parameters(), batch()
     p_d, p_g = drawn["discriminator"], drawn["generator"]
-    keys = jax.random.split(jax.random.key(0))
+    keys = list(jax.random.split(jax.random.key(0)))
     with jax.enable_x64(dtype == "float64"):
         params = {player: nested(flat, dtype) for player, flat in drawn.items()}
         x, z = jnp.asarray(x, dtype), jnp.asarray(z, dtype)
@@ -96,7 +99,7 @@ def test_every_gradient_equals_the_hand_written_pass(kind, dtype):
         else:
             loss = minimax_loss if kind == "minimax" else non_saturating_loss
             mover, f = "generator", lambda p: loss_of_generator(p, z, keys[1], loss)
-        value, gradients = jax.value_and_grad(f)(params)
+        value, gradients = jax.jit(jax.value_and_grad(f))(params)
         value, gradients = jax.device_get((value, flatten_dict(gradients[mover], sep="/")))
     x, z = np.asarray(x, np.float64), np.asarray(z, np.float64)
     if kind == "discriminator":
@@ -147,7 +150,7 @@ def test_maxout_by_hand():
 
 def test_maxout_takes_any_axes_and_its_kernel_is_that_of_a_layer():
     layer = Maxout(40, 5)
-    h, variables = layer.init_with_output(jax.random.key(0), jnp.ones((2, 3, 300)))
+    h, variables = jax.jit(layer.init_with_output)(jax.random.key(0), jnp.ones((2, 3, 300)))
     assert h.shape == (2, 3, 40)
     kernel = variables["params"]["linear"]["kernel"]
     assert kernel.shape == (300, 5, 40)
@@ -163,7 +166,7 @@ def test_maxout_takes_any_axes_and_its_kernel_is_that_of_a_layer():
 def test_dropout_keeps_the_shares_that_the_authors_keep_and_scales_by_them():
     model = GANDiscriminator(2000, 2)
     x = jnp.ones((1, 4000))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     masks, _ = masks_of(
         lambda x: model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)}), x
     )
@@ -185,10 +188,10 @@ def test_generator_lies_between_0_and_1_and_begins_where_it_is_told():
         kernel_init=uniform_initializer(1e-4),
         output_bias_init=lambda key, shape, dtype: jnp.asarray(bias, dtype).reshape(shape),
     )
-    x, variables = model.init_with_output(jax.random.key(0), jnp.ones((2, LATENT)))
+    x, variables = jax.jit(model.init_with_output)(jax.random.key(0), jnp.ones((2, LATENT)))
     np.testing.assert_allclose(x[0], mean, rtol=1e-4)
-    wide = jax.tree.map(lambda w: 1e4 * w, variables)
-    x = model.apply(wide, jax.random.normal(jax.random.key(1), (20, LATENT)))
+    wide = jax.tree.map(lambda w: np.float32(1e4) * np.asarray(w), variables)
+    x = jax.jit(model.apply)(wide, jax.random.normal(jax.random.key(1), (20, LATENT)))
     assert np.all((x >= 0) & (x <= 1))
     assert np.ptp(x) > 0.9
 
@@ -202,7 +205,7 @@ def test_uniform_initializer():
 
 def test_noise_has_mean_0_and_variance_1():
     keys = jax.random.split(jax.random.key(0), 2000)
-    z = np.asarray(jax.vmap(lambda key: gan_noise(key, 10))(keys))
+    z = np.asarray(jax.jit(jax.vmap(lambda key: gan_noise(key, 10)))(keys))
     assert z.shape == (2000, 10)
     assert abs(z.mean()) < 4 / math.sqrt(z.size)
     # Of a uniform variable, the square's deviation is sqrt(9/5 - 1).
@@ -215,7 +218,7 @@ def test_init_reaches_all_parameters():
         ("generator", GENERATOR, jnp.zeros(LATENT)),
         ("discriminator", DISCRIMINATOR, jnp.zeros(SIZE)),
     ):
-        params = model.init(jax.random.key(0), given)["params"]
+        params = jax.eval_shape(model.init, jax.random.key(0), given)["params"]
         shapes = {k: v.shape for k, v in flatten_dict(params, sep="/").items()}
         assert shapes == {k: v.shape for k, v in reference_parameters()[player].items()}
 
@@ -238,11 +241,11 @@ def test_compute_dtype_leaves_the_parameters_in_float32():
         (GENERATOR, GANGenerator(HIDDEN, SIZE, dtype=jnp.bfloat16), jnp.ones((2, LATENT))),
         (DISCRIMINATOR, GANDiscriminator(UNITS, PIECES, dtype=jnp.bfloat16), jnp.ones((2, SIZE))),
     ):
-        variables = half.init(jax.random.key(0), given)
+        variables = jax.jit(half.init)(jax.random.key(0), given)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-        out = half.apply(variables, given)
+        out = jax.jit(half.apply)(variables, given)
         assert out.dtype == jnp.bfloat16
-        expected = wide.apply(variables, given)
+        expected = jax.jit(wide.apply)(variables, given)
         np.testing.assert_allclose(out.astype(np.float32), expected, atol=0.05)
 
 

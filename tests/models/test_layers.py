@@ -19,15 +19,15 @@ def test_upconv_is_conv_transpose(padding, use_bias):
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     theirs = nn.ConvTranspose(6, (4, 3), (2, 1), padding, use_bias=use_bias)
     ours = UpConv(6, (4, 3), (2, 1), padding, use_bias=use_bias)
-    variables = theirs.init(jax.random.key(0), x)
-    made = ours.init(jax.random.key(0), x)
+    variables = jax.jit(theirs.init)(jax.random.key(0), x)
+    made = jax.jit(ours.init)(jax.random.key(0), x)
     assert jax.tree.structure(made) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, made, variables)
-    variables = jax.tree.map(lambda p: p + 0.1, variables)
-    expected = theirs.apply(variables, x)
-    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
-    np.testing.assert_allclose(ours.apply(variables, x[0]), expected[0], atol=1e-5)
-    many = ours.apply(variables, x.reshape(2, 1, 5, 4, 3))
+    variables = jax.tree.map(lambda p: np.asarray(p) + np.float32(0.1), variables)
+    expected, apply = jax.jit(theirs.apply)(variables, x), jax.jit(ours.apply)
+    np.testing.assert_allclose(apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(apply(variables, x[0]), expected[0], atol=1e-5)
+    many = apply(variables, x.reshape(2, 1, 5, 4, 3))
     np.testing.assert_allclose(many, expected[:, None], atol=1e-5)
 
 
@@ -36,14 +36,15 @@ def test_upconv_options():
     layer = UpConv(
         2, 4, 2, 1, use_bias=False, kernel_init=lambda key, shape, dtype: bilinear_kernel(2, 2)
     )
-    out, variables = layer.init_with_output(jax.random.key(0), x)
+    out, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
     assert out.shape == (1, 8, 8, 2)
     np.testing.assert_array_equal(out[0, 1:-1, 1:-1], 1)
     np.testing.assert_array_equal(variables["params"]["kernel"], bilinear_kernel(2, 2))
-    out = UpConv(3, 3, 2, 1, output_padding=1).init_with_output(jax.random.key(0), x)[0]
+    padded = UpConv(3, 3, 2, 1, output_padding=1)
+    out, _ = jax.jit(padded.init_with_output)(jax.random.key(0), x)
     assert out.shape == (1, 8, 8, 3)
     half = UpConv(3, 3, 2, dtype=jnp.bfloat16)
-    out, variables = half.init_with_output(jax.random.key(0), x)
+    out, variables = jax.jit(half.init_with_output)(jax.random.key(0), x)
     assert out.dtype == jnp.bfloat16
     assert variables["params"]["kernel"].dtype == jnp.float32
 
@@ -63,20 +64,21 @@ def test_upconv_options():
 def test_conv_is_linens(options):
     x = np.random.default_rng(0).normal(size=(2, 9, 8, 4)).astype(np.float32)
     theirs, ours = nn.Conv(6, (3, 3), **options), Conv(6, (3, 3), **options)
-    variables = theirs.init(jax.random.key(0), x)
-    made = ours.init(jax.random.key(0), x)
+    variables = jax.jit(theirs.init)(jax.random.key(0), x)
+    made = jax.jit(ours.init)(jax.random.key(0), x)
     jax.tree.map(np.testing.assert_array_equal, made, variables)
-    variables = jax.tree.map(lambda p: p + 0.1, variables)
-    expected, out = theirs.apply(variables, x), ours.apply(variables, x)
+    variables = jax.tree.map(lambda p: np.asarray(p) + np.float32(0.1), variables)
+    apply = jax.jit(ours.apply)
+    expected, out = jax.jit(theirs.apply)(variables, x), apply(variables, x)
     assert out.dtype == expected.dtype
     tolerance = 1e-5 if out.dtype == jnp.float32 else 0.1
     np.testing.assert_allclose(
         np.asarray(out, np.float32), np.asarray(expected, np.float32), atol=tolerance
     )
-    many = ours.apply(variables, x.reshape(2, 1, 9, 8, 4))
+    many = apply(variables, x.reshape(2, 1, 9, 8, 4))
     np.testing.assert_array_equal(many[:, 0], out)
     np.testing.assert_allclose(
-        np.asarray(ours.apply(variables, x[0]), np.float32),
+        np.asarray(apply(variables, x[0]), np.float32),
         np.asarray(expected[0], np.float32),
         atol=tolerance,
     )
@@ -93,8 +95,8 @@ def test_a_network_of_linens_convolutions_swaps_them():
             return self.conv(3, (1, 1), name="last")(x)
 
     x = np.random.default_rng(0).normal(size=(2, 24, 24, 3)).astype(np.float32)
-    variables = Network(nn.Conv).init(jax.random.key(0), x)
-    made = Network(Conv).init(jax.random.key(0), x)
+    variables = jax.jit(Network(nn.Conv).init)(jax.random.key(0), x)
+    made = jax.jit(Network(Conv).init)(jax.random.key(0), x)
     assert jax.tree.structure(made) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, made, variables)
     f = lambda conv: jax.jit(jax.grad(lambda v: (Network(conv).apply(v, x) ** 2).mean()))
@@ -107,9 +109,10 @@ def test_a_network_of_linens_convolutions_swaps_them():
 def test_conv_along_other_numbers_of_axes_is_linens():
     x = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
     for size, given in ((3,), x), ((2, 2, 2), x.reshape(1, 2, 7, 1, 3).repeat(2, 3)):
-        variables = nn.Conv(4, size).init(jax.random.key(0), given)
-        expected = nn.Conv(4, size).apply(variables, given)
-        np.testing.assert_array_equal(Conv(4, size).apply(variables, given), expected)
+        variables = jax.jit(nn.Conv(4, size).init)(jax.random.key(0), given)
+        expected = jax.jit(nn.Conv(4, size).apply)(variables, given)
+        found = jax.jit(Conv(4, size).apply)(variables, given)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_no_model_convolves_with_linens():

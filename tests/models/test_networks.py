@@ -1,5 +1,7 @@
 """VGG, ResNet and DCGAN against torchvision's and PyTorch's recorded answers, and parts of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ def test_vgg16_is_torchvisions():
     variables = loaded(model, vgg.torchvision_vgg_name, drawn, images)
     close(jax.jit(model.apply)(variables, images), answer["out"])
     # The maps at stride 8 have the same weights under the same names.
-    answer, _ = weights.recorded("vgg16/8")
+    answer = weights.answer("vgg16/8")
     dilated = vgg.VGG(16, output_stride=8)
     maps = jax.jit(dilated.apply)({"params": variables["params"]["features"]}, images)
     close(maps["pool5"][..., :: weights.EVERY], answer["pool5"])
@@ -40,7 +42,7 @@ def test_resnet_is_torchvisions(depth):
     for stride in (32, 8) if depth == 50 else (32,):
         part = resnet.ResNet(depth, output_stride=stride)
         maps = jax.jit(part.apply)(_features(variables), images)
-        answer, _ = weights.recorded(f"resnet{depth}" if stride == 32 else f"resnet{depth}/8")
+        answer = weights.answer(f"resnet{depth}" if stride == 32 else f"resnet{depth}/8")
         for name in ("conv2", "conv3", "conv4", "conv5"):
             if name in answer:
                 close(maps[name][..., :: weights.EVERY], answer[name])
@@ -114,7 +116,7 @@ def test_generator_is_pytorchs():
     params["upconv3"]["bias"] = drawn["10.bias"]
     variables = {"params": params, "batch_stats": stats}
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
-    close(model.apply(variables, z), answer["out"])
+    close(jax.jit(model.apply)(variables, z), answer["out"])
 
 
 def test_discriminator_is_pytorchs():
@@ -132,7 +134,7 @@ def test_discriminator_is_pytorchs():
     params["logits"] = {"kernel": kernel, "bias": drawn["8.bias"]}
     variables = {"params": params, "batch_stats": stats}
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
-    logits, maps = model.apply(variables, images)
+    logits, maps = jax.jit(model.apply)(variables, images)
     close(logits, answer["out"][:, 0])
     assert [m.shape for m in maps] == [(2, 16, 16, 8), (2, 8, 8, 16), (2, 4, 4, 32)]
 
@@ -156,13 +158,14 @@ def test_training_changes_statistics_and_drops_units():
     assert 0.1 < np.std(maps["conv5"]) < 10
     head = vgg.VGGHead(16, dropout=0.5)
     x = jnp.ones((4, 7, 7, 8))
-    variables = head.init(jax.random.key(0), x)
-    out = head.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)})
+    variables = jax.jit(head.init)(jax.random.key(0), x)
+    dropped = partial(head.apply, train=True, rngs={"dropout": jax.random.key(1)})
+    out = jax.jit(dropped)(variables, x)
     assert out.shape == (4, 1, 1, 16)
-    assert np.any(out != head.apply(variables, x))
-    assert vgg.VGGHead(16, padding="SAME").init_with_output(jax.random.key(0), x)[0].shape == (
-        (4, 7, 7, 16)
-    )
+    assert np.any(out != jax.jit(head.apply)(variables, x))
+    same = vgg.VGGHead(16, padding="SAME")
+    shape = jax.eval_shape(same.init_with_output, jax.random.key(0), x)[0].shape
+    assert shape == (4, 7, 7, 16)
 
 
 def test_dcgan_begins_and_ends_where_the_paper_does():
@@ -183,7 +186,7 @@ def test_spectral_norm_divides_kernels_by_their_largest_singular_values():
     model = dcgan.DCGANDiscriminator(3, normalization="spectral")
     plain = dcgan.DCGANDiscriminator(3, normalization="none")
     variables = jax.jit(model.init)(jax.random.key(0), images)
-    params = jax.tree.map(lambda x: x + 0.3, variables["params"])  # biases, too
+    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.3), variables["params"])  # biases
     plainly = jax.eval_shape(plain.init, jax.random.key(0), images)
     assert list(plainly) == ["params"]
     assert jax.tree.structure(params) == jax.tree.structure(plainly["params"])

@@ -101,7 +101,7 @@ def test_reference_gradient_is_finite_differences():
 @pytest.mark.parametrize("name", DECODERS)
 def test_init_reaches_all_parameters(name):
     model = vae(name)
-    params = model.init(jax.random.key(0), *batch())["params"]
+    params = jax.eval_shape(model.init, jax.random.key(0), *batch())["params"]
     made = vae_reference.parameters(SIZE, HIDDEN, LATENT, DECODERS[name][1])
     shapes = {layer: value.shape for layer, value in flatten_dict(params, sep="/").items()}
     assert shapes == {layer: value.shape for layer, value in made.items()}
@@ -110,7 +110,7 @@ def test_init_reaches_all_parameters(name):
 @pytest.mark.parametrize("name", DECODERS)
 def test_call_is_encode_then_sample_then_decode(name):
     model, (x, noise) = vae(name), batch()
-    variables = model.init(jax.random.key(0), x, noise)
+    variables = jax.jit(model.init)(jax.random.key(0), x, noise)
     mean, log_variance, z, prediction = model.apply(variables, x, noise)
     encoded = model.apply(variables, x, method="encode")
     np.testing.assert_array_equal(encoded[0], mean)
@@ -123,7 +123,7 @@ def test_call_is_encode_then_sample_then_decode(name):
 @pytest.mark.parametrize("name", DECODERS)
 def test_jit_and_vmap_are_the_loop(name):
     model, (x, noise) = vae(name), batch()
-    variables = model.init(jax.random.key(0), x, noise)
+    variables = jax.jit(model.init)(jax.random.key(0), x, noise)
 
     def apply(x, noise):
         return model.apply(variables, x, noise)
@@ -143,13 +143,13 @@ def test_compute_dtype_leaves_the_parameters_in_float32():
         GaussianDecoder(HIDDEN, SIZE, min_log_variance=-6.0, dtype=jnp.bfloat16),
     )
     x, noise = batch()
-    variables = model.init(jax.random.key(0), x, noise)
+    variables = jax.jit(model.init)(jax.random.key(0), x, noise)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    mean, log_variance, _, prediction = model.apply(variables, x, noise)
+    mean, log_variance, _, prediction = jax.jit(model.apply)(variables, x, noise)
     for leaf in (mean, log_variance, *prediction):
         assert leaf.dtype == jnp.bfloat16
     wide = VAE(GaussianEncoder(HIDDEN, LATENT), DECODERS["gaussian"][0])
-    expected = wide.apply(variables, x, noise)[0]
+    expected = jax.jit(wide.apply)(variables, x, noise)[0]
     np.testing.assert_allclose(mean.astype(np.float32), expected, atol=0.05)
 
 
@@ -158,7 +158,7 @@ def test_initializers():
         GaussianEncoder(300, 40, kernel_init=vae_initializer, bias_init=vae_initializer),
         BernoulliDecoder(300, 50),
     )
-    params = model.init(jax.random.key(0), jnp.zeros(50), jnp.zeros(40))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(50), jnp.zeros(40))["params"]
     # N(0, 0.01), kernels and biases: 0.1, within four deviations of a sample's deviation.
     for leaf in (params["encoder"]["mean"]["kernel"], params["encoder"]["hidden_layer"]["bias"]):
         assert abs(np.std(leaf) - 0.1) < 4 * 0.1 / np.sqrt(2 * leaf.size)
@@ -171,7 +171,8 @@ def test_initializers():
 
 def test_gaussian_mean_lies_between_0_and_1():
     decoder = GaussianDecoder(HIDDEN, SIZE, kernel_init=jax.nn.initializers.normal(3.0))
-    (mean, _), _ = decoder.init_with_output(jax.random.key(0), 5 * jnp.ones((4, LATENT)))
+    draw = jax.jit(decoder.init_with_output)
+    (mean, _), _ = draw(jax.random.key(0), 5 * jnp.ones((4, LATENT)))
     assert np.all((mean >= 0) & (mean <= 1))
     assert np.ptp(mean) > 0.9
 
@@ -180,8 +181,8 @@ def test_gaussian_mean_lies_between_0_and_1():
 def test_min_log_variance(raw, bounded):
     # The bound is -3: far above it the paper's output; at it -3 + log 2; far below it -3.
     decoder = GaussianDecoder(HIDDEN, SIZE, min_log_variance=-3.0)
-    variables = decoder.init(jax.random.key(0), jnp.zeros(LATENT))
-    params = flatten_dict(jax.tree.map(jnp.zeros_like, variables), sep="/")
+    variables = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros(LATENT))
+    params = flatten_dict(jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), variables), sep="/")
     params["params/log_variance/bias"] += raw
     _, log_variance = decoder.apply(unflatten_dict(params, sep="/"), jnp.zeros(LATENT))
     np.testing.assert_allclose(log_variance, bounded, rtol=1e-5)
@@ -189,8 +190,9 @@ def test_min_log_variance(raw, bounded):
 
 def test_bounded_log_variance_keeps_a_gradient_below_its_bound():
     decoder = GaussianDecoder(HIDDEN, SIZE, min_log_variance=5.0)
-    variables = decoder.init(jax.random.key(0), jnp.zeros(LATENT))
-    gradient = jax.grad(lambda v: decoder.apply(v, jnp.zeros(LATENT))[1].sum())(variables)
+    variables = jax.jit(decoder.init)(jax.random.key(0), jnp.zeros(LATENT))
+    total = lambda v: decoder.apply(v, jnp.zeros(LATENT))[1].sum()
+    gradient = jax.jit(jax.grad(total))(variables)
     assert np.all(gradient["params"]["log_variance"]["bias"] > 1e-3)
 
 

@@ -29,11 +29,21 @@ def noise(batch, size):
     return 2 * np.random.default_rng(1).random(size=(batch, size), dtype=np.float32) - 1
 
 
+def answer(case, file="models.npz"):
+    """The recorded answers of a case by name."""
+    return _stored(case, file)[0]
+
+
 def recorded(case, file="models.npz"):
     """The recorded answers of a case, and its weights by the name that the peer gives them."""
+    found, shapes = _stored(case, file)
+    return found, {name: draw(name, shape) for name, shape in shapes.items()}
+
+
+def _stored(case, file):
     with np.load(Path(__file__).parents[1] / "data" / file) as stored:
-        answer = {
+        found = {
             name.split(":")[1]: stored[name] for name in stored.files if name.startswith(f"{case}:")
         }
-    shapes = json.loads(str(answer.pop("shapes")))
-    return answer, {name: draw(name, shape) for name, shape in shapes.items()}
+    shapes = json.loads(str(found.pop("shapes")))
+    return found, shapes

@@ -155,10 +155,11 @@ def test_gradient_is_finite_differences_and_that_of_regions_zero():
     with jax.enable_x64(True):
         x = jnp.asarray(features, jnp.float64)
         f = lambda x: (roi_align(x, rois, output_size=2, sampling_ratio=2) ** 2).sum()
-        steps = 1e-6 * jnp.eye(x.size).reshape(-1, *x.shape)
-        moved = jax.vmap(lambda step: f(x + step) - f(x - step))(steps) / 2e-6
-        np.testing.assert_allclose(jax.grad(f)(x), moved.reshape(x.shape), rtol=1e-6, atol=1e-8)
-    by_rois = jax.grad(lambda r: roi_align(features, r, output_size=2).sum())(rois)
+        steps = 1e-6 * np.eye(x.size).reshape(-1, *x.shape)
+        moved = jax.jit(jax.vmap(lambda step: f(x + step) - f(x - step)))(steps) / 2e-6
+        gradient = jax.jit(jax.grad(f))(x)
+        np.testing.assert_allclose(gradient, moved.reshape(x.shape), rtol=1e-6, atol=1e-8)
+    by_rois = jax.jit(jax.grad(lambda r: roi_align(features, r, output_size=2).sum()))(rois)
     np.testing.assert_array_equal(by_rois, np.zeros_like(rois))
 
 
@@ -182,7 +183,7 @@ def test_vmap_is_the_loop_in_every_way_of_mapping():
     features, rois = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     f = partial(roi_align, output_size=2)
     pulled = np.random.default_rng(0).normal(size=(3, 5, 2, 2, 3)).astype(np.float32)
-    g = lambda x, r, p: jax.vjp(lambda x: f(x, r), x)[1](p)[0]
+    g = jax.jit(lambda x, r, p: jax.vjp(lambda x: f(x, r), x)[1](p)[0])
     for axes in ((0, 0), (None, 0), (0, None)):
         one = [
             (features[0 if axes[0] is None else i], rois[0 if axes[1] is None else i])
@@ -190,10 +191,11 @@ def test_vmap_is_the_loop_in_every_way_of_mapping():
         ]
         given = [a if axis == 0 else a[0] for a, axis in zip((features, rois), axes, strict=True)]
         loop = np.stack([f(*pair) for pair in one])
-        np.testing.assert_allclose(jax.vmap(f, axes)(*given), loop, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(jax.vmap(f, axes))(*given), loop, atol=1e-6)
         loop = np.stack([g(*pair, p) for pair, p in zip(one, pulled, strict=True)])
-        np.testing.assert_allclose(jax.vmap(g, (*axes, 0))(*given, pulled), loop, atol=1e-5)
-    np.testing.assert_array_equal(f(features, rois), jax.vmap(f)(features, rois))
+        mapped = jax.jit(jax.vmap(g, (*axes, 0)))
+        np.testing.assert_allclose(mapped(*given, pulled), loop, atol=1e-5)
+    np.testing.assert_array_equal(f(features, rois), jax.jit(jax.vmap(f))(features, rois))
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -202,7 +204,8 @@ def test_pmap_and_shard_map(devices, shared):
     features, rois = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     features = features[:1] if shared else features
     f = lambda x, r: (roi_align(x, r, output_size=2) ** 2).sum()
-    one = [jax.value_and_grad(f)(features[0 if shared else i], rois[i]) for i in range(2)]
+    both = jax.jit(jax.value_and_grad(f))
+    one = [both(features[0 if shared else i], rois[i]) for i in range(2)]
     gradient = np.stack([g for _, g in one])
     if not shared:
         np.testing.assert_allclose(jax.pmap(jax.grad(f))(features, rois), gradient, rtol=1e-5)

@@ -42,7 +42,7 @@ def example(seed, regions, shape=SHAPE, ties=False):
 
 def pull(f, features, pulled):
     """The gradient of f(features), whose cotangent is `pulled`."""
-    return np.asarray(jax.vjp(f, jnp.asarray(features))[1](jnp.asarray(pulled))[0])
+    return np.asarray(jax.jit(lambda x, p: jax.vjp(f, x)[1](p)[0])(features, pulled))
 
 
 def test_by_hand():
@@ -200,7 +200,7 @@ def test_large_coordinates_keep_their_cells_in_bfloat16_features():
 
 def test_gradient_of_regions_is_zero():
     features, rois = example(5, 3)
-    gradient = jax.grad(lambda r: roi_pool(features, r, output_size=2).sum())(rois)
+    gradient = jax.jit(jax.grad(lambda r: roi_pool(features, r, output_size=2).sum()))(rois)
     np.testing.assert_array_equal(gradient, np.zeros_like(rois))
 
 
@@ -210,9 +210,9 @@ def test_gradient_is_finite_differences():
     with jax.enable_x64(True):
         x = jnp.asarray(features, jnp.float64)
         f = lambda x: (roi_pool(x, rois, output_size=3) ** 2).sum()
-        gradient = jax.grad(f)(x)
-        steps = 1e-6 * jnp.eye(x.size).reshape(-1, *x.shape)
-        moved = jax.vmap(lambda step: f(x + step) - f(x - step))(steps) / 2e-6
+        gradient = jax.jit(jax.grad(f))(x)
+        steps = 1e-6 * np.eye(x.size).reshape(-1, *x.shape)
+        moved = jax.jit(jax.vmap(lambda step: f(x + step) - f(x - step)))(steps) / 2e-6
         np.testing.assert_allclose(gradient, moved.reshape(x.shape), rtol=1e-6, atol=1e-8)
 
 
@@ -233,26 +233,32 @@ def test_permutation_and_translation(seed, down, right):
     np.testing.assert_array_equal(f(moved, whole + by), f(around, whole))
 
 
+POOL = partial(roi_pool, output_size=(2, 3))
+PULL = jax.jit(lambda x, r, p: jax.vjp(lambda x: POOL(x, r), x)[1](p)[0])
+MAPPED = {
+    axes: (jax.jit(jax.vmap(POOL, axes)), jax.jit(jax.vmap(PULL, (*axes, 0))))
+    for axes in ((0, 0), (None, 0), (0, None))
+}
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_vmap_is_the_loop_in_every_way_of_mapping(seed, batch):
     pairs = [example(seed + i, 6) for i in range(batch)]
     features, rois = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    f = partial(roi_pool, output_size=(2, 3))
     pulled = np.random.default_rng(seed).integers(1, 9, (batch, 6, 2, 3, 4)).astype(np.float32)
-    g = lambda x, r, p: jax.vjp(lambda x: f(x, r), x)[1](p)[0]
-    for axes in ((0, 0), (None, 0), (0, None)):
+    for axes, (mapped, pulled_back) in MAPPED.items():
         one = [
             (features[i if axes[0] == 0 else 0], rois[i if axes[1] == 0 else 0])
             for i in range(batch)
         ]
         given = [a if axis == 0 else a[0] for a, axis in zip((features, rois), axes, strict=True)]
-        out = jax.vmap(f, axes)(*given)
-        np.testing.assert_array_equal(out, np.stack([f(*pair) for pair in one]))
-        gradient = jax.vmap(g, (*axes, 0))(*given, pulled)
-        loop = [g(*pair, p) for pair, p in zip(one, pulled, strict=True)]
+        out = mapped(*given)
+        np.testing.assert_array_equal(out, np.stack([POOL(*pair) for pair in one]))
+        gradient = pulled_back(*given, pulled)
+        loop = [PULL(*pair, p) for pair, p in zip(one, pulled, strict=True)]
         np.testing.assert_array_equal(gradient, np.stack(loop))
-    np.testing.assert_array_equal(f(features, rois), jax.vmap(f)(features, rois))
+    np.testing.assert_array_equal(POOL(features, rois), MAPPED[0, 0][0](features, rois))
 
 
 def test_vmap_of_vmap_and_of_a_batch():
@@ -262,13 +268,13 @@ def test_vmap_of_vmap_and_of_a_batch():
     loop = np.stack(
         [[f(x, r) for x, r in zip(*pair, strict=True)] for pair in zip(features, rois, strict=True)]
     )
-    np.testing.assert_array_equal(jax.vmap(jax.vmap(f))(features, rois), loop)
-    np.testing.assert_array_equal(jax.vmap(f)(features, rois), loop)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(jax.vmap(f)))(features, rois), loop)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(f))(features, rois), loop)
     total = lambda x, r: (f(x, r) ** 2).sum()
-    twice = jax.vmap(jax.vmap(jax.grad(total)))(features, rois)
-    once = jax.vmap(jax.grad(total))(features, rois)
+    twice = jax.jit(jax.vmap(jax.vmap(jax.grad(total))))(features, rois)
+    once = jax.jit(jax.vmap(jax.grad(total)))(features, rois)
     np.testing.assert_array_equal(twice, once)
-    summed = jax.grad(lambda x: jax.vmap(total)(x, rois).sum())(features)
+    summed = jax.jit(jax.grad(lambda x: jax.vmap(total)(x, rois).sum()))(features)
     np.testing.assert_allclose(summed, once, rtol=1e-6)
 
 
@@ -276,8 +282,9 @@ def test_features_that_a_vmap_shares_add_their_gradients():
     features, rois = example(8, 12)
     rois = rois.reshape(3, 4, 4)
     f = lambda x, r: (roi_pool(x, r, output_size=2) ** 2).sum()
-    together = jax.grad(lambda x: jax.vmap(f, (None, 0))(x, rois).sum())(features)
-    np.testing.assert_allclose(together, sum(jax.grad(f)(features, r) for r in rois), rtol=1e-5)
+    together = jax.jit(jax.grad(lambda x: jax.vmap(f, (None, 0))(x, rois).sum()))(features)
+    alone = jax.jit(jax.grad(f))
+    np.testing.assert_allclose(together, sum(alone(features, r) for r in rois), rtol=1e-5)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -287,7 +294,7 @@ def test_pmap_and_shard_map(devices, shared):
     if shared:
         features = features[:1].repeat(4, 0)
     f = lambda x, r: (roi_pool(x, r, output_size=3) ** 2).sum()
-    value, gradient = jax.vmap(jax.value_and_grad(f))(features, rois)
+    value, gradient = jax.jit(jax.vmap(jax.value_and_grad(f)))(features, rois)
     if not shared:
         for a, b in zip(
             jax.pmap(jax.value_and_grad(f))(features, rois), (value, gradient), strict=True
