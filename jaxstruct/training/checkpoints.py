@@ -54,7 +54,7 @@ class Checkpoints:
         write: bool = True,
     ):
         self._stages, self._config, self._ranking = list(stages), config, ranking
-        self._write = write
+        self._write, self._seen_ranked = write, False
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
         self._folder = folder
         keep: list[Any] = [managers.LatestN(2), managers.CustomSteps(self._ends)]
@@ -115,10 +115,13 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         ranked = None
         if self._ranking and metrics is not None and stage.name == self._ranking[0]:
-            if self._ranking[1] not in metrics:
+            if self._ranking[1] in metrics:
+                ranked, self._seen_ranked = metrics, True
+            elif not (
+                self._seen_ranked or self._ranked()
+            ):  # later ones may lack it: nothing counted for it
                 of = f"stage {stage.name!r} gives {sorted(metrics)}"
                 raise RunError(f"best is by {self._ranking[1]!r}, but evaluate of {of}")
-            ranked = metrics
         number = self._start(self._stages.index(stage)) + int(state.step)
         self._writing(lambda: self._manager.save(number, args=items, metrics=ranked))
 

@@ -24,7 +24,7 @@ from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.predictions import Predictions
-from jaxstruct.training.restored import SEED, restore
+from jaxstruct.training.restored import of_member, restore
 from jaxstruct.training.run import run, seeds
 from jaxstruct.training.workdir import read_json, stored_config, stored_sets
 
@@ -137,16 +137,11 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             return _train(make, config, base, variant, options, workdir, name)
     folder = _folder(workdir, options.member)
     config = stored_config(workdir, config)
-    of_study, _, seed = (options.member or "").partition(SEED)
-    if seed:
-        config = dataclasses.replace(config, seed=int(seed))
     with (
         data.looking(options.data_dir, imitations=options.smoke or _imitated(folder)),
         data.recorded(stored_sets(folder)),
     ):
-        made = make(config)
-        if isinstance(made, Study):
-            made = made.experiments[of_study.removesuffix("/")]
+        made = of_member(make, config, options.member)
         if verb == "predict":
             return _predict(made, options, folder)
         made.commands[verb][1](own, restore(made, folder))

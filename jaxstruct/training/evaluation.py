@@ -19,6 +19,9 @@ from jaxstruct.training import parallel
 from jaxstruct.training.batches import Batches
 from jaxstruct.training.feed import Swept, on_devices, on_the_host, sweep
 
+READ = ""  # in place of a set's name, of which no program depends
+AUGMENT = 1 << 16  # a purpose of random keys
+
 Sums = Mapping[str, Any]
 Count = Callable[[Any, Any, jax.Array, jax.Array], Sums]
 Predict = Callable[[Any, Any, jax.Array], Mapping[str, jax.Array]]
@@ -140,11 +143,9 @@ class _Sweep:
     def __call__(self, state: Any, sets: dict[str, Batches]) -> Iterator[tuple[Swept, Any]]:
         devices = parallel.devices_of(state)
         stacked = parallel.stack(state, devices)
-        # Batches that convert alike share a program: their arrays are arguments of it.
-        alike = tuple(
-            (name, b.on_device, b.augment, b.seed, tuple(b.spec.items()), tuple(b.kinds.items()))
-            for name, b in sets.items()
-        )
+        # Arrays on the devices are those of an evaluation, which has the same sets every time. What
+        # is read on the host is finished when it comes here: any such batches share a program.
+        alike = tuple((b.on_device, tuple(b.spec.items())) for b in sets.values())
         place = tuple(devices), alike
         if place not in self._kept:
             self._kept[place] = {name: on_devices(b, devices) for name, b in sets.items()}
@@ -152,7 +153,7 @@ class _Sweep:
         shapes = place, parallel.shapes_of(state)
         if shapes not in self._calls:
             self._calls[shapes] = parallel.Call(
-                functools.partial(self._one, sets),
+                functools.partial(self._one, {n: b for n, b in sets.items() if b.on_device}),
                 devices,
                 donate=False,
                 compilations=self._compilations,
@@ -161,18 +162,22 @@ class _Sweep:
             )
         call = self._calls[shapes]
         for swept in sweep(sets, devices):
-            yield swept, call(stacked, arrays[swept.name], swept.fed, swept.valid, swept.positions)
+            part = swept.name if sets[swept.name].on_device else READ
+            fed = {part: swept.fed[swept.name]}
+            yield swept, call(stacked, arrays[swept.name], fed, swept.valid, swept.positions)
 
     def _one(
         self, sets: dict[str, Batches], state: Any, arrays: Any, fed: Any, valid: Any, at: Any
     ) -> Any:
         ((name, given),) = fed.items()
-        part = sets[name]
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(at)
-        if part.on_device:
+        if name != READ:
+            part = sets[name]
             given = {key: x[given] for key, x in arrays.items()}
             if part.augment:
-                draws = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(part.seed), i))(at)
+                # Of a key that `count` has not: its draws are none of the augmentation's.
+                key = jax.random.fold_in(jax.random.key(part.seed), AUGMENT)
+                draws = jax.vmap(lambda i: jax.random.fold_in(key, i))(at)
                 given = part.augment(draws, given)
             given = part.finished(given)
         return self._f(state, given, valid, keys)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxstruct.training.images import write_class_map
@@ -32,8 +33,8 @@ class Predictions:
 
         uint8 arrays [H, W] of the record become index PNGs, whose names stand in their place.
         """
-        maps = {k: x for k, x in record.items() if isinstance(x, np.ndarray) and x.ndim == 2}
-        maps = {key: x for key, x in maps.items() if x.dtype == np.uint8}
+        arrays = {k: x for k, x in record.items() if isinstance(x, np.ndarray | jax.Array)}
+        maps = {k: np.asarray(x) for k, x in arrays.items() if (x.ndim, x.dtype) == (2, np.uint8)}
         endings = [".png", ".json", *(f"-{key}.png" for key in maps)]
         stem = self._free("samples" if image is None else image.stem, endings)
         figure.savefig(self._folder / f"{stem}.png")

@@ -5,6 +5,7 @@ What may be added: another way to choose among the checkpoints.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,16 +113,10 @@ def restore(
     """
     folder = Path(workdir) / (member or "")
     if callable(experiment):
-        config = files.stored_config(folder, config_type(experiment)())
+        # The configuration of a study is its own: those of its members may be of another type.
+        config = files.stored_config(Path(workdir), config_type(experiment)(), trained=False)
         with data.recorded(files.stored_sets(folder)):
-            made = experiment(config)
-        if isinstance(made, Study):
-            parts = (member or "").split("/")
-            of_study = "/".join(part for part in parts if not part.startswith(SEED))
-            if of_study not in made.experiments:
-                choice = ", ".join(made.experiments)
-                raise RunError(f"{workdir} is of a study: member is {member!r}, expected {choice}")
-            made = made.experiments[of_study]
+            made = of_member(experiment, config, member)
         return restore(made, folder, which=which)
     config = files.plain(experiment.config)
     if not experiment.stages:
@@ -152,6 +147,29 @@ def restore(
             folder, experiment.config, states, journal.history, results["metrics"],
             results["data"], experiment=experiment,
         )  # fmt: skip
+
+
+def of_member(
+    make: Callable[[Any], Experiment | Study], config: Any, member: str | None
+) -> Experiment:
+    """The experiment of a run: what `make` gives, a member of it, or that under another seed.
+
+    Raises RunError where a study has no such member.
+    """
+    made = make(config)
+    if isinstance(made, Study) and member in made.experiments:
+        return made.experiments[member]
+    of_study, _, last = (member or "").rpartition("/")
+    if last.startswith(SEED):
+        made = make(dataclasses.replace(config, seed=int(last.removeprefix(SEED))))
+    else:
+        of_study = member or ""
+    if not isinstance(made, Study):
+        return made
+    if of_study not in made.experiments:
+        choice = ", ".join(made.experiments)
+        raise RunError(f"this is a study: member is {member!r}, expected {choice}")
+    return made.experiments[of_study]
 
 
 def root_key(experiment: Experiment) -> jax.Array:

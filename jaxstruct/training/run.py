@@ -332,12 +332,22 @@ def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | N
     if not experiment.ranking:
         return None
     stage, name, mode = experiment.ranking
-    records = [r for r in history if r["stage"] == stage and name in r.get("evaluation", {})]
+    (ranked,) = (one for one in experiment.stages if one.name == stage)
+    records = [
+        r for r in history
+        if r["stage"] == stage and name in r.get("evaluation", {}) and _saved(ranked, r["step"])
+    ]  # fmt: skip
     if not records:
         return None
-    chosen = (max if mode == "max" else min)(records, key=lambda r: r["evaluation"][name])
+    # Of equal ones the latest, as the checkpoints have it.
+    better = max if mode == "max" else min
+    chosen = better(reversed(records), key=lambda r: r["evaluation"][name])
     found = {"stage": stage, "metric": name, "value": chosen["evaluation"][name]}
     return {**found, "number": chosen["number"]}
+
+
+def _saved(stage: Stage, step: int) -> bool:
+    return step == stage.steps or step % (stage.save_every or stage.steps) == 0
 
 
 def _draw(figures: Any, seen: Any, folder: Path, progress: Progress) -> None:

@@ -86,13 +86,14 @@ def check_config(
         )
 
 
-def stored_config(workdir: Path, config: Any) -> Any:
-    """The configuration that a workdir was trained with; `config` where nothing was.
+def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
+    """The configuration of the run in a workdir; `config` where there is none.
 
-    Raises RunError where its fields are those of another version.
+    `trained`: a run without stages is none. Raises RunError where its fields are those of another
+    version.
     """
     stored = read_json(workdir / "config.json")
-    if stored is None or next(workdir.glob("**/checkpoints"), None) is None:
+    if stored is None or (trained and next(workdir.glob("**/checkpoints"), None) is None):
         return config
     kept = stored["config"]
     unknown = set(kept) ^ set(plain(config))

@@ -1,5 +1,8 @@
 """Totals over a set to its last example, on any number of devices and for any batch size."""
 
+import dataclasses
+import gc
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +21,7 @@ from jaxstruct.training import (
     make_prediction,
     means,
     parallel,
+    reads_in_order,
 )
 
 ALL = [1, 2, 8]
@@ -292,6 +296,55 @@ def test_sets_of_any_size_share_a_prediction_s_program(devices):
         batches = batches_in_order({"x": x}, 8, one_shape=True)
         np.testing.assert_array_equal(predicted(placed(devices(2)), batches)["square"], x**2)
     assert traces == [(4,)]
+
+
+def test_sets_that_are_read_and_augmented_otherwise_share_it_too(devices):
+    traces = []
+
+    def predict(state, batch, keys):
+        traces.append(batch["x"].shape)
+        return {"x": batch["x"]}
+
+    predicted, x = make_prediction(predict), np.arange(6, dtype=np.float32)
+
+    def read(factor):
+        more = lambda draws, batch: {"x": factor * batch["x"]}
+        take = lambda indices: {"x": x[indices]}
+        return reads_in_order(take, 6, 4, like={"x": x}, seed=factor, augment=more)
+
+    for factor in (1, 2, 3):
+        found = predicted(placed(devices(2)), read(factor))
+        np.testing.assert_array_equal(found["x"], factor * x)
+    # Several of one shape are one shape.
+    found = predicted(placed(devices(2)), [read(4), read(5)])
+    np.testing.assert_array_equal(found["x"], [*(4 * x), *(5 * x)])
+    assert len(traces) == 2  # once for one set, once for two
+
+
+def test_what_was_predicted_once_is_not_kept(devices):
+    class Array(np.ndarray):
+        pass
+
+    predicted = make_prediction(lambda state, batch, keys: {"x": batch["x"]})
+    x = np.arange(6, dtype=np.float32).view(Array)
+    kept = weakref.ref(x)
+    predicted(placed(devices(1)), batches_in_order({"x": x}, 2))
+    del x
+    gc.collect()
+    assert kept() is None
+
+
+def test_an_evaluation_augments_and_counts_with_draws_of_their_own(devices):
+    normal = jax.vmap(jax.random.normal)
+    x = np.zeros(5, np.float32)
+    batches = dataclasses.replace(
+        batches_in_order({"x": x}, 2), augment=lambda draws, batch: {"x": normal(draws)}
+    )
+
+    def count(state, batch, valid, keys):
+        return {"equal": Mean.of(batch["x"] == normal(keys), valid)}
+
+    assert make_evaluation(count, batches)(placed(devices(1))) == {"equal": 0.0}
 
 
 def test_canvases_of_several_shapes_are_predicted_one_after_the_other(devices):

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxstruct.training import Experiment, Study, restore
+from jaxstruct.training import Experiment, RunError, Study, restore
 from tests.training import tiny
 from tests.training.one_stage import Config, small
 
@@ -106,7 +107,7 @@ def test_class_maps_become_index_pngs_and_all_records_one_file(call, place):
 
     def experiment(config: Config) -> Experiment:
         def predict(key, state, image):
-            record = {"boxes": [[0, 0, 1, 1]], "class_map": labels + (image.shape[0] == 9) * 0}
+            record = {"boxes": [[0, 0, 1, 1]], "class_map": jnp.asarray(labels)}
             return record, Figure(figsize=(1, 1))
 
         def collect(records):
@@ -297,6 +298,25 @@ def test_predict_of_a_study(call, place):
     assert status == 0, err
     status, _, err = call("predict", "--workdir", "y", "--member", "rate=0.3/seed=1", make=make)
     assert status == 0, err
+    # From Python, too: the configuration is the study's, not the member's.
+    for folder, member, seed in (("x", "rate=0.4", 0), ("y", "rate=0.3/seed=1", 1)):
+        found = restore(make, place / folder, member=member)
+        assert found.config == Config(rate=float(member[5:8]), seed=seed)
+        assert found.experiment.predict is not None
+    with pytest.raises(RunError, match=r"member is 'rate=9', expected rate=0\.3, rate=0\.4"):
+        restore(make, place / "x", member="rate=9")
+
+
+def test_a_member_may_be_named_after_another_seed(call, place):
+    def make(config: Config) -> Study:
+        names = ("seed=7", "data_seed=8")
+        return Study(config, {name: small(config) for name in names})
+
+    assert call("--workdir", "x", make=make)[0] == 0
+    for member in ("seed=7", "data_seed=8"):
+        status, _, err = call("predict", "--workdir", "x", "--member", member, make=make)
+        assert status == 0, err
+        assert restore(make, place / "x", member=member).config == Config()
 
 
 def test_predict_says_when_the_run_has_not_ended(call, place):

@@ -440,6 +440,35 @@ def test_a_mistake_in_a_figure_costs_no_result(tmp_path, devices):
     assert (tmp_path / "figures" / "empty.png").exists()
 
 
+def test_the_best_of_equal_ones_is_the_checkpoint_that_is_restored(tmp_path, devices):
+    # Evaluated at 2, 4, ..., 10, saved at 4, 8 and 10; 3 is the best, and was not saved.
+    values = {2: 3.0, 4: 1.0, 6: 0.0, 8: 2.0, 10: 2.0}
+    evaluate = lambda state: {"ap": values[int(state.step)]}
+    changes = {"evaluate": evaluate, "evaluate_every": 2, "save_every": 4, "steps_per_call": 1}
+    made = small(stage={**changes, "log_every": 2}, best=("ap", "max"))
+    run(made, tmp_path, devices=devices())
+    best = json.loads((tmp_path / "metrics.json").read_text())["best"]
+    assert best == {"stage": "train", "metric": "ap", "value": 2.0, "number": 10}
+    assert int(restore(made, tmp_path, which="best").state.step) == 10
+
+
+def test_an_evaluation_without_the_metric_of_best_has_no_rank(tmp_path, devices):
+    # Nothing counts for it at step 4, as for a class that did not occur.
+    evaluate = lambda state: {"loss": 1.0} | ({"ap": 0.5} if int(state.step) != 4 else {})
+    changes = {"evaluate": evaluate, "evaluate_every": 2, "steps_per_call": 1, "log_every": 2}
+    made = small(stage=changes, best=("ap", "max"))
+    run(made, tmp_path, devices=devices())
+    assert int(restore(made, tmp_path, which="best").state.step) == 10
+
+
+def test_without_stages_restore_has_the_configuration_of_the_run(tmp_path):
+    def make(config: tiny.Config) -> Experiment:
+        return Experiment(config, score=lambda states: {"rate": config.rate})
+
+    run(make(tiny.Config(rate=0.7)), tmp_path)
+    assert restore(make, tmp_path).metrics == {"rate": 0.7}
+
+
 def test_an_experiment_without_stages(tmp_path):
     made = Experiment(
         CONFIG,
