@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import builders, class_folders, imitate, places
-from jaxstruct.data.catalogue import CATALOGUE, File
+from jaxstruct.data import class_folders, image_folder, imitate, places
+from jaxstruct.data.builder import builder
+from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.download import fetch
+from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError
 
 _RECORD = "jaxstruct.json"  # beside TFDS's files: where the set comes from
@@ -93,16 +95,14 @@ def prepare_folder(
         )
     if (crop and size is None) or (size is not None and size < 1):
         raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
-    from jaxstruct.data.builders import image_folder
-
     path = Path(path).expanduser().absolute()
     found = class_folders.scan(path)
     if found.others:
         more = f" and {len(found.others) - 1} more" if found.others[1:] else ""
         _say(f"{path}: no images by their names, so left out: {found.others[0]}{more}")
-    builder = image_folder.builder(name, found, size, crop, skip_unreadable)
+    entry = image_folder.entry(found, size, crop, skip_unreadable)
     # With the time in its record, a set that is prepared again is another one.
-    return _build(name, builder, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
+    return _build(name, entry, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
 
 
 def locate(name: str) -> Prepared:
@@ -306,7 +306,7 @@ def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
         (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
         # Its files are made anew each time, so their dates say nothing.
         record = {"origin": "imitation", "raw": None}
-        prepared = _build(name, builders.builder(name), _target(root, name), record, raw)
+        prepared = _build(name, CATALOGUE[name], _target(root, name), record, raw)
         if not (root / "raw" / name).exists():
             _install(raw, root / "raw" / name)
     return prepared
@@ -323,21 +323,19 @@ def _prepare(name: str, raw: Path | None) -> Prepared:
         "raw": _fingerprint(name, raw) if raw else None,
     }
     target = _target(places.prepared_root(), name)
-    return _build(name, builders.builder(name), target, record, raw)
+    return _build(name, CATALOGUE[name], target, record, raw)
 
 
 def _build(
-    name: str, builder: Any, target: Path, record: dict[str, Any], raw: Path | None = None
+    name: str, entry: Entry, target: Path, record: dict[str, Any], raw: Path | None = None
 ) -> Prepared:
-    """Let a builder class of TFDS make a set, and put it into its place."""
+    """Let TFDS make a set of the raw files in the folder `raw`, and put it into its place."""
     import tensorflow_datasets as tfds
 
     root = target.parents[1]
     with places.workshop(root) as folder, _quiet(tfds):
-        making = builder(data_dir=folder, file_format="array_record")
-        making.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
-        )
+        making = builder(name, entry, raw)(data_dir=folder, file_format="array_record")
+        making.download_and_prepare()
         made = Path(making.data_path)
         (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
         _install(made, target)
