@@ -52,6 +52,7 @@ class Entry:
     read: Callable[[Any], Mapping[str, Iterable[tuple[Any, dict[str, Any]]]]]
     classes: tuple[str, ...] = ()  # what the labels 0, 1, ... mean
     files: tuple[File, ...] = ()
+    folders: tuple[str, ...] = ()  # that may hold the files, beside the one of the set's name
     by_hand: str = ""  # where to get files that have no address
     imitate: Callable[[Path], None] | None = None  # writes the official layout into a folder
     in_order: bool = True  # as read; else as drawn from the keys, so that a slice has all classes

@@ -134,7 +134,7 @@ def find_raw(name: str) -> Path | None:
     An archive that is called as the set may lie beside the folder of that name.
     """
     files = CATALOGUE[name].files
-    for folder in places.raw_folders(name):
+    for folder in _raw_folders(name):
         if (folder / places.IMITATION_MARK).exists():
             continue
         if any(file.find(folder) for file in files):
@@ -145,6 +145,12 @@ def find_raw(name: str) -> Path | None:
     return None
 
 
+def _raw_folders(name: str) -> list[Path]:
+    """The folders that may hold the raw files: `places.raw_folders`, and others of the set."""
+    called = (name, *CATALOGUE[name].folders)
+    return [folder.parent / inside for folder in places.raw_folders(name) for inside in called]
+
+
 def absent(name: str, folder: Path) -> list[File]:
     """The raw files of a set that `folder` lacks."""
     return [file for file in CATALOGUE[name].files if not file.find(folder)]
@@ -152,7 +158,7 @@ def absent(name: str, folder: Path) -> list[File]:
 
 def missing(name: str) -> str:
     """What to say where a set of the catalogue is not on this machine."""
-    looked = ", ".join(map(str, places.raw_folders(name)))
+    looked = ", ".join(map(str, _raw_folders(name)))
     files = ", ".join(file.name for file in CATALOGUE[name].files)
     return (
         f"{name}: not found; looked for {files} in {looked}, and for a set prepared with TFDS in "
@@ -200,7 +206,7 @@ def where() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "raw": raw,
-                "looked": places.raw_folders(name) if ours and CATALOGUE[name].files else [],
+                "looked": _raw_folders(name) if ours and CATALOGUE[name].files else [],
                 "classes": found.classes if found else CATALOGUE[name].classes if ours else (),
                 "path": found and found.path,
                 "splits": found and found.splits,
@@ -234,7 +240,7 @@ def _ours(name: str, raw: Path | None) -> Prepared | None:
 
 def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
     paths = [path for file in CATALOGUE[name].files if (path := file.find(raw))]
-    return {path.name: _stamp(path) for path in paths}
+    return {path.relative_to(raw).as_posix(): _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> list[int]:
