@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxstruct.data import archives, pictures
 from jaxstruct.data.errors import DataError
@@ -145,6 +146,18 @@ def images(
         yield name, labels[name], content
     for label in sorted(empty):
         raise DataError(f"{found.path}: no image of {found.classes[label]} in {split} can be read")
+
+
+def examples(found: ClassFolders, **options: Any) -> dict[str, Iterator[tuple[str, dict]]]:
+    """The examples {`image`, `label`} of every split, by file; `options` and errors of `images`."""
+    return {split: _examples(found, split, options) for split in found.files}
+
+
+def _examples(
+    found: ClassFolders, split: str, options: dict[str, Any]
+) -> Iterator[tuple[str, dict]]:
+    for file, label, content in images(found, split, **options):
+        yield file, {"image": content, "label": label}
 
 
 def _composed(name: str) -> str:

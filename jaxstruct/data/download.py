@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from jaxstruct.data import places
-from jaxstruct.data.catalogue import File
+from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
 
 

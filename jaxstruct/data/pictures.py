@@ -6,9 +6,12 @@ What may be added: another thing that every image of a set must be before it is 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from jaxstruct.data.errors import DataError, read_raw
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,8 +67,52 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
     return content if kept else png(image), image.height, image.width
 
 
-def png(image: Image.Image) -> bytes:
-    """Encode an image as PNG."""
+def read_image(path: Path, expected: str) -> tuple[bytes, int, int]:
+    """What `stored` gives of an image file: the bytes to store, height and width.
+
+    Raises DataError that names `path` and what was `expected` there for what is no image.
+    """
+    try:
+        return stored(read_raw(path, expected))
+    except ValueError as error:
+        raise DataError(f"{path}: no image ({error}); expected {expected}") from None
+
+
+def read_values(path: Path, expected: str) -> np.ndarray:
+    """The values of a grey or palette image, [H,W]: uint8, of 16 bits uint16, of one bit 0 and 1.
+
+    Of a palette, the indices. Raises DataError that names `path` and what was `expected` there for
+    what is no such image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(read_raw(path, expected))) as opened:
+            mode, values = opened.mode, np.asarray(opened)
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise DataError(f"{path}: no image{reason}; expected {expected}") from None
+    if mode not in ("1", "L", "P", "I;16"):
+        raise DataError(f"{path}: an image of mode {mode}; expected {expected}")
+    return values.astype(np.uint8) if mode == "1" else values
+
+
+def png(image: Image.Image | np.ndarray) -> bytes:
+    """Encode an image, or uint8 [H,W] grey or [H,W,3], or uint16 [H,W], as PNG."""
+    return _encoded(image, "PNG", compress_level=1)  # small images: speed over size
+
+
+def jpeg(image: Image.Image | np.ndarray) -> bytes:
+    """Encode an image, or uint8 [H,W] grey or [H,W,3], as JPEG of quality 95."""
+    return _encoded(image, "JPEG", quality=95)
+
+
+def _encoded(image: Image.Image | np.ndarray, form: str, **options: int) -> bytes:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)  # small images: speed over size
+    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    opened.save(buffer, form, **options)
     return buffer.getvalue()

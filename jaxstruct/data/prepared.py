@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import builders, class_folders, imitate, places
-from jaxstruct.data.catalogue import CATALOGUE, File
+from jaxstruct.data import class_folders, image_folder, imitate, places
+from jaxstruct.data.builder import builder
+from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.download import fetch
+from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError
 
 _RECORD = "jaxstruct.json"  # beside TFDS's files: where the set comes from
@@ -93,16 +95,14 @@ def prepare_folder(
         )
     if (crop and size is None) or (size is not None and size < 1):
         raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
-    from jaxstruct.data.builders import image_folder
-
     path = Path(path).expanduser().absolute()
     found = class_folders.scan(path)
     if found.others:
         more = f" and {len(found.others) - 1} more" if found.others[1:] else ""
         _say(f"{path}: no images by their names, so left out: {found.others[0]}{more}")
-    builder = image_folder.builder(name, found, size, crop, skip_unreadable)
+    entry = image_folder.entry(found, size, crop, skip_unreadable)
     # With the time in its record, a set that is prepared again is another one.
-    return _build(name, builder, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
+    return _build(name, entry, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
 
 
 def locate(name: str) -> Prepared:
@@ -134,7 +134,7 @@ def find_raw(name: str) -> Path | None:
     An archive that is called as the set may lie beside the folder of that name.
     """
     files = CATALOGUE[name].files
-    for folder in places.raw_folders(name):
+    for folder in _raw_folders(name):
         if (folder / places.IMITATION_MARK).exists():
             continue
         if any(file.find(folder) for file in files):
@@ -145,6 +145,12 @@ def find_raw(name: str) -> Path | None:
     return None
 
 
+def _raw_folders(name: str) -> list[Path]:
+    """The folders that may hold the raw files: `places.raw_folders`, and others of the set."""
+    called = (name, *CATALOGUE[name].folders)
+    return [folder.parent / inside for folder in places.raw_folders(name) for inside in called]
+
+
 def absent(name: str, folder: Path) -> list[File]:
     """The raw files of a set that `folder` lacks."""
     return [file for file in CATALOGUE[name].files if not file.find(folder)]
@@ -152,7 +158,7 @@ def absent(name: str, folder: Path) -> list[File]:
 
 def missing(name: str) -> str:
     """What to say where a set of the catalogue is not on this machine."""
-    looked = ", ".join(map(str, places.raw_folders(name)))
+    looked = ", ".join(map(str, _raw_folders(name)))
     files = ", ".join(file.name for file in CATALOGUE[name].files)
     return (
         f"{name}: not found; looked for {files} in {looked}, and for a set prepared with TFDS in "
@@ -200,7 +206,7 @@ def where() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "raw": raw,
-                "looked": places.raw_folders(name) if ours and CATALOGUE[name].files else [],
+                "looked": _raw_folders(name) if ours and CATALOGUE[name].files else [],
                 "classes": found.classes if found else CATALOGUE[name].classes if ours else (),
                 "path": found and found.path,
                 "splits": found and found.splits,
@@ -234,7 +240,7 @@ def _ours(name: str, raw: Path | None) -> Prepared | None:
 
 def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
     paths = [path for file in CATALOGUE[name].files if (path := file.find(raw))]
-    return {path.name: _stamp(path) for path in paths}
+    return {path.relative_to(raw).as_posix(): _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> list[int]:
@@ -306,7 +312,7 @@ def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
         (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
         # Its files are made anew each time, so their dates say nothing.
         record = {"origin": "imitation", "raw": None}
-        prepared = _build(name, builders.builder(name), _target(root, name), record, raw)
+        prepared = _build(name, CATALOGUE[name], _target(root, name), record, raw)
         if not (root / "raw" / name).exists():
             _install(raw, root / "raw" / name)
     return prepared
@@ -323,21 +329,19 @@ def _prepare(name: str, raw: Path | None) -> Prepared:
         "raw": _fingerprint(name, raw) if raw else None,
     }
     target = _target(places.prepared_root(), name)
-    return _build(name, builders.builder(name), target, record, raw)
+    return _build(name, CATALOGUE[name], target, record, raw)
 
 
 def _build(
-    name: str, builder: Any, target: Path, record: dict[str, Any], raw: Path | None = None
+    name: str, entry: Entry, target: Path, record: dict[str, Any], raw: Path | None = None
 ) -> Prepared:
-    """Let a builder class of TFDS make a set, and put it into its place."""
+    """Let TFDS make a set of the raw files in the folder `raw`, and put it into its place."""
     import tensorflow_datasets as tfds
 
     root = target.parents[1]
     with places.workshop(root) as folder, _quiet(tfds):
-        making = builder(data_dir=folder, file_format="array_record")
-        making.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=raw) if raw else None
-        )
+        making = builder(name, entry, raw)(data_dir=folder, file_format="array_record")
+        making.download_and_prepare()
         made = Path(making.data_path)
         (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
         _install(made, target)

@@ -9,9 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from jaxstruct import data
-from jaxstruct.data import DataError
-from jaxstruct.data.catalogue import CATALOGUE, File
+from jaxstruct.data import CATALOGUE, DataError
 from jaxstruct.data.download import fetch
+from jaxstruct.data.entry import File
 
 
 class Silent(SimpleHTTPRequestHandler):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstruct.data import pictures
+from jaxstruct.data import DataError, pictures
 
 WIDE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
@@ -82,3 +82,69 @@ def test_what_cannot_be_read(format):
         with pytest.raises(ValueError, match=r".") as error:
             pictures.stored(bad)
         assert "\n" not in str(error.value)
+
+
+def test_reads_a_file_as_it_is_stored(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(Image.fromarray(WIDE), "JPEG"))
+    assert pictures.read_image(path, "a leaf") == (path.read_bytes(), 12, 20)
+
+
+GREY = WIDE[..., 0]
+DEEP = GREY.astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(
+    ("image", "values"),
+    [
+        (Image.fromarray(GREY), GREY),
+        (Image.fromarray(DEEP), DEEP),
+        (Image.fromarray(GREY > 99), GREY > 99),
+    ],
+    ids=["8 bits", "16 bits", "1 bit"],
+)
+def test_reads_the_values_of_a_grey_image(tmp_path, image, values):
+    (tmp_path / "a.png").write_bytes(encoded(image))
+    found = pictures.read_values(tmp_path / "a.png", "a mask")
+    assert found.dtype == (np.uint16 if values is DEEP else np.uint8)
+    np.testing.assert_array_equal(found, values)
+
+
+def test_reads_the_indices_of_a_palette_image(tmp_path):
+    image = Image.fromarray(GREY, "L").convert("P")
+    image.putpalette([7, 8, 9] * 256)  # colours that say nothing of the index
+    (tmp_path / "a.png").write_bytes(encoded(image))
+    np.testing.assert_array_equal(pictures.read_values(tmp_path / "a.png", "a mask"), GREY)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"x", "no image.*"),
+        (encoded(Image.fromarray(WIDE))[:200], "no image .*"),
+        (b"", "empty, get it again"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, content, problem):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    for read in (pictures.read_image, pictures.read_values):
+        with pytest.raises(DataError, match=f"{problem}; expected a mask") as error:
+            read(path, "a mask")
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+
+def test_colours_are_no_values(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(WIDE)))
+    with pytest.raises(DataError, match=r"a.png: an image of mode RGB; expected a mask"):
+        pictures.read_values(tmp_path / "a.png", "a mask")
+
+
+def test_encodes_arrays():
+    assert decoded(pictures.png(WIDE)).tolist() == WIDE.tolist()
+    with Image.open(io.BytesIO(pictures.png(DEEP))) as image:
+        np.testing.assert_array_equal(np.asarray(image), DEEP)
+    with Image.open(io.BytesIO(pictures.jpeg(WIDE // 64 * 8))) as image:
+        assert image.format == "JPEG"
+        assert np.abs(np.asarray(image).astype(int) - WIDE // 64 * 8).mean() < 10

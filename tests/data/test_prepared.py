@@ -1,6 +1,8 @@
 """Where a set is found, what is prepared when, and what may stand in for it."""
 
+import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxstruct import data
-from jaxstruct.data import DataError, places, prepared
+from jaxstruct.data import CATALOGUE, DataError, places, prepared
 
 
 def origin(name: str = "mnist") -> str:
@@ -94,6 +96,27 @@ def test_an_imitation_given_as_raw_files_is_not_taken_for_real(tmp_path):
     (raw / "frey_face" / places.IMITATION_MARK).unlink()  # the mark is what told them apart
     with data.looking(raw):
         assert origin("frey_face") == "official"
+
+
+def test_raw_files_may_lie_in_another_folder_that_the_set_names(data_dir, tmp_path, monkeypatch):
+    entry = dataclasses.replace(CATALOGUE["mnist"], folders=("kits/mnist2",))
+    monkeypatch.setitem(CATALOGUE, "mnist", entry)
+    (data_dir / "kits").mkdir()
+    (data_dir / "mnist").rename(data_dir / "kits" / "mnist2")
+    folders = [data_dir / "mnist", data_dir / "kits" / "mnist2"]
+    with data.looking(data_dir):
+        assert data.load("mnist", "train").source.origin == "official"
+        row = next(row for row in data.where() if row["name"] == "mnist")
+    assert (row["raw"], row["looked"][:2]) == (folders[1], folders)
+    with data.looking(tmp_path / "no"), pytest.raises(DataError) as error:
+        data.load("fashion_mnist", "train")
+    assert "kits" not in str(error.value)
+    shutil.rmtree(tmp_path / "prepared")
+    with (
+        data.looking(tmp_path / "no"),
+        pytest.raises(DataError, match=r"no/mnist, .*no/kits/mnist2"),
+    ):
+        data.load("mnist", "train")
 
 
 def test_where_prepares_nothing(data_dir, tmp_path):

@@ -50,3 +50,8 @@ def write(path: Path, contents: dict[str, bytes]) -> Path:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(content)
     return path
+
+
+def drop(contents: dict[str, bytes], name: str) -> dict[str, bytes]:
+    """The contents without those whose names begin with `name`."""
+    return {key: content for key, content in contents.items() if not key.startswith(name)}

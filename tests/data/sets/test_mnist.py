@@ -1,4 +1,4 @@
-"""Raw files through the builders: what comes out, and every way a file can be bad."""
+"""MNIST and the sets in its format: what comes out, every way a file can be bad, imitations."""
 
 import gzip
 import hashlib
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
-import sklearn.datasets
 
 from jaxstruct import data
 from jaxstruct.data import DataError, idx
+from jaxstruct.data.sets import _digits, _mnist, fashion_mnist, kmnist, mnist
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
@@ -136,62 +135,6 @@ def test_a_file_without_read_permission(data_dir, monkeypatch):
     )
 
 
-def write_faces(folder: Path, **variables) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(folder / "frey_rawface.mat", variables)
-    return folder / "frey_rawface.mat"
-
-
-def test_frey_face_keeps_orientation_and_time(tmp_path):
-    columns = np.random.default_rng(0).integers(0, 256, (560, 25), np.uint8)
-    write_faces(tmp_path / "frey_face", ff=columns)
-    with data.looking(tmp_path):
-        faces = data.load("frey_face", "train")
-        last = data.load("frey_face", "train[20:]")
-    assert faces["image"].shape == (25, 28, 20, 1)
-    assert faces["frame"].tolist() == list(range(25))
-    assert faces["frame"].dtype == np.int32
-    assert faces["image"][7, 3, 11, 0] == columns[3 * 20 + 11, 7]  # rows of 20 pixels
-    assert last["frame"].tolist() == [20, 21, 22, 23, 24]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda path: write_faces(path.parent, gg=np.zeros(3)), "no `ff` in it"),
-        (lambda path: write_faces(path.parent, ff=np.zeros((560, 2))), r"`ff` is float64 \[560, 2"),
-        (
-            lambda path: write_faces(path.parent, ff=np.zeros((2, 560), np.uint8)),
-            r"`ff` is uint8 \[2, 560\]",
-        ),
-        (lambda path: path.write_bytes(path.read_bytes()[:300]), "cannot be read as MATLAB"),
-        (lambda path: path.write_bytes(b"\0" * 500), "cannot be read as MATLAB"),
-        (lambda path: path.write_bytes(b""), "empty"),
-        (folder, "is a folder"),
-    ],
-)
-def test_bad_frey_face(tmp_path, spoil, message):
-    path = write_faces(tmp_path / "frey_face", ff=np.zeros((560, 2), np.uint8))
-    spoil(path)
-    expected = r".*expected a MATLAB file with `ff`, uint8 \[560,N\]"
-    with data.looking(tmp_path), pytest.raises(DataError, match=message + expected) as error:
-        data.load("frey_face", "train")
-    assert str(error.value).startswith(f"{path}: ")
-    assert "\n" not in str(error.value)
-
-
-def test_digits_are_scikit_learns():
-    train, test = data.load("digits", "train"), data.load("digits", "test")
-    digits = sklearn.datasets.load_digits()
-    assert (train.size, test.size) == (1437, 360)
-    assert test.source == data.Source("digits", "1.0.0", "test", "package", 360)
-    assert train["image"].shape == (1437, 8, 8, 1)
-    assert train["image"].max() == 255
-    both = np.concatenate([train["image"], test["image"]])[..., 0]
-    np.testing.assert_array_equal(np.round(both / 255 * 16), digits.images)
-    np.testing.assert_array_equal(np.concatenate([train["label"], test["label"]]), digits.target)
-
-
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_real_mnist(real_data):
@@ -209,16 +152,38 @@ def test_real_mnist(real_data):
     assert before == after
 
 
-@pytest.mark.real_data
-def test_real_frey_face(real_data):
-    with data.looking(real_data):
-        faces = data.load("frey_face", "train")
-    assert faces.size == 1965
-    assert faces["frame"].tolist() == list(range(1965))
-    assert faces.source is not None
-    assert faces.source.origin == "official"
-    steps = np.abs(np.diff(faces["image"].astype(int), axis=0)).mean()
-    mixed = np.abs(
-        np.diff(faces["image"][np.random.default_rng(0).permutation(1965)].astype(int), axis=0)
+def test_the_imitation_of_mnist_is_digits_in_a_border(tmp_path):
+    mnist.imitate(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    splits = _mnist.images_and_labels(tmp_path, mnist.FILES)
+    images, labels = splits["train"]
+    assert (len(images), len(splits["test"][0])) == (1437, 360)
+    small, truth = _digits.images_and_labels()
+    np.testing.assert_array_equal(labels, truth[:1437])
+    assert not images[:, :4].any()  # the box of 20 x 20 has a border of 4
+    assert not images[:, :, 24:].any()
+    # Shrunk again, an image is the digit that it was made of.
+    blocks = images[:, 4:24, 4:24].reshape(-1, 4, 5, 4, 5).mean((2, 4))
+    coarse = small[:1437].reshape(-1, 4, 2, 4, 2).mean((2, 4))
+    nearest = [np.argmin(((coarse - block) ** 2).sum((1, 2))) for block in blocks[:100]]
+    assert np.mean(nearest == np.arange(100)) > 0.95
+
+
+def test_the_imitations_of_sets_in_the_format_of_mnist(tmp_path):
+    small, truth = _digits.images_and_labels()
+    read = {}
+    for kind in (mnist, fashion_mnist, kmnist):
+        name = kind.__name__.rpartition(".")[2]
+        (tmp_path / name).mkdir()
+        kind.imitate(tmp_path / name)
+        images, labels = _mnist.images_and_labels(tmp_path / name, kind.FILES)["train"]
+        np.testing.assert_array_equal(labels, truth[:1437])
+        read[name] = images
+    assert read["fashion_mnist"].mean() > 2 * read["mnist"].mean()  # clothes fill the frame
+    assert read["kmnist"][:, 2:26, 2:26].any((1, 2)).all()
+    assert not read["kmnist"][:, :2].any()
+    # A digit on its side is that digit again when it is turned back.
+    shrunk = (
+        np.rot90(read["kmnist"][:, 2:26, 2:26], -1, (1, 2)).reshape(-1, 8, 3, 8, 3).mean((2, 4))
     )
-    assert steps < mixed.mean() / 2  # in the order of time, neighbours are alike
+    assert np.abs(shrunk - small[:1437]).mean() < 20

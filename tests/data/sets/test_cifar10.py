@@ -1,4 +1,4 @@
-"""CIFAR-10's official batches: what comes out, and every way a file can be bad."""
+"""CIFAR-10's official batches: what comes out, every way a file can be bad, the imitation."""
 
 import io
 import pickle
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from jaxstruct import data
-from jaxstruct.data import DataError, Source
-from jaxstruct.data.builders import cifar10
+from jaxstruct.data import DataError, Source, shapes
+from jaxstruct.data.sets import cifar10
 from tests.data.written import write
 
 NAMES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+
+
 FOLDER = "cifar-10-batches-py"
 
 
@@ -113,11 +115,23 @@ def test_a_cut_archive(tmp_path):
     path = write(tmp_path / "cifar-10-python.tar.gz", batches())
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(DataError, match=r"gz.*: cannot be read .*; " + EXPECTED):
-        cifar10.read(path)
+        cifar10.images_and_labels(path)
 
 
 def test_another_archive_under_the_name(tmp_path):
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("data_batch_1.bin"), io.BytesIO())  # that for C
     with pytest.raises(DataError, match=r"cifar-10-python.tar.gz/data_batch_1: missing; expected"):
-        cifar10.read(tmp_path / "cifar-10-python.tar.gz")
+        cifar10.images_and_labels(tmp_path / "cifar-10-python.tar.gz")
+
+
+def test_the_imitation_shows_shapes(tmp_path):
+    cifar10.imitate(tmp_path)
+    splits = cifar10.images_and_labels(tmp_path / "cifar-10-batches-py")
+    images, labels = splits["train"]
+    assert np.bincount(labels).tolist() == [100] * 10
+    assert np.bincount(splits["test"][1]).tolist() == [20] * 10
+    for index in (0, 1, 205, 999):
+        scene = shapes.scene(0, index)
+        np.testing.assert_array_equal(images[index], scene.image)
+        assert labels[index] == scene.label

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from jaxstruct.data import archives, pickles
-from jaxstruct.data.builders import class_label, info, labelled
-from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data import archives, pickles, shapes
+from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.sets import _cifar10, _labelled
 
-_ENTRY = CATALOGUE["cifar10"]
 _BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 _EXPECTED = (
     "the batches for Python, data_batch_1 to data_batch_5 and test_batch, each a pickle of a dict "
@@ -22,7 +20,13 @@ _EXPECTED = (
 )
 
 
-def read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read(folder: Path) -> dict[str, Iterator[tuple[int, dict]]]:
+    """The examples of both splits, in official order."""
+    (archive,) = ENTRY.files
+    return _labelled.examples(images_and_labels(archive.path(folder)))
+
+
+def images_and_labels(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read and check the batches: {"train" and "test": (images [N,32,32,3], labels [N]), uint8}.
 
     In official order, from the archive or the folder. Raises DataError that names the file and what
@@ -68,23 +72,39 @@ def _batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images, np.array(labels, np.uint8)
 
 
-class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """TFDS builder of CIFAR-10; `manual_dir` holds the archive, or the folder of the batches."""
-
-    VERSION = tfds.core.Version(_ENTRY.version)
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "the archive for Python"
-
-    def _info(self) -> Any:
-        image = tfds.features.Image(shape=(32, 32, 3))
-        return info(self, {"image": image, "label": class_label(self)})
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        folder = Path(dl_manager.manual_dir)
-        splits = read(_ENTRY.files[0].find(folder) or folder)
-        return {name: self._generate_examples(*pair) for name, pair in splits.items()}
-
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator[Any]:
-        return labelled(images, labels)
+def imitate(folder: Path) -> None:
+    """Write the batches: shapes of ten classes, six times 200."""
+    (folder / "cifar-10-batches-py").mkdir()
+    for number, name in enumerate([name for names in _BATCHES.values() for name in names]):
+        scenes = [shapes.scene(0, index) for index in range(200 * number, 200 * (number + 1))]
+        planes = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
+        batch = {
+            "batch_label": name,
+            "labels": [scene.label for scene in scenes],
+            "data": planes.reshape(200, 3072),
+            "filenames": [f"{index:05}.png" for index in range(200)],
+        }
+        content = pickle.dumps(batch, protocol=3)  # the last that writes arrays as the first did
+        (folder / "cifar-10-batches-py" / name).write_bytes(content)
 
 
-BUILDER = Cifar10
+ENTRY = Entry(
+    version="1.0.0",
+    description=(
+        "Photographs of ten classes, 32x32 colour: 50,000 to train, 10,000 to test, in "
+        "official order."
+    ),
+    citation=_cifar10.CITATION,
+    classes=_cifar10.CLASSES,
+    features=_labelled.features((32, 32, 3), _cifar10.CLASSES),
+    files=(
+        File(
+            "cifar-10-python.tar.gz",
+            ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+            md5="c58f30108f718f92721af3b95e74349a",  # torchvision has it, too
+            also=("cifar-10-batches-py",),
+        ),
+    ),
+    read=read,
+    imitate=imitate,
+)
