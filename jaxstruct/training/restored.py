@@ -157,7 +157,7 @@ def of_member(
     Raises RunError where a study has no such member.
     """
     made = make(config)
-    if isinstance(made, Study) and member in made.experiments:
+    if member and isinstance(made, Study) and member in made.experiments:
         return made.experiments[member]
     of_study, _, last = (member or "").rpartition("/")
     if last.startswith(SEED):
