@@ -290,7 +290,7 @@ def stage(
     def init(key: jax.Array, previous: State | None) -> State:
         init_key, state_key = jax.random.split(key)
         params, model_state = players.init(init_key)
-        if config.average:  # a copy: the same buffer could not be given away twice
+        if config.average:  # a copy: the same buffer could not be donated twice
             mean = jax.tree.map(jnp.copy, _own(params, model_state))
             model_state = {**model_state, "average": mean}
         return begin(state_key, params, model_state, optimizers)

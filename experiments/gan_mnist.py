@@ -185,7 +185,7 @@ def from_the_mean(state: State, images: np.ndarray) -> State:
     params = {**state.params, "generator": begun(state.params["generator"])}
     model_state = dict(state.model_state)
     if kept := model_state.get("average"):
-        # A copy: the same buffer could not be given away twice.
+        # A copy: the same buffer could not be donated twice.
         average = jax.tree.map(jnp.copy, begun(kept["params"]))
         model_state["average"] = {**kept, "params": average}
     return state.replace(params=params, model_state=model_state)

@@ -153,6 +153,11 @@ class Checkpoints:
                 raise
             except Exception as error:  # orbax, tensorstore and json each raise their own
                 reason = str(error).strip().split("\n")[0][:200]
+                if which == "best":
+                    raise RunError(
+                        f"the best checkpoint, {number} in {self._folder}, is damaged ({reason}); "
+                        "the last one is chosen without best"
+                    ) from error
                 print(
                     f"warning: checkpoint {number} in {self._folder} is damaged"
                     f"{' and was removed' if self._write else ''}; "

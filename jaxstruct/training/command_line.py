@@ -121,7 +121,9 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     known: dict[str, type] = {"train": Train, "predict": Predict}
     added: type | None = None
     if verb not in known:
-        with data.looking(None, imitations=True), data.recorded(_sets_of(arguments)):
+        default = "-".join(filter(None, (Path(sys.argv[0]).stem, variant)))
+        sets = _sets_of(arguments, Path("runs") / default)
+        with data.looking(None, imitations=True), data.recorded(sets):
             made = make(base)
         commands = made.commands if isinstance(made, Experiment) else {}
         if verb not in commands:
@@ -317,15 +319,14 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
     return Path("runs") / "-".join(parts).replace("/", "_")
 
 
-def _sets_of(arguments: Sequence[str]) -> list[data.SetRecord]:
+def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
     """The sets of the run that --workdir names, before the options are understood."""
-    given = [a.partition("=") for a in arguments]
-    for i, (flag, _, value) in enumerate(given):
-        if flag == "--workdir" and (value or i + 1 < len(given)):
+    folder = default
+    for i, (flag, _, value) in enumerate(a.partition("=") for a in arguments):
+        if flag == "--workdir" and (value or i + 1 < len(arguments)):
             folder = Path(value or arguments[i + 1])
-            found = (stored_sets(path.parent) for path in sorted(folder.glob("**/config.json")))
-            return next(filter(None, found), [])
-    return []
+    found = (stored_sets(path.parent) for path in sorted(folder.glob("**/config.json")))
+    return next(filter(None, found), [])
 
 
 def _folder(workdir: Path, member: str | None) -> Path:

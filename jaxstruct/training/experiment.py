@@ -100,7 +100,8 @@ class Stage:
     - `steps_per_call`: steps in one compiled call. More than 1 only without convolutions, or on an
       accelerator: a CPU runs a convolution inside a loop 10 to 20 times slower.
     - `log_every`: steps whose terms are averaged into one record (about 200 a stage by default).
-    - `compilations`: how many sets of batch keys there are; one more is an error.
+    - `compilations`: how many sets of keys and shapes batches have, at least one for each of
+      several sets in turn; one more is an error.
 
     Raises ValueError where `steps_per_call` does not divide the steps and the intervals.
     """
@@ -152,7 +153,7 @@ class Experiment:
       several things, which become members of the results.
     - `figures(run) -> {name: Figure}` sees `run.states`, `run.history` and `run.metrics`.
     - `predict(key, state, image) -> (record, Figure)` for one user's image (uint8 [H, W, 3]), or
-      samples where `image` is None; `state` is the last stage's.
+      samples where `image` is None; `state` is the last stage's, or of the best checkpoint its own.
     - `collect(records) -> {file name: JSON}`: one file for all images of a `predict`; the records
       are those of `predict`, in order, with the image's path as `image`.
     - `best`: ("stage/metric", "max" or "min"), whose best checkpoint is kept; of a single stage,

@@ -36,6 +36,7 @@ class Feed:
         self._first, self._plan = first, batches.plan(first, last)
         for part in self._parts.values():
             check_divisible(part.size, devices)
+        self._check_calls()
         self.constant = {name: on_devices(part, devices) for name, part in self._parts.items()}
         calls = range(first // per_call, last // per_call)
         self._calls: Iterator[Any]
@@ -58,15 +59,20 @@ class Feed:
     def _call(self, call: int) -> dict[str, Any]:
         begin = call * self._per_call - self._first
         steps = self._plan[begin : begin + self._per_call]
-        names = sorted({name for name, _ in steps})
-        if len(names) > 1:
-            raise ValueError(
-                f"a call of {self._per_call} steps has batches of {', '.join(names)}; choose "
-                "steps_per_call 1, or a schedule that changes between calls alone"
-            )
-        part = self._parts[names[0]]
+        name = steps[0][0]
+        part = self._parts[name]
         read = self._indices if part.on_device else self._read
-        return {names[0]: jax.tree.map(_stack, *[read(part, step) for _, step in steps])}
+        return {name: jax.tree.map(_stack, *[read(part, step) for _, step in steps])}
+
+    def _check_calls(self) -> None:
+        """One call is one program: its batches are of one set."""
+        for begin in range(0, len(self._plan), self._per_call):
+            names = sorted({name for name, _ in self._plan[begin : begin + self._per_call]})
+            if len(names) > 1:
+                raise ValueError(
+                    f"a call of {self._per_call} steps has batches of {', '.join(names)}; choose "
+                    "steps_per_call 1, or a schedule that changes between calls alone"
+                )
 
     def _indices(self, part: Batches, step: int) -> np.ndarray:
         return share(part.indices(step), self._devices)

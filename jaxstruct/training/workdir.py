@@ -72,7 +72,10 @@ def check_config(
         raise RunError(f"{workdir / 'config.json'} is of no run; choose another --workdir")
     if study == ("data" in before):  # only a single run writes down its data
         held = "a single run" if study else "several runs (a study or --seeds)"
-        raise RunError(f"{workdir} holds {held}; choose another --workdir")
+        remedy = (
+            "choose another --workdir" if study else "name a member, or choose another --workdir"
+        )
+        raise RunError(f"{workdir} holds {held}; {remedy}")
     if name and before["experiment"] and before["experiment"] != name:
         raise RunError(
             f"{workdir} is a run of {before['experiment']}, not of {name}; choose another --workdir"

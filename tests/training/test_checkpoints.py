@@ -387,6 +387,16 @@ def test_a_stage_without_the_metric_has_no_rank(tmp_path):
     assert bits(best.finals["first"]) == bits(state_at(20))
 
 
+def test_a_best_one_that_is_damaged_is_named_and_kept(saved):
+    without("state")(saved / "10")
+    with (
+        open_again(saved, write=False) as kept,
+        pytest.raises(RunError, match=r"the best checkpoint, 10 in .* is damaged .*without best"),
+    ):
+        kept.restore(KEY, "best")
+    assert steps(saved) == [10, 20, 25, 30]
+
+
 @pytest.mark.parametrize(("mode", "step"), [("min", 10), ("max", 20)])
 def test_the_best_of_an_earlier_stage(tmp_path, mode, step):
     with Checkpoints(tmp_path, STAGES, {}, ("first", "error", mode)) as kept:

@@ -124,6 +124,12 @@ def test_predict_and_verbs_of_its_own_need_no_data(call, moved, smoke):
     assert (status, out, err) == (0, (moved / "before.txt").read_text(), "")
 
 
+def test_a_verb_finds_the_run_in_its_default_folder(call, moved):
+    shutil.move(moved / "elsewhere", moved / "runs/tiny")
+    status, out, err = call("weigh", "--by", "2", make=experiment)
+    assert (status, out, err) == (0, (moved / "before.txt").read_text(), "")
+
+
 def test_reading_an_absent_set_says_what_is_absent(call, moved):
     status, _, err = call("predict", "--workdir", "elsewhere", make=experiment)
     assert status == 1
