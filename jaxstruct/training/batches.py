@@ -33,7 +33,7 @@ class Batches:
     - `augment(draws, batch) -> batch` sees what was read as it is stored. For arrays, it is JAX on
       the device with one random key per example; for a function, NumPy in the threads with one
       Generator per example (`augment_each` makes it from a function of one example). Draws
-      depend on the seed, the step and the example's place alone, in an evaluation on seed and place.
+      depend on seed, step and the example's place alone, in an evaluation on seed and place.
     - `kinds`: what the keys are whose names do not say it, see `data.kinds`. Stored uint8 becomes
       float32 in [0, 1] where it is an image, and an integer elsewhere.
     """
