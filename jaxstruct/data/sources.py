@@ -22,7 +22,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from jaxstruct.data import places
+from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.kinds import Kind
 from jaxstruct.data.prepared import Prepared, locate
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
@@ -69,6 +71,11 @@ class Source:
     origin: str
     size: int
     record: SetRecord | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """What the set's keys are whose names do not say it, see `data.kinds`."""
+        return CATALOGUE[self.name].kinds if self.name in CATALOGUE else {}
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it, without the record."""

@@ -157,8 +157,10 @@ def shuffled_batches(
     `Batches`. Raises DataError for an empty set and ValueError for a batch size below 1.
     """
     indices = _shuffled(_size(examples, batch_size), batch_size, seed)
-    spec = _spec(_on_device(examples, augment), batch_size, kinds)
-    return Batches(spec, indices, examples, augment, seed, kinds or {})
+    one = _on_device(examples, augment)
+    declared = _declared(examples, one, kinds)
+    spec = _spec(one, batch_size, declared)
+    return Batches(spec, indices, examples, augment, seed, declared)
 
 
 def shuffled_reads(
@@ -180,9 +182,10 @@ def shuffled_reads(
     _size(like, batch_size)
     if size < 1:
         raise DataError(f"a set of {size} examples is empty: no batch can be made of it")
-    spec = _spec(_on_host(like, augment), batch_size, kinds)
+    one = _on_host(like, augment)
+    declared = _declared(read, one, kinds)
     indices = _shuffled(size, batch_size, seed)
-    return Batches(spec, indices, read, augment, seed, kinds or {})
+    return Batches(_spec(one, batch_size, declared), indices, read, augment, seed, declared)
 
 
 def batches_in_order(
@@ -200,7 +203,8 @@ def batches_in_order(
     size = _size(examples, batch_size)
     batch_size = batch_size if one_shape else min(batch_size, size)
     indices = functools.partial(_in_order, size, batch_size)
-    return Batches(_spec(examples, batch_size, kinds), indices, examples, kinds=kinds or {})
+    declared = _declared(examples, examples, kinds)
+    return Batches(_spec(examples, batch_size, declared), indices, examples, kinds=declared)
 
 
 def reads_in_order(
@@ -286,8 +290,17 @@ def _on_host(like: Mapping[str, Any], augment: Augment | None) -> Mapping[str, A
     return {key: np.stack(x) if isinstance(x, list | tuple) else x for key, x in found.items()}
 
 
+def _declared(
+    read: Any, keys: Mapping[str, Any], kinds: Mapping[str, Kind] | None
+) -> dict[str, Kind]:
+    """The kinds that the caller says, and those that the set says of the keys that there are."""
+    source = getattr(read, "source", None)
+    of_set = source.kinds if source else {}
+    return {**{key: kind for key, kind in of_set.items() if key in keys}, **(kinds or {})}
+
+
 def _spec(
-    examples: Mapping[str, Any], batch_size: int, kinds: Mapping[str, Kind] | None
+    examples: Mapping[str, Any], batch_size: int, kinds: Mapping[str, Kind]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     found = kinds_of(examples, kinds)
 

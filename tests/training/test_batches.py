@@ -1,5 +1,6 @@
 """Batches are a pure function of the step, and every example is seen equally often."""
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstruct.data import DataError, Examples, Source
+from jaxstruct.data import CATALOGUE, DataError, Examples, Source
 from jaxstruct.training import Batches, batches_in_order, shuffled_batches, shuffled_reads
 
 
@@ -130,6 +131,20 @@ def test_the_kind_of_a_key_says_what_stored_bytes_become(xp):
     for name in ("class_map", "label", "weight"):
         np.testing.assert_array_equal(batch[name], stored)
     np.testing.assert_array_equal(batch["masks"], stored > 0)
+
+
+def test_a_set_says_what_its_keys_are(monkeypatch):
+    stored = np.full((3, 2, 2, 1), 255, np.uint8)
+    entry = dataclasses.replace(CATALOGUE["mnist"], kinds={"photo": "image", "gone": "masks"})
+    monkeypatch.setitem(CATALOGUE, "mnist", entry)
+    source = Source("mnist", "1.0.0", "train", "official", 3)
+    examples = Examples({"photo": stored, "grade": stored}, source)
+    for batches in (shuffled_batches(examples, 2, seed=0), batches_in_order(examples, 2)):
+        assert [x.dtype for x in batches.spec.values()] == [np.float32, np.int32]
+        assert batches.finished({"photo": stored})["photo"].max() == 1
+    said = shuffled_batches(examples, 2, seed=0, kinds={"photo": "masks"})
+    assert said.spec["photo"].dtype == bool
+    assert shuffled_batches(Examples(dict(examples)), 2, seed=0).spec["photo"].dtype == np.int32
 
 
 def test_kinds_that_do_not_exist_are_refused():
