@@ -9,18 +9,11 @@ from jaxstruct.data.canvas import canvas_for, letter_box, move, padded
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.later import Later
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
-from jaxstruct.data.sources import (
-    Examples,
-    Later,
-    Reader,
-    SetRecord,
-    Source,
-    load,
-    open_reader,
-    recorded,
-)
+from jaxstruct.data.recorded import SetRecord, recorded
+from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
 from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
 
 __all__ = [

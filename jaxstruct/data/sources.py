@@ -8,52 +8,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from jaxstruct.data import places
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.kinds import Kind
-from jaxstruct.data.prepared import Prepared, locate
+from jaxstruct.data.later import Later
+from jaxstruct.data.prepared import Prepared
+from jaxstruct.data.recorded import SetRecord, absent, find
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
-
-
-@dataclass(frozen=True)
-class SetRecord:
-    """What a run writes down of a set, so that it can be used where the set is absent.
-
-    `splits` are {split: examples}; `keys` are {key: (shape of one example, dtype)}, with None for
-    a length that differs between examples.
-    """
-
-    name: str
-    version: str
-    origin: str
-    splits: dict[str, int]
-    classes: tuple[str, ...]
-    keys: dict[str, tuple[tuple[int | None, ...], str]]
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON holds it; `of_plain` is the inverse."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    @classmethod
-    def of_plain(cls, plain: Mapping[str, Any]) -> SetRecord:
-        """From what `plain` gave. Raises TypeError or KeyError for anything else."""
-        keys = {key: (tuple(shape), dtype) for key, (shape, dtype) in plain["keys"].items()}
-        return cls(**{**plain, "classes": tuple(plain["classes"]), "keys": keys})
 
 
 @dataclass(frozen=True)
@@ -80,44 +53,6 @@ class Source:
     def plain(self) -> dict[str, Any]:
         """As JSON holds it, without the record."""
         return {key: getattr(self, key) for key in ("name", "version", "split", "origin", "size")}
-
-
-class Later(NDArrayOperatorsMixin):
-    """A stand-in for an array [N, ...] that is read when its values are first asked for.
-
-    Shape, dtype, length and rows (`later[indices]`, `later[slice]`) are known without reading;
-    NumPy and operators take it for the array, and return arrays.
-    """
-
-    def __init__(self, shape: Sequence[int], dtype: Any, read: Callable[[], np.ndarray]):
-        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self.ndim = len(self.shape)
-        self._read = read
-        self._array: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self._array = np.asarray(self._read()) if self._array is None else self._array
-        # NumPy makes no copy of its own of what it asked for one.
-        return array.astype(array.dtype if dtype is None else dtype, copy=bool(copy))
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        arrays = (np.asarray(x) if isinstance(x, Later) else x for x in inputs)
-        return getattr(ufunc, method)(*arrays, **kwargs)
-
-    def __getitem__(self, index: Any) -> Any:
-        rows = isinstance(index, slice) or (not isinstance(index, tuple) and np.ndim(index) == 1)
-        if not rows:
-            return np.asarray(self)[index]
-        size = len(np.arange(len(self))[index])
-        return Later((size, *self.shape[1:]), self.dtype, lambda: np.asarray(self)[index])
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(np.asarray(self), name)
 
 
 class Examples(Mapping[str, np.ndarray]):
@@ -193,7 +128,7 @@ class Reader:
             )
         if self._records is None:
             assert self.source.record is not None
-            raise _absent(self.source.record)
+            raise absent(self.source.record)
         return _columns(self._records, wanted.tolist())
 
 
@@ -202,7 +137,7 @@ def open_reader(name: str, split: str) -> Reader:
 
     Looks, prepares and raises as `load` does.
     """
-    found = _find(name)
+    found = find(name)
     slices = _slices(found, split)
     if isinstance(found, SetRecord):
         return Reader(None, _source(found, split, slices, dict), found.classes, tuple(found.keys))
@@ -221,7 +156,7 @@ def load(name: str, split: str) -> Examples:
     absent is known by its record, and reading it is what fails. Raises DataError if nothing is
     found, the files are bad, there is no such split, or examples differ in shape.
     """
-    found = _find(name)
+    found = find(name)
     slices = _slices(found, split)
     if isinstance(found, SetRecord):
         return _absent_examples(found, _source(found, split, slices, dict))
@@ -236,53 +171,14 @@ def load(name: str, split: str) -> Examples:
     return Examples(arrays, _source(found, split, slices, lambda: dict(keys)), found.classes)
 
 
-@contextlib.contextmanager
-def recorded(records: Iterable[SetRecord]) -> Iterator[None]:
-    """For the code inside: a run knew these sets; where one is absent, its record stands in.
-
-    A set of this machine with another origin, version or size counts as absent.
-    """
-    token = _recorded.set({record.name: record for record in records})
-    try:
-        yield
-    finally:
-        _recorded.reset(token)
-
-
-_recorded: ContextVar[Mapping[str, SetRecord] | None] = ContextVar("recorded", default=None)
-
-
-def _find(name: str) -> Prepared | SetRecord:
-    record = (_recorded.get() or {}).get(name)
-    if record is None:
-        return locate(name)
-    imitated = record.origin == "imitation"
-    try:
-        with contextlib.nullcontext() if imitated else places.without_imitations():
-            found = locate(name)
-    except DataError:
-        return record
-    known = record.origin, record.version, record.splits
-    return found if (found.origin, found.version, found.splits) == known else record
-
-
-def _absent(record: SetRecord) -> DataError:
-    splits = ", ".join(f"{split} of {size:,}" for split, size in record.splits.items())
-    return DataError(
-        f"{record.name}: the set of this run ({record.origin}, version {record.version}: {splits}) "
-        f"is not on this machine; expected it where examples are read; python -m jaxstruct.data "
-        f"describe {record.name} says where it is looked for"
-    )
-
-
 def _absent_examples(record: SetRecord, source: Source) -> Examples:
     def read() -> np.ndarray:
-        raise _absent(record)
+        raise absent(record)
 
     arrays: dict[str, Any] = {}
     for key, (shape, dtype) in record.keys.items():
         if None in shape:
-            raise _absent(record)  # `load` takes no ragged set
+            raise absent(record)  # `load` takes no ragged set
         arrays[key] = Later((source.size, *shape), dtype, read)  # type: ignore[arg-type]
     return Examples(arrays, source, record.classes)
 
