@@ -9,7 +9,7 @@ demo: $(VENV)/.experiments
 	$(IN)/python -m experiments.vae_digits
 
 test: $(VENV)/.test
-	$(IN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(IN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test
 	$(IN)/ruff format --check .

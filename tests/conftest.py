@@ -49,6 +49,13 @@ def memory_goes_back():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_go():
+    """Those of one file are of no use to the next, and would be kept to the end."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def devices():
     """`devices(n)`: the first n of the CPU's devices."""

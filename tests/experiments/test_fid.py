@@ -31,6 +31,8 @@ def drawn_weights(monkeypatch):
     _fid._network.cache_clear()
 
 
+# It computes longer than it compiles.
+@pytest.mark.optimized
 @pytest.mark.slow
 def test_moments_are_those_of_the_network_s_features(drawn_weights):
     given = images(6)
@@ -70,6 +72,7 @@ def test_without_the_weights_it_is_absent_and_one_line_says_so(monkeypatch, caps
     )
 
 
+@pytest.mark.optimized
 @pytest.mark.slow
 def test_what_imagenet_s_weights_see():
     photographs = pytest.importorskip("skimage.data")

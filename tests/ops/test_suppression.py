@@ -214,7 +214,8 @@ def test_batch_jit_vmap_pmap_and_shard_map_are_the_loop():
         sharded = jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec)
         for form in (call, jax.jit(jax.vmap(call)), jax.pmap(call), jax.jit(sharded)):
             same(list(form(*arguments)), loop)
-        twice = jax.vmap(jax.vmap(call))(*(v.reshape(2, 4, *v.shape[1:]) for v in arguments))
+        mapped = jax.jit(jax.vmap(jax.vmap(call)))
+        twice = mapped(*(v.reshape(2, 4, *v.shape[1:]) for v in arguments))
         same([v.reshape(8, COUNT) for v in twice], loop)
 
 
@@ -236,8 +237,8 @@ def test_gradients_pass_by_the_choice():
     expected = np.zeros((COUNT, 4), np.float32), np.zeros(COUNT, np.float32)
     expected[0][chosen, 2], expected[1][chosen] = scores[chosen], boxes[chosen, 2]
     for derive in (jax.grad, jax.jacfwd):
-        same(derive(total, argnums=(0, 1))(boxes, scores), expected)
-    batch = jax.grad(lambda b, s: jax.vmap(total)(b, s).sum(), argnums=(0, 1))
+        same(jax.jit(derive(total, argnums=(0, 1)))(boxes, scores), expected)
+    batch = jax.jit(jax.grad(lambda b, s: jax.vmap(total)(b, s).sum(), argnums=(0, 1)))
     same(tuple(v[0] for v in batch(boxes[None], scores[None])), expected)
 
 

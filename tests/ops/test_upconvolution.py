@@ -117,12 +117,14 @@ def test_gradients_in_both_modes_and_twice(form, on_accelerator):
         dot = lambda gradients: sum((g * d).sum() for g, d in zip(gradients, way, strict=True))
         expected = (along(f, 1e-5) - along(f, -1e-5)) / 2e-5
         gradient = jax.grad(f, (0, 1))
-        np.testing.assert_allclose(dot(gradient(*given)), expected, rtol=1e-7)
-        np.testing.assert_allclose(jax.jvp(f, given, way)[1], expected, rtol=1e-7)
-        second = lambda *given: dot(gradient(*given))
+        forward = lambda f: jax.jit(lambda given, way: jax.jvp(f, given, way)[1])(given, way)
+        np.testing.assert_allclose(dot(jax.jit(gradient)(*given)), expected, rtol=1e-7)
+        np.testing.assert_allclose(forward(f), expected, rtol=1e-7)
+        second = jax.jit(lambda *given: dot(gradient(*given)))
         expected = (along(second, 1e-5) - along(second, -1e-5)) / 2e-5
-        np.testing.assert_allclose(dot(jax.grad(second, (0, 1))(*given)), expected, rtol=1e-7)
-        np.testing.assert_allclose(jax.jvp(second, given, way)[1], expected, rtol=1e-7)
+        twice = jax.jit(jax.grad(second, (0, 1)))(*given)
+        np.testing.assert_allclose(dot(twice), expected, rtol=1e-7)
+        np.testing.assert_allclose(forward(second), expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -141,7 +143,8 @@ def test_dtypes(form, dtype):
         out = np.asarray(out, np.float64)
         np.testing.assert_allclose(out, expected, rtol=tolerance, atol=1e-5 * (tolerance > 1e-9))
         pulled = jnp.asarray(np.random.default_rng(7).normal(size=out.shape), dtype)
-        gradients = jax.vjp(f, *map(jnp.asarray, wide))[1](pulled.astype(jnp.float64))
+        pull = jax.jit(lambda given, pulled: jax.vjp(f, *given)[1](pulled))
+        gradients = pull(wide, np.asarray(pulled, np.float64))
         for ours, true in zip(back(pulled), gradients, strict=True):
             assert ours.dtype == dtype
             scale = np.abs(true).max()
@@ -208,7 +211,8 @@ def test_winograd_has_the_values_and_gradients_of_the_products(kernel, stride, s
         grid = upconvolution._Grid(stride, ((1, 0), (2, 1)), None)
         expected = lambda x, kernel: upconvolution._scattered(grid, x[None], kernel, at_once=False)
         ours = lambda x, kernel: upconvolution._filtered(grid, m, x[None], kernel)
-        results = [(f(*given), jax.jacobian(f, (0, 1))(*given)) for f in (ours, expected)]
+        both = lambda f: jax.jit(lambda *given: (f(*given), jax.jacobian(f, (0, 1))(*given)))
+        results = [both(f)(*given) for f in (ours, expected)]
         for a, b in zip(*map(jax.tree.leaves, results), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
