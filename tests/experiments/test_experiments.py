@@ -90,7 +90,8 @@ def finished(request, tmp_path_factory):
     with data.looking(imitations=True):
         run(smoke(request.param, counted), workdir, devices=jax.devices()[:1], name=request.param)
     patch.undo()
-    return request.param, workdir, traces
+    yield request.param, workdir, traces
+    jax.clear_caches()  # none of its programs is another experiment's
 
 
 @pytest.mark.slow
