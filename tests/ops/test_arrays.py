@@ -8,6 +8,8 @@ from jax import lax
 
 from jaxstruct.ops import _arrays
 
+# Programs are compared as users get them: what is computed twice is seen in no other.
+pytestmark = pytest.mark.optimized
 ROWS, COLUMNS, TERMS = 50, 40, 20
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from jaxstruct.ops import crf, mean_field
 
+# Programs are compared as users get them: what is computed twice is seen in no other.
+pytestmark = pytest.mark.optimized
 SIZE, LABELS, REACH = (40, 50), 5, 9  # the Gaussian of 3 pixels is cut off at 9
 SIGMAS = {"sigma_xy": 80.0, "sigma_rgb": 13.0, "sigma_gaussian": 3.0}
 
