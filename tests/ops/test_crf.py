@@ -20,8 +20,6 @@ from tests.ops import crf_reference as reference
 from tests.ops.conv_reference import quick
 from tests.ops.recording import recorded
 
-# Mean field amplifies rounding, which differs between programs that are not optimized.
-pytestmark = pytest.mark.optimized
 REAL = os.environ.get("JAXSTRUCT_DATA")
 STORED = np.load(Path(__file__).parents[1] / "data" / "ops_crf.npz")
 ROOM = 900  # vertices of one remainder: enough for every scene, so that they share programs
