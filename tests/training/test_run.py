@@ -1,7 +1,6 @@
 """Runs in this process: what they write and how they go on."""
 
 import dataclasses
-import hashlib
 import json
 
 import jax
@@ -11,7 +10,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxstruct import data
 from jaxstruct.data import Examples, Source
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
@@ -174,70 +172,6 @@ def test_restored_from_its_function_a_run_has_its_own_configuration(tmp_path, de
     run(tiny.experiment(config), tmp_path, devices=devices())
     found = restore(tiny.experiment, tmp_path)
     assert found.config == config
-
-
-def weighted(*, read, started):
-    """An experiment whose first stage starts from what a file says."""
-
-    def start(state):
-        started.append(int(state.step))
-        return state.replace(
-            params={**state.params, "w": jnp.asarray(data.read_weights(read)["w"])}
-        )
-
-    first, second = tiny.experiment(CONFIG).stages
-    stages = [dataclasses.replace(first, start=start), second]
-    return dataclasses.replace(tiny.experiment(CONFIG), stages=stages)
-
-
-@pytest.fixture
-def weights_file(tmp_path):
-    from safetensors.numpy import save_file
-
-    path = tmp_path / "trained.safetensors"
-    save_file({"w": np.array([1.0, 2.0, 3.0], np.float32)}, path)
-    return path
-
-
-def test_trained_weights_are_read_once_on_a_fresh_start(tmp_path, devices, weights_file):
-    started = []
-    made = weighted(read=weights_file, started=started)
-    whole = run(made, tmp_path / "whole", devices=devices())
-    assert started == [0]
-    assert (
-        whole.curve("square", of="train")[1][0]
-        != run(tiny.experiment(CONFIG), tmp_path / "random", devices=devices()).curve(
-            "square", of="train"
-        )[1][0]
-    )
-    # Cut short in the first stage, and gone on with where the file is gone.
-    cut = stopping(made, 2, ask_to_stop)
-    with pytest.raises(Stopped):
-        run(cut, tmp_path / "cut", devices=devices())
-    assert started == [0, 0]
-    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
-    weights_file.unlink()
-    again = run(made, tmp_path / "cut", devices=devices())
-    assert started == [0, 0]
-    assert {k: bits(s) for k, s in again.states.items()} == {
-        k: bits(s) for k, s in whole.states.items()
-    }
-    expected = {"first": [{"file": "trained.safetensors", "sha256": digest}]}
-    for folder in ("whole", "cut"):
-        results = json.loads((tmp_path / folder / "metrics.json").read_text())
-        assert results["weights"] == expected
-    # Neither reading nor predicting needs the file.
-    assert bits(restore(made, tmp_path / "cut").state) == bits(whole.state)
-
-
-def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
-    first, second = tiny.experiment(CONFIG).stages
-    wide = dataclasses.replace(
-        first, start=lambda state: state.replace(params={**state.params, "w": jnp.zeros(7)})
-    )
-    made = dataclasses.replace(tiny.experiment(CONFIG), stages=[wide, second])
-    with pytest.raises(RunError, match="start of stage 'first' changed the shapes"):
-        run(made, tmp_path, devices=devices())
 
 
 def test_equal_runs_are_equal_and_a_finished_one_is_only_drawn_again(

@@ -1,0 +1,78 @@
+"""What a stage starts from: trained weights, read once, and named in the results."""
+
+import dataclasses
+import hashlib
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstruct import data
+from jaxstruct.training import RunError, Stopped, restore, run
+from tests.training import tiny
+from tests.training.quick import CONFIG, ask_to_stop, bits, stopping
+
+
+def weighted(*, read, started):
+    """An experiment whose first stage starts from what a file says."""
+
+    def start(state):
+        started.append(int(state.step))
+        return state.replace(
+            params={**state.params, "w": jnp.asarray(data.read_weights(read)["w"])}
+        )
+
+    first, second = tiny.experiment(CONFIG).stages
+    stages = [dataclasses.replace(first, start=start), second]
+    return dataclasses.replace(tiny.experiment(CONFIG), stages=stages)
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "trained.safetensors"
+    save_file({"w": np.array([1.0, 2.0, 3.0], np.float32)}, path)
+    return path
+
+
+def test_trained_weights_are_read_once_on_a_fresh_start(tmp_path, devices, weights_file):
+    started = []
+    made = weighted(read=weights_file, started=started)
+    whole = run(made, tmp_path / "whole", devices=devices())
+    assert started == [0]
+    assert (
+        whole.curve("square", of="train")[1][0]
+        != run(tiny.experiment(CONFIG), tmp_path / "random", devices=devices()).curve(
+            "square", of="train"
+        )[1][0]
+    )
+    # Cut short in the first stage, and gone on with where the file is gone.
+    cut = stopping(made, 2, ask_to_stop)
+    with pytest.raises(Stopped):
+        run(cut, tmp_path / "cut", devices=devices())
+    assert started == [0, 0]
+    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    weights_file.unlink()
+    again = run(made, tmp_path / "cut", devices=devices())
+    assert started == [0, 0]
+    assert {k: bits(s) for k, s in again.states.items()} == {
+        k: bits(s) for k, s in whole.states.items()
+    }
+    expected = {"first": [{"file": "trained.safetensors", "sha256": digest}]}
+    for folder in ("whole", "cut"):
+        results = json.loads((tmp_path / folder / "metrics.json").read_text())
+        assert results["weights"] == expected
+    # Neither reading nor predicting needs the file.
+    assert bits(restore(made, tmp_path / "cut").state) == bits(whole.state)
+
+
+def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
+    first, second = tiny.experiment(CONFIG).stages
+    wide = dataclasses.replace(
+        first, start=lambda state: state.replace(params={**state.params, "w": jnp.zeros(7)})
+    )
+    made = dataclasses.replace(tiny.experiment(CONFIG), stages=[wide, second])
+    with pytest.raises(RunError, match="start of stage 'first' changed the shapes"):
+        run(made, tmp_path, devices=devices())
