@@ -305,6 +305,11 @@ def _spec(
     found = kinds_of(examples, kinds)
 
     def dtype(key: str, x: Any) -> Any:
+        if x.dtype.kind in "OSUMm":
+            raise ValueError(
+                f"{key!r} is of dtype {x.dtype}, expected numbers or booleans; leave it out, "
+                "or let augment make numbers of it"
+            )
         return jax.dtypes.canonicalize_dtype(dtype_in_batch(found[key], x.dtype))
 
     return {

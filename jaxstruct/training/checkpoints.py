@@ -54,7 +54,7 @@ class Checkpoints:
         write: bool = True,
     ):
         self._stages, self._config, self._ranking = list(stages), config, ranking
-        self._write, self._seen_ranked = write, False
+        self._write = write
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
         self._folder = folder
         keep: list[Any] = [managers.LatestN(2), managers.CustomSteps(self._ends)]
@@ -114,14 +114,8 @@ class Checkpoints:
         }
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         ranked = None
-        if self._ranking and metrics is not None and stage.name == self._ranking[0]:
-            if self._ranking[1] in metrics:
-                ranked, self._seen_ranked = metrics, True
-            elif not (
-                self._seen_ranked or self._ranked()
-            ):  # later ones may lack it: nothing counted for it
-                of = f"stage {stage.name!r} gives {sorted(metrics)}"
-                raise RunError(f"best is by {self._ranking[1]!r}, but evaluate of {of}")
+        if self._ranking and stage.name == self._ranking[0] and self._ranking[1] in (metrics or {}):
+            ranked = metrics  # without a rank where nothing counted for the metric
         number = self._start(self._stages.index(stage)) + int(state.step)
         self._writing(lambda: self._manager.save(number, args=items, metrics=ranked))
 

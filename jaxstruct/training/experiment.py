@@ -157,7 +157,8 @@ class Experiment:
     - `collect(records) -> {file name: JSON}`: one file for all images of a `predict`; the records
       are those of `predict`, in order, with the image's path as `image`.
     - `best`: ("stage/metric", "max" or "min"), whose best checkpoint is kept; of a single stage,
-      ("metric", ...) is enough. Stages without that metric have no rank.
+      ("metric", ...) is enough. Before the first step, that stage's initial state is evaluated
+      once, and a metric that is not there ends the run. Stages without the metric have no rank.
     - `model`: the module whose parameters `State.params` are, for use by hand.
     - `colors`: uint8 [L, 3] of the class indices that `predict` returns; VOC's without it.
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
@@ -194,10 +195,13 @@ class Experiment:
         """Stage, metric and direction of `best`."""
         if not self.best:
             return None
-        stage, _, metric = self.best[0].partition("/")
-        if metric and stage in (one.name for one in self.stages):
-            return stage, metric, self.best[1]
-        return self.stages[0].name, self.best[0], self.best[1]
+        name, mode = self.best
+        # Names of stages and of metrics may hold slashes themselves: the longest stage's is meant.
+        fitting = [one.name for one in self.stages if name.startswith(f"{one.name}/")]
+        if fitting:
+            stage = max(fitting, key=len)
+            return stage, name[len(stage) + 1 :], mode
+        return self.stages[0].name, name, mode
 
     def _check_best(self, name: str, mode: str) -> None:
         if mode not in ("max", "min"):
@@ -207,8 +211,9 @@ class Experiment:
         evaluated = [stage.name for stage in self.stages if stage.evaluate]
         if not evaluated:
             raise ValueError(f"best is by {name!r}, but no stage has an evaluate")
-        stage, _, metric = name.partition("/")
-        if not (metric and stage in evaluated) and len(self.stages) != 1:
+        stage = self.ranking[0] if self.ranking else ""
+        named = name.startswith(f"{stage}/") or len(self.stages) == 1
+        if not named or stage not in evaluated:
             stages = ", ".join(evaluated)
             raise ValueError(f"best is by {name!r}, expected STAGE/metric, STAGE one of {stages}")
 

@@ -168,10 +168,17 @@ def _calls(sets: dict[str, Batches]) -> Iterator[tuple[str, np.ndarray, int]]:
     """The set, the indices and the first position of each batch of a sweep."""
     position = 0
     for name, part in sets.items():
+        if len(part.indices(0)) == 0:
+            raise ValueError("a sweep without a batch was given, expected at least one example")
         for step in itertools.count():
             indices = part.indices(step)
             if len(indices) == 0:
                 break
+            if step == 10_000 and len(part.indices(1_000_000_000)):
+                raise ValueError(
+                    "the batches of a sweep do not end; expected those of batches_in_order or "
+                    "reads_in_order, since shuffled ones go on for ever"
+                )
             if len(indices) > part.size:
                 raise ValueError(
                     f"batch {step} has {len(indices)} examples, expected at most {part.size}"

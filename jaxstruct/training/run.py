@@ -160,6 +160,8 @@ def _train_all(
         with files.Journal(folder, number, _primary()) as journal, stop_requests() as requested:
             observer = Writer(kept, journal, progress, requested, at, folder, profile)
             try:
+                if at is None:
+                    _check_metric_of_best(experiment, root, devices)
                 for i, stage in enumerate(experiment.stages):
                     if stage.name in states:
                         observer.ended(stage)
@@ -187,6 +189,27 @@ def _train_all(
                 observer.close()
             cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
             return states, journal.history, cost
+
+
+def _check_metric_of_best(
+    experiment: Experiment, root: jax.Array, devices: Sequence[jax.Device]
+) -> None:
+    """Raises RunError, before hours of training, where the evaluation gives no such metric."""
+    if not experiment.ranking:
+        return
+    ranked, metric, _ = experiment.ranking
+    state: State | None = None
+    for i, stage in enumerate(experiment.stages):
+        state = stage.init(stage_key(root, i), state)
+        if stage.name == ranked:
+            assert stage.evaluate is not None
+            found = stage.evaluate(parallel.unstack(parallel.stack(state, devices)))
+            if metric not in found:
+                raise RunError(
+                    f"best is by {metric!r}, but evaluate of stage {ranked!r} gives "
+                    f"{sorted(found)} before its first step; name one of these"
+                )
+            return
 
 
 def _start(

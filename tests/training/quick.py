@@ -27,13 +27,13 @@ def bits(state):
 
 
 def stopping(experiment, after, how):
-    """The experiment, in which `how` is called at evaluation number `after`."""
+    """The experiment, in which `how` is called at evaluation number `after` of its training."""
     calls = []
 
     def wrap(evaluate):
         def counted(state):
-            calls.append(int(state.step))
-            if len(calls) == after:
+            calls.extend([step] if (step := int(state.step)) else [])  # `best` is checked at 0
+            if step and len(calls) == after:
                 how()
             return evaluate(state)
 

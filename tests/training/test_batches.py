@@ -167,6 +167,13 @@ def test_the_spec_is_what_augmentation_leaves():
     }
 
 
+@pytest.mark.parametrize("names", [np.array(["a", "b"]), np.array([b"a", b"b"]), ["a", {}]])
+def test_what_no_device_holds_is_named(names):
+    examples = {"x": np.zeros((2, 3)), "name": np.array(names)}
+    with pytest.raises(ValueError, match=r"'name' is of dtype .*, expected numbers or booleans"):
+        batches_in_order(examples, 2)
+
+
 def test_an_absent_key_stays_absent():
     spec = {k: jax.ShapeDtypeStruct((2,), np.float32) for k in ("image", "depth", "normals")}
     batches = Batches(spec, lambda step: np.arange(2), lambda indices: {})

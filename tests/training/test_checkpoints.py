@@ -360,16 +360,6 @@ def test_other_stages_are_refused_and_nothing_removed(saved, stages):
     assert steps(saved) == before
 
 
-def test_best_by_a_metric_that_is_not_there(tmp_path):
-    with (
-        open_again(tmp_path) as kept,
-        pytest.raises(
-            RunError, match=r"by 'error', but evaluate of stage 'first' gives \['bound'\]"
-        ),
-    ):
-        kept.save(FIRST, state_at(5), metrics={"bound": 1.0})
-
-
 def test_a_stage_without_the_metric_has_no_rank(tmp_path):
     # The proposals' stage has recall alone; the detector's is ranked.
     with Checkpoints(tmp_path, STAGES, {}, ("second", "ap50", "max")) as kept:

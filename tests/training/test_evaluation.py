@@ -22,6 +22,7 @@ from jaxstruct.training import (
     means,
     parallel,
     reads_in_order,
+    shuffled_batches,
 )
 
 ALL = [1, 2, 8]
@@ -364,6 +365,15 @@ def test_what_is_no_batches_is_refused():
         make_evaluation(count, [{"x": np.zeros(3)}])
     with pytest.raises(ValueError, match="there are no batches"):
         make_collection(predict, [], lambda rows: {})
+
+
+def test_a_sweep_has_a_beginning_and_an_end(devices):
+    shuffled = shuffled_batches(examples(20), 8, seed=0)
+    with pytest.raises(ValueError, match=r"do not end; expected those of batches_in_order"):
+        make_evaluation(count, shuffled)(placed(devices(1)))
+    empty = dataclasses.replace(shuffled, indices=lambda step: np.zeros(0, np.int32))
+    with pytest.raises(ValueError, match="without a batch was given"):
+        make_evaluation(count, [batches_in_order(examples(8), 8), empty])(placed(devices(1)))
 
 
 def test_the_padding_may_be_anything(devices):

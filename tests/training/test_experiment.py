@@ -81,6 +81,9 @@ def test_the_best_has_a_direction(direction):
         assert Experiment(None, stages, best=("loss", right)).ranking == ("train", "loss", right)
 
 
+NESTED = {"a/ap": ("a", "ap"), "a/b/ap": ("a/b", "ap"), "c/b/ap": ("c", "b/ap")}
+
+
 def test_the_best_is_of_a_stage_that_is_evaluated():
     evaluated = [stage(name=name, evaluate=lambda state: {}) for name in ("rpn", "fast")]
     stages = [*evaluated, stage(name="silent")]
@@ -88,6 +91,9 @@ def test_the_best_is_of_a_stage_that_is_evaluated():
     assert made.ranking == ("fast", "ap50/person", "max")
     assert Experiment(None, stages).ranking is None
     assert Experiment(None, evaluated[:1], best=("ap50/cat", "max")).ranking[1] == "ap50/cat"
+    nested = [stage(name=name, evaluate=lambda state: {}) for name in ("a", "a/b", "c")]
+    of_nested = {name: Experiment(None, nested, best=(name, "max")).ranking[:2] for name in NESTED}
+    assert of_nested == NESTED
     for name in ("ap50", "silent/ap50", "none/ap50"):
         with pytest.raises(
             ValueError, match=rf"best is by '{name}', expected STAGE.* of rpn, fast"

@@ -376,7 +376,7 @@ def test_a_mistake_in_a_figure_costs_no_result(tmp_path, devices):
 
 def test_the_best_of_equal_ones_is_the_checkpoint_that_is_restored(tmp_path, devices):
     # Evaluated at 2, 4, ..., 10, saved at 4, 8 and 10; 3 is the best, and was not saved.
-    values = {2: 3.0, 4: 1.0, 6: 0.0, 8: 2.0, 10: 2.0}
+    values = {0: 0.0, 2: 3.0, 4: 1.0, 6: 0.0, 8: 2.0, 10: 2.0}
     evaluate = lambda state: {"ap": values[int(state.step)]}
     changes = {"evaluate": evaluate, "evaluate_every": 2, "save_every": 4, "steps_per_call": 1}
     made = small(stage={**changes, "log_every": 2}, best=("ap", "max"))
@@ -384,6 +384,23 @@ def test_the_best_of_equal_ones_is_the_checkpoint_that_is_restored(tmp_path, dev
     best = json.loads((tmp_path / "metrics.json").read_text())["best"]
     assert best == {"stage": "train", "metric": "ap", "value": 2.0, "number": 10}
     assert int(restore(made, tmp_path, which="best").state.step) == 10
+
+
+def test_the_metric_of_best_is_looked_for_before_the_first_step(tmp_path, devices):
+    first, second = (
+        tiny.stage(name, CONFIG, evaluate=lambda state: {"loss": 1.0, "ap/cat": 0.5})
+        for name in ("first", "second")
+    )
+    for named in ("second/ap", "second/ap/dog", "first/ap"):
+        made = Experiment(CONFIG, [first, second], best=(named, "max"))
+        metric = named.partition("/")[2]
+        message = rf"best is by '{metric}', but evaluate of .* gives \['ap/cat', 'loss'\] before"
+        with pytest.raises(RunError, match=message):
+            run(made, tmp_path, devices=devices())
+        assert (tmp_path / "metrics.jsonl").read_text() == ""
+    made = Experiment(CONFIG, [first, second], best=("second/ap/cat", "max"))
+    run(made, tmp_path, devices=devices())
+    assert int(restore(made, tmp_path, which="best").states["second"].step) == 20
 
 
 def test_an_evaluation_without_the_metric_of_best_has_no_rank(tmp_path, devices):
