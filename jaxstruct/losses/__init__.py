@@ -10,6 +10,16 @@ from jaxstruct.losses.adversarial import (
     non_saturating_loss,
     optimal_discriminator,
 )
+from jaxstruct.losses.boxes import smooth_l1
+from jaxstruct.losses.detection import (
+    Sampled,
+    box_loss,
+    class_loss,
+    objectness_loss,
+    sample_anchors,
+    sample_proposals,
+    sampled,
+)
 from jaxstruct.losses.likelihoods import (
     bernoulli_log_likelihood,
     gaussian_log_likelihood,
@@ -23,7 +33,10 @@ from jaxstruct.losses.variational import (
 )
 
 __all__ = [
+    "Sampled",
     "bernoulli_log_likelihood",
+    "box_loss",
+    "class_loss",
     "gaussian_log_likelihood",
     "importance_weighted_bound",
     "kl_to_standard_normal",
@@ -31,8 +44,13 @@ __all__ = [
     "log_real",
     "minimax_loss",
     "non_saturating_loss",
+    "objectness_loss",
     "optimal_discriminator",
     "reparameterize",
+    "sample_anchors",
+    "sample_proposals",
+    "sampled",
+    "smooth_l1",
     "squared_error",
     "standard_normal_log_density",
 ]

@@ -2,7 +2,14 @@
 
 from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
-from jaxstruct.ops.boxes import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
+from jaxstruct.ops.boxes import (
+    box_area,
+    box_iou,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    pyramid_level,
+)
 from jaxstruct.ops.convolution import atrous_conv, conv
 from jaxstruct.ops.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
 from jaxstruct.ops.crf import dense_crf, mean_field
@@ -37,6 +44,7 @@ __all__ = [
     "max_pool",
     "mean_field",
     "nms",
+    "pyramid_level",
     "resize_bilinear",
     "roi_align",
     "roi_pool",

@@ -16,13 +16,15 @@ def match(
     *,
     high: float = 0.7,
     low: float = 0.3,
+    background: float = 0.0,
     force_best: bool = True,
     valid: ArrayLike | None = None,
+    usable: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Assigns to each proposal the true box it overlaps most, and a label.
 
         index_n = argmax_m IoU(n, m),   best_n = max_m IoU(n, m)
-        label_n = 1 where best_n >= high,  0 where best_n < low,  -1 (ignored) between
+        label_n = 1 where best_n >= high,  0 where background <= best_n < low,  else -1 (ignored)
 
     With force_best a proposal is also 1 if no other overlaps some true box more (all of them,
     where several share that IoU); its index stays its own best true box, as in torchvision. A true
@@ -34,25 +36,31 @@ def match(
         iou: [N, M] or [B, N, M], of N proposals or anchors with M true boxes.
         high: the least IoU of a positive.
         low: the least IoU that is not negative; at most high. Fast R-CNN's second stage: both 0.5.
+        background: the least IoU of a negative; at most low. Fast R-CNN's hard negatives: 0.1.
         force_best: Faster R-CNN's rule that gives every true box a positive.
         valid: boolean [M] or [B, M], the columns that are true boxes and not padding.
+        usable: boolean [N] or [B, N], the rows that may be used: not padding, nor anchors across
+            the border of the image. The others force nothing, and their label is -1.
 
     Returns:
         (index, label): int32 [N] or [B, N]. The index is that of the best true box for every label,
-        and 0 where there is none. For proposals that may not be used at all (anchors across the
-        border of the image), set the rows of iou to 0 before and their labels to -1 after.
+        and 0 where there is none.
 
     Raises:
-        ValueError: shapes other than these, or not 0 <= low <= high <= 1. TypeError: iou is not
-            floating, valid not boolean, or an option not a number.
+        ValueError: shapes other than these, or not 0 <= background <= low <= high <= 1. TypeError:
+            iou is not floating, valid or usable not boolean, or an option not a number.
 
-    Source: Ren et al. 2015 (Faster R-CNN), section 3.1.2.
+    Source: Ren et al. 2015 (Faster R-CNN), section 3.1.2; Girshick 2015 (Fast R-CNN), section 2.3.
     """
     iou = _checks.array("iou", iou, "floating", "[N, M] or [B, N, M]", ranks=range(2, 4))
     high = _checks.number("high", high, 0, 1)
     low = _checks.number("low", low, 0, 1)
-    if low > high:
-        raise ValueError(f"low is {low} and high is {high}, expected low <= high")
+    background = _checks.number("background", background, 0, 1)
+    if not background <= low <= high:
+        raise ValueError(
+            f"background is {background}, low is {low} and high is {high}, expected "
+            "background <= low <= high"
+        )
     if not isinstance(force_best, bool):
         raise TypeError(f"force_best is {force_best!r}, expected True or False")
     columns = iou.shape[:-2] + iou.shape[-1:]
@@ -61,21 +69,34 @@ def match(
     expected = "[M] for iou [N, M], [B, M] for [B, N, M]"
     valid = _checks.array("valid", valid, "boolean", expected, ranks=range(1, 3))
     _checks.leading("valid without the axis of proposals", valid=valid.shape, iou=columns)
+    if usable is not None:
+        expected = "[N] for iou [N, M], [B, N] for [B, N, M]"
+        usable = _checks.array("usable", usable, "boolean", expected, ranks=range(1, 3))
+        _checks.leading(
+            "usable without the axis of true boxes", usable=usable.shape, iou=iou.shape[:-1]
+        )
     if iou.shape[-1] == 0:
         nothing = jnp.zeros(iou.shape[:-1], jnp.int32)
-        return nothing, nothing
+        label = nothing if background == 0 else nothing - 1
+        return nothing, label if usable is None else jnp.where(usable, label, -1)
 
     # Of bfloat16 no precision is lost here; thresholds are rounded to float32 as torch does.
     iou = iou.astype(jnp.promote_types(iou.dtype, jnp.float32))
-    usable = valid[..., None, :] & ~jnp.isnan(iou)
-    iou = jnp.where(usable, iou, -1)
+    counted = valid[..., None, :] & ~jnp.isnan(iou)
+    if usable is not None:
+        counted &= usable[..., None]
+    iou = jnp.where(counted, iou, -1)
     index = jnp.argmax(iou, axis=-1).astype(jnp.int32)
     best = jnp.max(iou, axis=-1)
     label = jnp.where(best >= high, 1, jnp.where(best < low, 0, -1))
+    if background > 0:
+        label = jnp.where(best < background, -1, label)
     if force_best and iou.shape[-2]:
         of_truth = jnp.max(iou, axis=-2, keepdims=True)
         forced = jnp.any((iou == of_truth) & (of_truth > 0), axis=-1)
         label = jnp.where(forced, 1, label)
+    if usable is not None:
+        label = jnp.where(usable, label, -1)
     return index, label.astype(jnp.int32)
 
 

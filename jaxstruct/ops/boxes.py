@@ -185,6 +185,37 @@ def decode_boxes(
     return jnp.concatenate([centre - half, centre + half], axis=-1).astype(dtype)
 
 
+def pyramid_level(
+    boxes: ArrayLike, *, lowest: int = 2, highest: int = 5, canonical: float = 224.0
+) -> jax.Array:
+    """Which level of a feature pyramid a box is pooled from, by its area.
+
+        level = floor(4 + log2(sqrt(area) / canonical) + 1e-6),  kept within lowest and highest
+
+    Args:
+        boxes: [..., 4]; one without area belongs to the lowest level.
+        lowest: the level of the finest map, of stride 2^lowest.
+        highest: the level of the coarsest map.
+        canonical: the side in pixels of a box on level 4, ImageNet's 224.
+
+    Returns:
+        [...] int32.
+
+    Raises:
+        ValueError: the last dimension is not 4, or not 1 <= lowest <= highest or a canonical side
+            above 0. TypeError: boxes are not floating, or an option is no number.
+
+    Source: Lin et al. 2017 (Feature pyramid networks), eq. 1; 1e-6 is torchvision's.
+    """
+    least = _checks.integer("lowest", lowest, least=1)
+    most = _checks.integer("highest", highest, least=least)
+    side = _checks.positive("canonical", canonical)
+    area = jnp.maximum(box_area(boxes), 0)
+    # In the order of torchvision's operations: at a border a rounding decides.
+    level = jnp.floor(4 + jnp.log2(jnp.sqrt(area) / side) + 1e-6)
+    return jnp.clip(level, least, most).astype(jnp.int32)
+
+
 def _boxes(name: str, value: ArrayLike) -> jax.Array:
     return _checks.array(name, value, "floating", "[..., 4]", ranks=_ANY, last=4)
 

@@ -139,3 +139,29 @@ def test_sample_errors():
         sample_balanced(key, LABEL, size=2, positive_fraction=2)
     with pytest.raises(ValueError, match="size is 0"):
         sample_balanced(key, LABEL, size=0, positive_fraction=0.5)
+
+
+def test_negatives_have_a_lower_bound():
+    iou = jnp.array([[0.0], [0.05], [0.1], [0.3], [0.6]])
+    label = match(iou, high=0.5, low=0.5, background=0.1, force_best=False)[1]
+    assert label.tolist() == [-1, -1, 0, 0, 1]
+    nothing = jnp.zeros((3, 0))
+    assert match(nothing, background=0.1)[1].tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="expected background <= low <= high"):
+        match(iou, high=0.5, low=0.3, background=0.4)
+
+
+def test_rows_that_may_not_be_used_are_ignored_and_force_nothing():
+    iou = jnp.array([[0.9, 0.0], [0.2, 0.0], [0.0, 0.5], [0.0, 0.4]])
+    usable = jnp.array([False, True, False, True])
+    index, label = match(iou, usable=usable)
+    # The best of each true box among those that may be used.
+    assert label.tolist() == [-1, 1, -1, 1]
+    assert index[1::2].tolist() == [0, 1]
+    batch = match(jnp.stack([iou, iou]), usable=jnp.stack([usable, ~usable]))[1]
+    assert batch.tolist() == [[-1, 1, -1, 1], [1, -1, 1, -1]]
+    assert match(jnp.zeros((2, 0)), usable=usable[:2])[1].tolist() == [-1, 0]
+    with pytest.raises(ValueError, match="usable"):
+        match(iou, usable=usable[:3])
+    with pytest.raises(TypeError, match="usable"):
+        match(iou, usable=usable.astype(int))

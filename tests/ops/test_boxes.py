@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxstruct.ops import box_area, box_iou, clip_boxes, decode_boxes, encode_boxes
+from jaxstruct.ops import (
+    box_area,
+    box_iou,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    pyramid_level,
+)
 
 RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
 A, B, DELTAS = RECORDED["a"], RECORDED["b"], RECORDED["deltas"]
@@ -151,3 +158,15 @@ def test_errors_name_what_was_given():
         decode_boxes(A, A, clip=math.nan)
     with pytest.raises(ValueError, match=r"width has shape \(7,\)"):
         clip_boxes(A, 5, np.ones(7))
+
+
+def test_the_level_of_a_box_by_its_area():
+    sides = np.array([0.0, 20, 111.9, 112, 223.9, 224, 448, 5000])
+    boxes = np.stack([sides * 0, sides * 0, sides, sides], -1).astype(np.float32)
+    assert pyramid_level(boxes).tolist() == [2, 2, 2, 3, 3, 4, 5, 5]
+    assert pyramid_level(boxes, lowest=3, highest=4).tolist() == [3, 3, 3, 3, 3, 4, 4, 4]
+    assert pyramid_level(boxes * 2, canonical=448.0).tolist() == [2, 2, 2, 3, 3, 4, 5, 5]
+    # A flat box counts by its area.
+    assert pyramid_level(np.array([0.0, 0, 448, 112])).tolist() == 4
+    with pytest.raises(ValueError, match="highest is 2, expected an integer of at least 3"):
+        pyramid_level(boxes, lowest=3, highest=2)
