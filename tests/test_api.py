@@ -11,24 +11,30 @@ API = {
         PermutohedralLattice adaptive_mean_pool anchor_grid atrous_conv batched_nms
         bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes dense_crf
         encode_boxes gaussian_filter gaussian_noise masking_noise match max_pool mean_field nms
-        resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
+        pyramid_level resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
         spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
-        bernoulli_log_likelihood gaussian_log_likelihood importance_weighted_bound
-        kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
-        optimal_discriminator reparameterize squared_error standard_normal_log_density
+        Sampled bernoulli_log_likelihood box_loss class_loss gaussian_log_likelihood
+        importance_weighted_bound kl_to_standard_normal log_generated log_real minimax_loss
+        non_saturating_loss objectness_loss optimal_discriminator reparameterize sample_anchors
+        sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
-        Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator
-        EfficientNetLite0 EfficientNetLite0Classifier GANDiscriminator GANGenerator
-        GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights ResNet
-        ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead dcgan_scale_initializer
-        efficientnet_lite_input fit_linear_svm from_torchvision gan_noise place_weights
-        pytorch_efficientnet_name torchvision_resnet_name torchvision_vgg_name
-        uniform_initializer vae_initializer
+        Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
+        EfficientNetLite0 EfficientNetLite0Classifier FPN FasterRCNN GANDiscriminator GANGenerator
+        GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights Proposals
+        Proposed ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead anchor_scales
+        best_detections best_proposals dcgan_scale_initializer detect_image
+        efficientnet_lite_input faster_rcnn_fpn fit_linear_svm from_torchvision gan_noise
+        place_weights pytorch_efficientnet_name torchvision_detection_input
+        torchvision_faster_rcnn_name torchvision_fpn_name torchvision_resnet_name
+        torchvision_vgg_name uniform_initializer vae_initializer
     """,
-    "jaxstruct.metrics": "Confusion Mean Moments frechet_distance parzen_log_likelihood",
+    "jaxstruct.metrics": """
+        Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
+        frechet_distance parzen_log_likelihood voc_curves
+    """,
     "jaxstruct.figures": """
         curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         scatter_panels side_by_side signed_images

@@ -17,6 +17,21 @@ from jaxstruct.models.efficientnet import (
     efficientnet_lite_input,
     pytorch_efficientnet_name,
 )
+from jaxstruct.models.faster_rcnn import (
+    Detected,
+    FasterRCNN,
+    Proposals,
+    Proposed,
+    anchor_scales,
+    best_detections,
+    best_proposals,
+)
+from jaxstruct.models.faster_rcnn_fpn import (
+    detect_image,
+    faster_rcnn_fpn,
+    torchvision_detection_input,
+    torchvision_faster_rcnn_name,
+)
 from jaxstruct.models.gan import (
     GANDiscriminator,
     GANGenerator,
@@ -26,6 +41,7 @@ from jaxstruct.models.gan import (
 from jaxstruct.models.layers import Conv, UpConv
 from jaxstruct.models.linear_svm import LinearSVM, fit_linear_svm
 from jaxstruct.models.maxout import Maxout
+from jaxstruct.models.pyramid import FPN, torchvision_fpn_name
 from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
 from jaxstruct.models.torchvision import PlacedWeights, from_torchvision, place_weights
 from jaxstruct.models.vae import (
@@ -39,6 +55,7 @@ from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_na
 
 __all__ = [
     "CRFRNN",
+    "FPN",
     "VAE",
     "VGG",
     "Autoencoder",
@@ -46,8 +63,10 @@ __all__ = [
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "Detected",
     "EfficientNetLite0",
     "EfficientNetLite0Classifier",
+    "FasterRCNN",
     "GANDiscriminator",
     "GANGenerator",
     "GaussianDecoder",
@@ -56,18 +75,28 @@ __all__ = [
     "Maxout",
     "Perceptron",
     "PlacedWeights",
+    "Proposals",
+    "Proposed",
     "ResNet",
     "ResNetClassifier",
     "UpConv",
     "VGGClassifier",
     "VGGHead",
+    "anchor_scales",
+    "best_detections",
+    "best_proposals",
     "dcgan_scale_initializer",
+    "detect_image",
     "efficientnet_lite_input",
+    "faster_rcnn_fpn",
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",
     "place_weights",
     "pytorch_efficientnet_name",
+    "torchvision_detection_input",
+    "torchvision_faster_rcnn_name",
+    "torchvision_fpn_name",
     "torchvision_resnet_name",
     "torchvision_vgg_name",
     "uniform_initializer",
