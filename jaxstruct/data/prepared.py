@@ -245,7 +245,10 @@ def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
 
 def _stamp(path: Path) -> list[int]:
     """Size and date; of a folder, of all that stands in it: the sum, and the last."""
-    stats = [path.stat(), *(inside.lstat() for inside in (path.iterdir() if path.is_dir() else ()))]
+    stats = [
+        path.stat(),
+        *(inside.lstat() for inside in (path.rglob("*") if path.is_dir() else ())),
+    ]
     return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
@@ -269,12 +272,12 @@ def _described(name: str, path: Path, origin: str) -> Prepared:
 
 
 def _classes(name: str, path: Path) -> tuple[str, ...]:
-    """The names that TFDS keeps of the feature `label`, else those of the catalogue."""
-    try:
-        names = (path / "label.labels.txt").read_text("utf-8").split("\n")
-    except FileNotFoundError:
-        return CATALOGUE[name].classes if name in CATALOGUE else ()
-    return tuple(name for name in names if name)
+    """The names that TFDS keeps of `label` or `classes`, else those of the catalogue."""
+    for key in ("label", "classes"):
+        with contextlib.suppress(FileNotFoundError):
+            names = (path / f"{key}.labels.txt").read_text("utf-8").split("\n")
+            return tuple(name for name in names if name)
+    return CATALOGUE[name].classes if name in CATALOGUE else ()
 
 
 def _of_user(name: str) -> Prepared | None:

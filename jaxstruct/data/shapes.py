@@ -1,4 +1,4 @@
-"""Scenes without end, with exact truth: a textured shape that casts its shadow on textured ground.
+"""Scenes without end, with exact truth: textured shapes that cast shadows on textured ground.
 
 A scene is a pure function of (seed, index), the same at any size, and made of operations that IEEE
 754 rounds correctly, so that it has the same bits on every machine.
@@ -37,6 +37,24 @@ class Scene(NamedTuple):
     mask: np.ndarray
 
 
+class Group(NamedTuple):
+    """A picture of n shapes, the later ones in front of the earlier, and the truth about it.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        labels: int32 [n], indices into `CLASSES`.
+        masks: bool [n, H, W], where the centre of a pixel shows the shape.
+        boxes: float32 [n, 4], (x1, y1, x2, y2) around the pixels of the masks.
+        visible: float64 [n], the share of the shape's pixels that no other hides.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    boxes: np.ndarray
+    visible: np.ndarray
+
+
 class _Paint(NamedTuple):
     """A pattern of two colours [2, 3]: how it is turned and moved, its period, and its clouds."""
 
@@ -73,21 +91,91 @@ def scene(seed: int, index: int, size: tuple[int, int] = (32, 32)) -> Scene:
     ground = _paint(rng, bright, vivid=False)
     thing = _thing(rng, index % len(CLASSES), _paint(rng, not bright, vivid=True))
     light = _direction(rng)
+    x, y, pixel = _points(size)
+    image, distance = _added(_painted(ground, x, y, pixel), thing, light, x, y, pixel)
+    return Scene(_stored(image), thing.label, distance < 0)
 
+
+def group(
+    seed: int, index: int, size: tuple[int, int] = (96, 128), *, classes: int = 10, most: int = 5
+) -> Group:
+    """One to `most` shapes of the first `classes` at a size (height, width), some behind others.
+
+    Those that are hidden to the last pixel are left out. Raises ValueError if seed or index are
+    negative, the size is not positive, or there are not 1 to 10 classes and at least one shape.
+    """
+    if seed < 0 or index < 0 or min(size) < 1 or not 1 <= classes <= len(CLASSES) or most < 1:
+        raise ValueError(
+            f"seed {seed}, index {index}, size {size}, classes {classes}, most {most}; expected "
+            f"none below 0, a size above it, 1 to {len(CLASSES)} classes, at least one shape"
+        )
+    rng = np.random.default_rng([seed, index, 1])
+    bright = rng.random() < 0.5
+    ground, light = _paint(rng, bright, vivid=False), _direction(rng)
+    x, y, pixel = _points(size)
+    image, distances, labels = _painted(ground, x, y, pixel), [], []
+    for _ in range(1 + rng.integers(most)):
+        label = int(rng.integers(classes))
+        made = _thing(rng, label, _paint(rng, not bright, vivid=True))
+        across, down = (2 * rng.random(2) - 1) * np.array([x[0, -1], y[-1, 0]])
+        thing = made._replace(x=0.8 * across, y=0.8 * down, radius=0.25 + 1.4 * (made.radius - 0.5))
+        image, distance = _added(image, thing, light, x, y, pixel)
+        distances.append(distance)
+        labels.append(label)
+    whole = np.stack(distances) < 0
+    # What lies in front hides; the last shape is in front of all.
+    in_front = np.cumsum(whole[::-1], axis=0)[::-1] - whole > 0
+    masks = whole & ~in_front
+    shown = masks.any((1, 2))
+    share = masks.sum((1, 2))[shown] / whole.sum((1, 2))[shown]
+    boxes = [_around(mask) for mask in masks[shown]]
+    return Group(
+        _stored(image),
+        np.array(labels, np.int32)[shown],
+        masks[shown],
+        np.array(boxes, np.float32).reshape(-1, 4),
+        share,
+    )
+
+
+def _points(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, float]:
+    """The pixels' centres [1, W] and [H, 1], and a pixel's side, in units of `_Thing`."""
     height, width = size
     pixel = 2 / min(size)
     x = (np.arange(width) + 0.5 - width / 2)[None, :] * pixel
     y = (np.arange(height) + 0.5 - height / 2)[:, None] * pixel
+    return x, y, pixel
+
+
+def _added(
+    image: np.ndarray,
+    thing: _Thing,
+    light: tuple[float, float],
+    x: np.ndarray,
+    y: np.ndarray,
+    pixel: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image [H, W, 3] with a thing in front and its shadow, and how far points are outside."""
     distance = _distance(thing, x, y)
     cast = _distance(thing, x - 0.14 * light[0], y - 0.14 * light[1])
     shadow = np.clip(0.5 - cast / 0.22, 0, 1) * 0.5
-    image = _painted(ground, x, y, pixel) * (1 - shadow)[..., None]
+    image = image * (1 - shadow)[..., None]
     # Darker towards its edge, and where the light does not come from, a shape looks round.
     edge = np.clip(-distance / (0.4 * thing.radius), 0, 1)
     lit = 0.72 + 0.28 * edge - 0.18 * ((x - thing.x) * light[0] + (y - thing.y) * light[1])
     inside = np.clip(0.5 - distance / pixel, 0, 1)[..., None]
     image += inside * (_painted(thing.paint, x, y, pixel) * lit[..., None] - image)
-    return Scene(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), thing.label, distance < 0)
+    return image, distance
+
+
+def _stored(image: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The box (x1, y1, x2, y2) around the pixels of a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _thing(rng: np.random.Generator, label: int, paint: _Paint) -> _Thing:

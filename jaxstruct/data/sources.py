@@ -243,6 +243,9 @@ def _columns(records: Any, indices: list[int]) -> dict[str, np.ndarray | list]:
 
 
 def _stack(key: str, values: list, feature: Any) -> np.ndarray | list:
+    inner = getattr(feature, "feature", None)
+    if inner is not None and inner.shape == ():  # a sequence of numbers
+        values = [np.asarray(value, inner.np_dtype) for value in values]
     nested = any(isinstance(value, dict | list) for value in values)
     if nested or len({np.shape(value) for value in values}) != 1:
         return values

@@ -93,3 +93,39 @@ def test_all_colours_and_patterns_occur():
 def test_refuses(seed, index, size):
     with pytest.raises(ValueError, match="expected none below 0, a size above it"):
         scene(seed, index, size)
+
+
+def test_a_group_s_boxes_go_around_what_is_seen():
+    several = hidden = 0
+    for index in range(12):
+        found = shapes.group(0, index, (60, 80), classes=4, most=5)
+        assert found.image.shape == (60, 80, 3)
+        assert len(found.labels) == len(found.masks) == len(found.boxes) == len(found.visible)
+        assert (found.labels < 4).all()
+        # No pixel shows two shapes.
+        assert (found.masks.sum(0) <= 1).all()
+        for mask, box in zip(found.masks, found.boxes, strict=True):
+            rows, columns = np.nonzero(mask)
+            around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert box.tolist() == around
+        assert (found.visible > 0).all()
+        several += len(found.labels) > 1
+        hidden += bool((found.visible < 1).any())
+    assert several >= 6
+    assert hidden >= 3
+    again = shapes.group(0, 11, (60, 80), classes=4, most=5)
+    np.testing.assert_array_equal(again.image, found.image)
+
+
+def test_the_front_shape_is_whole():
+    for index in range(8):
+        found = shapes.group(1, index)
+        assert found.visible[-1] == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": -1}, {"classes": 0}, {"classes": 11}, {"most": 0}, {"size": (0, 4)}]
+)
+def test_a_group_refuses(options):
+    with pytest.raises(ValueError, match="expected none below 0, a size above it"):
+        shapes.group(**({"seed": 0, "index": 0} | options))

@@ -1,0 +1,59 @@
+"""Boxes of raw files: what of them can be used, and the count of what was left out.
+
+What may be added: another fault of a box that annotators make.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class LeftOut:
+    """Says in a line on stderr what is left out of a file, and in the end how much it was."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._count: Counter[str] = Counter()
+
+    def add(self, file: Path, kind: str, what: str) -> None:
+        """`what` of a file is left out, one more of its `kind`."""
+        print(f"{file}: {what}: left out", file=sys.stderr)
+        self._count[kind] += 1
+
+    def say(self) -> None:
+        """How much was left out of the folder, by kind; nothing where all was read."""
+        if self._count:
+            counted = ", ".join(f"{number} {kind}" for kind, number in sorted(self._count.items()))
+            print(f"{self._folder}: left out: {counted}", file=sys.stderr)
+
+
+def clipped(
+    raw: Sequence[float],
+    box: Sequence[float],
+    area: float,
+    size: tuple[int, int],
+    file: Path,
+    left_out: LeftOut,
+) -> tuple[float, float, float, float] | None:
+    """A box (x1, y1, x2, y2) within an image of a size (height, width); None if it is left out.
+
+    `raw` are the numbers as the file has them, and `area` is what these say.
+    """
+    said = f"box {', '.join(f'{x:g}' for x in raw)}"
+    if not area > 0:
+        left_out.add(file, "boxes without area", f"{said} has no area")
+        return None
+    height, width = size
+    x1, y1, x2, y2 = box
+    inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        left_out.add(
+            file,
+            "boxes outside of their images",
+            f"{said} is outside of {width} x {height} pixels",
+        )
+        return None
+    return inside
