@@ -1,5 +1,8 @@
 """Figures: arrays in, matplotlib Figure out; nothing here reads files, trains or shows windows."""
 
+from jaxstruct.figures.boxes import (
+    box_panels,
+)
 from jaxstruct.figures.curves import (
     curve_panels,
     curves,
@@ -21,6 +24,7 @@ from jaxstruct.figures.scatter import (
 )
 
 __all__ = [
+    "box_panels",
     "curve_panels",
     "curves",
     "image_grid",
