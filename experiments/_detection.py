@@ -66,7 +66,7 @@ class Config:
     batch_size: int = 2  # images a step
     epochs: float = 40  # passes through the training images
     learning_rate: float = 5e-4  # of Adam, which rises over 100 steps and falls as a cosine
-    flip: bool = True  # mirror every other image
+    flip: float = 0.5  # the share of images that are mirrored
     resize: float = 0.25  # images are scaled by factors from 1 - resize to 1 + resize
     color: float = 0.2  # strength of changes of brightness, contrast and saturation
     most: int = 64  # boxes of an image at most
@@ -117,7 +117,7 @@ def _example(config: Config, draw: Any, example: dict[str, Any]) -> dict[str, An
         affine = data.Affine.letter_box(size, canvas)
     else:
         limits = 1 - config.resize, 1 + config.resize
-        affine = data.draw_affine(draw, size, canvas, flip=0.5 * config.flip, scale=limits)
+        affine = data.draw_affine(draw, size, canvas, flip=config.flip, scale=limits)
         image = data.jitter_color(draw, image, config.color)
     names = ("boxes", "classes", "difficult")
     given: dict[str, Any] = {key: example[key] for key in names if key in example}
@@ -367,10 +367,9 @@ def _predict(
     _in_image(config, model, state, image, 0.5)  # compiles
     since = time.perf_counter()
     boxes, found, scores = _in_image(config, model, state, image, 0.5)
-    seconds = time.perf_counter() - since
+    print(f"{len(boxes)} objects in {time.perf_counter() - since:.2f} s")
     names = [classes[c - 1] for c in found]
     record = {
-        "seconds": round(seconds, 4),
         "size": list(image.shape[:2]),
         "objects": [
             {"class": name, "category_id": int(c), "score": round(float(score), 4),
