@@ -86,7 +86,8 @@ def own_root() -> Path:
 
 def own_sets() -> list[str]:
     """The names of the sets in `own_root`, whole or damaged."""
-    return sorted({version.parent.name for version in own_root().glob("*/*") if version.is_dir()})
+    folders = [version.parent for version in own_root().glob("*/*") if version.is_dir()]
+    return sorted({folder.name for folder in folders if not folder.name.startswith(".")})
 
 
 def raw_folders(name: str) -> list[Path]:

@@ -115,17 +115,17 @@ def locate(name: str) -> Prepared:
     raise DataError(missing(name) if entry else unknown(name))
 
 
-def again(found: Prepared) -> Prepared:
-    """Prepare a set again whose files proved to be damaged when they were read.
+def again(found: Prepared, damaged: Damaged) -> Prepared:
+    """Prepare a set again whose files proved to be `damaged` when they were read.
 
-    Raises Damaged, with the remedy, where there is nothing that it could be made of.
+    Raises `damaged` where there is nothing that it could be made of.
     """
     name, entry = found.name, CATALOGUE.get(found.name)
     if entry and entry.imitate and found.origin == "imitation":
         return _imitation(name, entry.imitate, replace=True)
     raw = find_raw(name) if entry else None
     if found.origin == "user" or not _can_make(name, raw):
-        raise Damaged(f"{found.path}: damaged; expected a prepared set; {remedy(found)}")
+        raise damaged
     _say(f"{found.path}: damaged, so {name} is prepared again")
     return _prepare(name, raw, replace=True)
 

@@ -156,8 +156,8 @@ def open_reader(name: str, split: str) -> Reader:
         return Reader(None, _source(found, split, slices, dict), found.classes, tuple(found.keys))
     try:
         records = _records(found, split)
-    except Damaged:
-        records = _records(found := again(found), split)
+    except Damaged as error:
+        records = _records(found := again(found, error), split)
     features = records.dataset_info.features
     source = _source(found, split, slices, lambda: _of_features(features))
     reading = partial(on_disk.reading, found.path, remedy(found))
@@ -189,8 +189,8 @@ def load(name: str, split: str) -> Examples:
         return _absent_examples(found, _source(found, split, slices, dict))
     try:
         pieces = _pieces(found, slices)
-    except Damaged:
-        pieces = _pieces(found := again(found), slices)
+    except Damaged as error:
+        pieces = _pieces(found := again(found, error), slices)
     arrays = pieces[0]
     if len(pieces) > 1:
         arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in arrays}

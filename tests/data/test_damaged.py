@@ -147,6 +147,22 @@ def test_damaged_examples_are_made_again_of_raw_files_or_named(place, damage, re
     assert len(file.read_bytes()) == len(content)
 
 
+def test_what_another_process_has_not_finished_is_no_set(place, capsys):
+    (place / "prepared" / "own" / ".unfinished-x" / "cats" / "1.0.0").mkdir(parents=True)
+    assert main(["list"]) == 0
+    assert "unfinished" not in capsys.readouterr().out
+
+
+def test_damaged_examples_of_own_images_are_named(place):
+    file = records_of(place / PETS)
+    file.write_bytes(overwritten(file.read_bytes()))
+    for read in (data.load, data.open_reader):
+        with pytest.raises(
+            DataError, match=r"damaged \(.+\); expected .* prepare pets --from PATH$"
+        ):
+            read("pets", "train")
+
+
 def test_a_cut_set_is_listed_as_damaged_and_prepared_again(place, capsys):
     file = records_of(place / MNIST)
     file.write_bytes(cut(file.read_bytes()))
