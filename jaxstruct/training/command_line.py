@@ -23,10 +23,11 @@ from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
+from jaxstruct.training.output import unbroken
 from jaxstruct.training.predictions import Predictions
 from jaxstruct.training.restored import of_member, restore
 from jaxstruct.training.run import run, seeds
-from jaxstruct.training.workdir import read_json, stored_config, stored_sets
+from jaxstruct.training.workdir import read_config, stored_config, stored_sets
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,18 @@ def main(
     `experiment(config)` makes the experiment, and its annotation names the Config; `smoke` and
     `paper` are the configurations of --smoke and --paper. Exit status 0; 2 with one line for a
     usage error, 1 with one line for a run that failed, 128 + n for one that saved on signal n.
+    Where nobody reads its output any more, it goes on without.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with unbroken():
+        _finish(experiment, {"smoke": smoke, "paper": paper}, arguments)
+
+
+def _finish(make: Callable, variants: dict[str, Any], arguments: list[str]) -> NoReturn:
+    """Runs the command, and exits with its status, or with a line that says what went wrong."""
     debug = "--debug" in arguments
     try:
-        status = _main(experiment, {"smoke": smoke, "paper": paper}, arguments)
+        status = _main(make, variants, arguments)
     except UsageError as error:
         _exit(2, f"{error}; --help lists what there is")
     except Stopped as stopped:
@@ -344,7 +352,7 @@ def _folder(workdir: Path, member: str | None) -> Path:
 
 def _imitated(workdir: Path) -> bool:
     """Whether a run was trained on an imitation, which then serves again."""
-    stored = read_json(workdir / "config.json") or {}
+    stored = read_config(workdir) or {}
     return any(source["origin"] == "imitation" for source in stored.get("data", ()))
 
 

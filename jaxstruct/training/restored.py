@@ -19,6 +19,7 @@ from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
+from jaxstruct.training.journal import check_history, read_records
 from jaxstruct.training.loop import RunError
 from jaxstruct.training.results import Record, mean_and_spread, named, read_results
 from jaxstruct.training.state import State
@@ -140,13 +141,40 @@ def restore(
     if restored is None:
         missing = "no checkpoint" if which == "last" else f"no checkpoint with {experiment.best}"
         raise RunError(f"{missing} in {folder} yet: train first")
-    states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
-    number = sum(stage.steps for stage in experiment.stages)
-    with files.Journal(folder, number, write=False) as journal:
-        return Run(
-            folder, experiment.config, states, journal.history, results["metrics"],
-            results["data"], experiment=experiment,
-        )  # fmt: skip
+    stages = experiment.stages[: restored.index + 1]
+    history = read_records(folder / "metrics.jsonl")
+    at = sum(stage.steps for stage in stages[:-1]) + int(restored.state.step)
+    check_history(folder, history, at, restored.records)
+    if which == "best" and experiment.ranking and "best" in results:
+        _, metric, mode = experiment.ranking
+        best, value = results["best"], restored.metrics[metric]
+        if value < best["value"] if mode == "max" else value > best["value"]:
+            raise RunError(
+                f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or "
+                "not there; the last one is chosen without best"
+            )
+    states = _States({**restored.finals, stages[-1].name: restored.state})
+    for stage in stages:
+        if stage.name not in states:
+            states.lost[stage.name] = (
+                f"the last state of stage {stage.name!r} in {folder} is lost: its checkpoint is "
+                "damaged, or not there; the command that trained the run makes it again"
+            )
+    return Run(
+        folder, experiment.config, states, history, results["metrics"], results["data"],
+        experiment=experiment,
+    )  # fmt: skip
+
+
+class _States(dict[str, State]):
+    """States by their stages; asking for one that is lost raises RunError, which says so."""
+
+    def __init__(self, states: Mapping[str, State]):
+        super().__init__(states)
+        self.lost: dict[str, str] = {}
+
+    def __missing__(self, stage: str) -> State:
+        raise RunError(self.lost[stage]) if stage in self.lost else KeyError(stage)
 
 
 def of_member(

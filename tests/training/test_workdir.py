@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jaxstruct.training import RunError
+from jaxstruct.training.journal import Journal
 from jaxstruct.training.workdir import (
-    Journal,
     check_config,
     locked,
     plain,
