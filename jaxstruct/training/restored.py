@@ -153,13 +153,9 @@ def restore(
                 f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or "
                 "not there; the last one is chosen without best"
             )
-    states = _States({**restored.finals, stages[-1].name: restored.state})
-    for stage in stages:
-        if stage.name not in states:
-            states.lost[stage.name] = (
-                f"the last state of stage {stage.name!r} in {folder} is lost: its checkpoint is "
-                "damaged, or not there; the command that trained the run makes it again"
-            )
+    states = {**restored.finals, stages[-1].name: restored.state}
+    if len(states) < len(stages):
+        states = _States(states, folder)
     return Run(
         folder, experiment.config, states, history, results["metrics"], results["data"],
         experiment=experiment,
@@ -167,14 +163,17 @@ def restore(
 
 
 class _States(dict[str, State]):
-    """States by their stages; asking for one that is lost raises RunError, which says so."""
+    """Some of the states by their stages; asking for another raises RunError."""
 
-    def __init__(self, states: Mapping[str, State]):
+    def __init__(self, states: Mapping[str, State], folder: Path):
         super().__init__(states)
-        self.lost: dict[str, str] = {}
+        self._folder = folder
 
     def __missing__(self, stage: str) -> State:
-        raise RunError(self.lost[stage]) if stage in self.lost else KeyError(stage)
+        raise RunError(
+            f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
+            "damaged, or not there; the command that trained the run makes it again"
+        )
 
 
 def of_member(
