@@ -58,7 +58,7 @@ class Predict(Options):
     """Options of `predict`."""
 
     images: tuple[Path, ...] = ()  # image files of any size [without: samples]
-    out: Path = Path("predictions")  # folder for a picture and a JSON file per image
+    out: Path = Path("predictions")  # folder of a picture and a JSON file per image; replaces none
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
     checkpoint: Literal["last", "best"] = "last"  # of the run: its last state, or its best
     sample_seed: int = 0  # seed of what predict draws
@@ -202,7 +202,7 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     elif state is not None and not (workdir / "metrics.json").exists():
         at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
         print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
-    out = Predictions(options.out, options.images, made.colors)
+    out = Predictions(options.out, made.colors)
     failed = 0
     for path in options.images or (None,):
         try:

@@ -68,6 +68,7 @@ def read_results(
             f"{remedy}"
         )
     wrong = [name for name in ("config", "cost") if not isinstance(results.get(name), dict)]
+    wrong += [name for name in ("experiment", *ABOUT) if name not in results]
     if not files.are_objects(results.get("data"), {"name", "origin"}):
         wrong.append("data")
     if "best" in results and not files.are_objects(
@@ -77,6 +78,10 @@ def read_results(
     if wrong:
         raise RunError(f"{path} holds no {', '.join(wrong)} as a run writes them; {remedy}")
     return results
+
+
+ABOUT = ("hardware", "versions", "commit")
+"""Where and by what a run was made."""
 
 
 def _are_records(found: Any) -> bool:

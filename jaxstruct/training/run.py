@@ -25,6 +25,7 @@ from jaxstruct.training.output import unbroken
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.restored import SEED, Run, StudyRun
 from jaxstruct.training.results import (
+    ABOUT,
     Record,
     judged_claims,
     read_results,
@@ -173,9 +174,6 @@ def _run_study(
         _draw(study.figures, runs, folder, progress)
         _report(study.claims, results, folder, progress)
     return finished
-
-
-ABOUT = ("hardware", "versions", "commit")
 
 
 def _one_or_all(values: Iterable[Any]) -> Any:
