@@ -21,7 +21,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxstruct.data.names import taken
 from jaxstruct.training import damage
 from jaxstruct.training.experiment import Stage
 from jaxstruct.training.loop import RunError, Sums
@@ -254,7 +253,7 @@ class Checkpoints:
         """A checkpoint that could not be read is none any more."""
         folder, why = self._folder / str(number), damage.reason(error)
         named = f"checkpoint {number} in {self._folder}"
-        if not taken(folder):  # by now: the run that writes them has removed it as an old one
+        if damage.is_gone(folder):  # the run that writes them has removed it as an old one
             self._metas.pop(number, None)
             return
         if passing := damage.may_pass(error, folder):

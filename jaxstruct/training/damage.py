@@ -46,6 +46,17 @@ def may_pass(error: BaseException, folder: Path) -> BaseException | None:
     return None
 
 
+def is_gone(folder: Path) -> bool:
+    """Whether there is no such folder; not where that cannot be found out."""
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def set_aside(folder: Path) -> Path:
     """Renames the folder N to damaged-N, or damaged-N-2, ..., in all processes; returns it."""
     target = free_path(folder.with_name(f"damaged-{folder.name}"))

@@ -103,9 +103,17 @@ def are_objects(found: Any, keys: set[str]) -> bool:
 def check_config(
     workdir: Path, name: str | None, config: dict[str, Any], *, study: bool = False
 ) -> None:
-    """Raises RunError where the folder is of another configuration, naming the fields."""
+    """Raises RunError where the folder is of another configuration, naming the fields.
+
+    Or where it is of no run, and has pictures that those of this one might replace.
+    """
     before = read_config(workdir)
     if before is None:
+        if found := next((workdir / "figures").glob("*.png"), None):
+            raise RunError(
+                f"{found} is of no run, and a run in {workdir} may replace it; choose another "
+                "--workdir"
+            )
         return
     if study == ("data" in before):  # only a single run writes down its data
         held = "a single run" if study else "several runs (a study or --seeds)"

@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from PIL import Image
 
 from jaxstruct.training import run
 from jaxstruct.training.output import unbroken
@@ -22,7 +23,8 @@ class Failing(io.StringIO):
     def write(self, text):
         raise self.error
 
-    flush = write
+    def flush(self):
+        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,6 @@ class Failing(io.StringIO):
 )
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_a_stream_that_fails_is_silent(monkeypatch, name, stream):
-    if stream is not None:
-        monkeypatch.setattr(stream, "flush", lambda: stream.write(""))
     monkeypatch.setattr(sys, name, stream)
     with unbroken():
         for _ in range(2):
@@ -78,6 +78,15 @@ def test_a_disk_that_is_full_for_a_while_costs_these_lines_alone(monkeypatch):
         stream.full = False
         print("kept")
     assert stream.getvalue() == "kept\n"
+
+
+def test_predictions_are_made_without_a_reader(call, place, trained, monkeypatch):
+    for name in ("a", "b"):
+        Image.new("L", (6, 4), 100).save(place / f"{name}.jpg")
+    monkeypatch.setattr(sys, "stdout", Failing(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert call("predict", "--workdir", trained, "--images", "a.jpg", "b.jpg")[0] == 0
+    written = sorted(f.name for f in (place / "predictions").iterdir())
+    assert written == ["a.json", "a.png", "b.json", "b.png"]
 
 
 def test_a_run_from_python_goes_on_without_a_reader(tmp_path, devices, monkeypatch):
