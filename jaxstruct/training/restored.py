@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxstruct import data
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.journal import check_history, read_records
@@ -138,6 +138,8 @@ def restore(
     )
     with kept as checkpoints:
         restored = checkpoints.restore(root_key(experiment), which)
+    if which == "best" and experiment.ranking and "best" in results:
+        _check_best(restored, results["best"], experiment.ranking, folder)
     if restored is None:
         missing = "no checkpoint" if which == "last" else f"no checkpoint with {experiment.best}"
         raise RunError(f"{missing} in {folder} yet: train first")
@@ -145,14 +147,6 @@ def restore(
     history = read_records(folder / "metrics.jsonl")
     at = sum(stage.steps for stage in stages[:-1]) + int(restored.state.step)
     check_history(folder, history, at, restored.records)
-    if which == "best" and experiment.ranking and "best" in results:
-        _, metric, mode = experiment.ranking
-        best, value = results["best"], restored.metrics[metric]
-        if value < best["value"] if mode == "max" else value > best["value"]:
-            raise RunError(
-                f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or "
-                "not there; the last one is chosen without best"
-            )
     states = {**restored.finals, stages[-1].name: restored.state}
     if len(states) < len(stages):
         states = _States(states, folder)
@@ -160,6 +154,21 @@ def restore(
         folder, experiment.config, states, history, results["metrics"], results["data"],
         experiment=experiment,
     )  # fmt: skip
+
+
+def _check_best(
+    restored: Restored | None, best: Mapping[str, Any], ranking: tuple[str, str, str], folder: Path
+) -> None:
+    """Raises RunError where what is left is worse than the best that the results name."""
+    _, metric, mode = ranking
+    if restored is not None:
+        value, named = restored.metrics[metric], best["value"]
+        if value == (max if mode == "max" else min)(value, named):
+            return
+    raise RunError(
+        f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or not "
+        "there; the last one is chosen without best"
+    )
 
 
 class _States(dict[str, State]):

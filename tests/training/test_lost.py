@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from jaxstruct.training import RunError, Study, restore, run
+from jaxstruct.training import RunError, Stopped, Study, restore, run
 from tests.training import one_stage, tiny
-from tests.training.quick import bits
+from tests.training.quick import ask_to_stop, bits, stopping
 
 MADE = tiny.experiment(tiny.Config())
 NO_RESULTS = ["", "{", "{}", "[]", "5", '"x"', "null", b"\xff\xfe"]
@@ -66,6 +66,19 @@ def test_the_last_state_of_an_earlier_stage_is_made_again_and_later_ones_stay(
         assert bits(restore(MADE, finished).states[stage]) == bits(whole.states[stage])
     assert content(finished / "checkpoints" / "40") == later
     assert [r["number"] for r in again.history] == [r["number"] for r in whole.history]
+
+
+def test_a_stage_that_is_trained_again_can_be_stopped_and_goes_on(finished, devices, capsys):
+    whole, kept = restore(MADE, finished), content(finished / "checkpoints" / "40")
+    emptied(finished / "checkpoints" / "20")
+    with pytest.raises(Stopped, match="saved stage 'first' at step 15"):
+        run(stopping(MADE, 2, ask_to_stop), finished, devices=devices())
+    again = run(MADE, finished, devices=devices())
+    assert "training stage 'first' again from step 15" in capsys.readouterr().err
+    for stage in whole.states:
+        assert bits(again.states[stage]) == bits(whole.states[stage])
+    assert content(finished / "checkpoints" / "40") == kept
+    assert restore(MADE, finished).states.keys() == whole.states.keys()
 
 
 def test_a_damaged_line_in_the_middle_is_named_and_the_others_stay(finished, devices, capsys):
@@ -182,5 +195,8 @@ def test_a_best_checkpoint_that_is_gone_is_no_other_one(finished):
     others = [f for f in (finished / "checkpoints").iterdir() if f.name.isdigit()]
     assert len(others) > 1
     shutil.rmtree(finished / "checkpoints" / str(best))
+    with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or not"):
+        restore(MADE, finished, which="best")
+    shutil.rmtree(finished / "checkpoints")
     with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or not"):
         restore(MADE, finished, which="best")
