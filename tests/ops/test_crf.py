@@ -342,6 +342,17 @@ def test_shape_errors(unary, image):
         ({"bilateral_weight": np.ones(2)}, ValueError, r"shape \(2,\), expected \(\), \(5,\) or"),
         ({"sigma_gaussian": 0.0}, ValueError, r"sigma_gaussian 0\.0, expected a finite number"),
         ({"sigma_gaussian": "3"}, TypeError, "sigma_gaussian '3', expected a number"),
+        ({"sigma_xy": "3"}, TypeError, "sigma_xy '3', expected a number"),
+        (
+            {"sigma_xy": (3, 5, 7)},
+            ValueError,
+            r"sigma_xy has shape \(3,\), expected \(\) or \(2,\)",
+        ),
+        ({"sigma_rgb": (3, 5)}, ValueError, r"sigma_rgb has shape \(2,\), expected \(\) or \(3,\)"),
+        ({"sigma_gaussian": (3, 0.0)}, ValueError, r"sigma_gaussian \(3, 0\.0\), expected a fin"),
+        ({"bilateral_weight": np.nan}, ValueError, "NaN or infinite, expected finite costs"),
+        ({"gaussian_weight": np.inf}, ValueError, "NaN or infinite, expected finite costs"),
+        ({"compatibility": np.full(5, np.nan)}, ValueError, "NaN or infinite, expected finite"),
         ({"capacity": 0}, ValueError, "capacity is 0, expected an integer of at least 1"),
         ({"capacity": 3}, ValueError, r"capacity is 3, expected \d+ at least"),
     ],
@@ -350,6 +361,42 @@ def test_option_errors(options, error, text):
     image, unary = scene("chelsea")
     with pytest.raises(error, match=text):
         dense_crf(unary, image, **options)
+
+
+@pytest.mark.parametrize("filter", ["exact", "lattice"])
+@pytest.mark.parametrize("name", SIGMAS)
+def test_a_standard_deviation_is_above_zero_and_finite(name, filter):
+    unary, image = example()
+    for wrong in (0, 0.0, -3.0, np.nan, np.inf, np.float32(0), jnp.zeros(()), (3.0, -5.0, 3.0)):
+        wrong = wrong[: 3 if name == "sigma_rgb" else 2] if isinstance(wrong, tuple) else wrong
+        with pytest.raises(ValueError, match=rf"got {name} .*, expected a finite number above 0"):
+            dense_crf(unary, image, filter=filter, **{name: wrong})
+    # What Python knows is known in a trace, too.
+    with pytest.raises(ValueError, match=f"got {name} 0, expected a finite"):
+        jax.jit(partial(dense_crf, filter=filter, **{name: 0}))(unary, image)
+
+
+def test_a_standard_deviation_for_each_axis_and_color():
+    unary, image = example()
+    options = {"filter": "exact", "iterations": 2}
+    equal = {"sigma_xy": (80, 80.0), "sigma_rgb": np.full(3, 13.0), "sigma_gaussian": [3.0, 3]}
+    found, expected = (dense_crf(unary, image, **s, **options) for s in (equal, {}))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    sigmas = {"sigma_xy": (4.0, 2.0), "sigma_rgb": (9.0, 30.0, 70.0), "sigma_gaussian": (3.0, 1.0)}
+    out = twice(unary, image, **sigmas)
+    rows, columns = np.mgrid[:5, :6]
+    places, colors = np.stack([columns, rows], -1), image.astype(float)
+    features = [
+        np.concatenate([places / (4, 2), colors / (9, 30, 70)], -1).reshape(-1, 5),
+        (places / (3, 1)).reshape(-1, 2),
+    ]
+    kernels = list(zip(features, WEIGHTS.values(), strict=True))
+    true = reference.mean_field(unary.reshape(-1, 3), kernels, 2)[-1]
+    np.testing.assert_allclose(out, true.reshape(out.shape), atol=1e-5)
+    # The lattice has the second kernel exactly, this near.
+    near = quick(partial(dense_crf, iterations=2, capacity=60, bilateral_weight=0.0, **sigmas))
+    expected = reference.mean_field(unary.reshape(-1, 3), [(features[1], 3.0)], 2)[-1]
+    np.testing.assert_allclose(near(unary, image), expected.reshape(out.shape), atol=1e-4)
 
 
 def test_dtype_errors():
