@@ -226,7 +226,8 @@ def experiment(
     `sum_of` are the classes A, B and C whose A - B + C is drawn; without it, labels are not used.
     A `reader` trains in place of `train`, which are the first of its images.
     """
-    at_least(config, batch_size=1, parts=1, svm_C=1e-9, fid_images=2 if config.fid_images else 0)
+    at_least(config, batch_size=1, latent=1, features=1, parts=1, svm_C=1e-9)
+    at_least(config, fid_images=2 if config.fid_images else 0)
     size = train["image"].shape[1]
     play = players(config, size)
     walk = _gan.key_of(config, 1)

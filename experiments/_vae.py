@@ -175,7 +175,8 @@ def experiment(
 
     `dark`: the images' background is black, see `fit_image`.
     """
-    at_least(config, batch_size=1, latent=1, epochs=0, evaluations=1)
+    at_least(config, batch_size=1, latent=1, hidden=1, epochs=0, evaluations=1)
+    at_least(config, importance_samples=1, importance_images=1)
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
     optimizer = getattr(optax, config.optimizer)(config.learning_rate)
@@ -311,6 +312,7 @@ def study(
     Draws the bounds of figure 2, the random samples of figure 5 and, where there are two
     dimensions, the manifold of figure 4.
     """
+    at_least(config, latents=1, samples=0)
     shared = {field.name: getattr(config, field.name) for field in fields(Method)}
     epochs = samples / train.size
     members = {

@@ -100,6 +100,7 @@ class Pca(NamedTuple):
 
 def experiment(config: Config) -> Study:
     at_least(config, batch_size=1, linear_batch_size=1, epochs=0, linear_epochs=0)
+    at_least(config, codes=1, overcomplete=1, hidden=1)
     if not config.codes:
         raise ValueError("--codes is empty, expected the dimensions of at least one code")
     train, test = data.load("mnist", "train"), data.load("mnist", "test")

@@ -133,6 +133,7 @@ class Cells(NamedTuple):
 
 def experiment(config: Config) -> Experiment:
     at_least(config, batch_size=1, discriminator_steps=1, hidden=1, pieces=1)
+    at_least(config, early_steps=0, police_steps=0, thief_steps=0, steps=0)
     players = players_of(config)
     drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
 

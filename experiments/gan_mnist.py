@@ -106,7 +106,7 @@ def game(
     claims: Sequence[Claim],
 ) -> Experiment:
     """The game for images uint8 [N, H, W, 1]; those of `validation` choose the Parzen window."""
-    at_least(config, batch_size=1, parzen_samples=1)
+    at_least(config, batch_size=1, latent=1, hidden=1, maxout=1, pieces=1, parzen_samples=1)
     shape = train["image"].shape[1:]
     players = _gan.perceptrons(*networks(config, math.prod(shape)), config.latent, shape)
 

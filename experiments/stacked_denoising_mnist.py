@@ -93,7 +93,7 @@ SMOKE = Config(hidden=(30, 20), batch_size=20, pretraining_epochs=1, epochs=2)
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, batch_size=1, pretraining_epochs=0, epochs=0)
+    at_least(config, hidden=1, batch_size=1, pretraining_epochs=0, epochs=0)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     held_out = min(VALIDATION, train.size // 6)
     train, valid = train.take(slice(-held_out)), train.take(slice(-held_out, None))

@@ -6,16 +6,18 @@ What may be added: another verb on data sets.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
 from jaxstruct.data.names import free_path
-from jaxstruct.data.prepared import known, unknown
+from jaxstruct.data.on_disk import description
+from jaxstruct.data.places import expanded
+from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
 from jaxstruct.data.sheet import contact_sheet
 
 
@@ -23,10 +25,17 @@ class _UsageError(Exception):
     """A command that makes no sense, in one line."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message}; --help lists what there is")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 for bad data, 2 for a wrong usage."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
     except (DataError, _UsageError) as error:
@@ -36,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jaxstruct.data", description="Data sets: list, prepare, describe, draw."
     )
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = _Parser(add_help=False)
     everywhere.add_argument(
-        "--data-dir", type=Path, help="look for the raw files of NAME in this folder's NAME first"
+        "--data-dir", type=_path, help="look for the raw files of NAME in this folder's NAME first"
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", parents=[everywhere], help="what is known, found and prepared")
@@ -56,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             _add_own(adding)
     adding.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         help="the PNG to write, in place of one that is there "
         "(NAME.png, or NAME-2.png and so on, which replaces none)",
     )
@@ -73,7 +82,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--from",
         dest="path",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="a folder, .zip or .tar of CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg",
     )
@@ -86,22 +95,31 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _path(given: str) -> Path:
+    try:
+        return expanded(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _known(name: str) -> str:
-    if name.split("/")[0].split(":")[0] not in known():
+    name = without_version(name)
+    if not exists(name):
         raise _UsageError(unknown(name))
     return name
 
 
 def _list(options: argparse.Namespace) -> str:
     rows = [("name", "splits", "prepared", "raw files", "origin")]
-    for row in where():
+    found = where()
+    for row in found:
         splits = ", ".join(f"{name} {size}" for name, size in (row["splits"] or {}).items())
         raw = str(row["raw"] or ("not found" if row["looked"] else "none needed"))
-        rows.append(
-            (row["name"], splits or "-", str(row["path"] or "no"), raw, row["origin"] or "-")
-        )
+        prepared = "damaged" if row["damaged"] else str(row["path"] or "no")
+        rows.append((row["name"], splits or "-", prepared, raw, row["origin"] or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += [f"{row['name']}: {row['damaged']}" for row in found if row["damaged"]]
     return "\n".join(lines)
 
 
@@ -118,10 +136,10 @@ def _prepare(options: argparse.Namespace) -> str:
             raise _UsageError(str(error)) from None
     elif any(asked.values()):
         raise _UsageError("--size, --crop and --skip-unreadable are for images of your own: --from")
-    elif _known(options.name) not in CATALOGUE:
-        return f"{options.name}: already prepared"
+    elif (name := _known(options.name)) not in CATALOGUE:
+        return f"{locate(name).name}: already prepared"
     else:
-        found = prepare(options.name)
+        found = prepare(name)
     return f"{found.name}: {_sizes(found.splits)} ({found.origin}) in {found.path}"
 
 
@@ -135,16 +153,14 @@ def _describe(options: argparse.Namespace) -> str:
             for file in entry.files
         ]
         lines.append(entry.by_hand and f"to get them: {entry.by_hand}")
-    for row in where():
-        if row["name"] == name:
-            if not entry and row["path"]:
-                about = json.loads((row["path"] / "dataset_info.json").read_text())
-                lines.append(" ".join(about.get("description", "").split()))
-            lines += [f"looked in: {folder}" for folder in row["looked"]]
-            lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
-            state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}"
-            lines.append(f"prepared: {state if row['path'] else 'no'}")
-            lines.append(row["classes"] and f"classes: {', '.join(row['classes'])}")
+    row = about(name)
+    if not entry and row["path"]:
+        lines.append(description(row["path"]))
+    lines += [f"looked in: {folder}" for folder in row["looked"]]
+    lines.append(f"raw files: {row['raw'] or 'not found'}" if row["looked"] else "")
+    state = f"{row['path']} ({row['origin']}): {_sizes(row['splits'])}" if row["path"] else "no"
+    lines.append(f"prepared: {row['damaged'] or state}")
+    lines.append(row["classes"] and f"classes: {', '.join(row['classes'])}")
     return "\n".join(filter(None, lines))
 
 

@@ -6,6 +6,8 @@ What may be added: another kind of archive. What the files must be is said where
 from __future__ import annotations
 
 import os
+import posixpath
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,57 +19,195 @@ from typing import Any
 from jaxstruct.data.errors import DataError
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
+_HOPS = 40  # from link to link, as Linux counts them
 
 
-def files(path: Path, expected: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def files(
+    path: Path, expected: str, left_out: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """The files below a folder or in an archive: the name inside, with slashes, and how to read it.
 
     In the archive's order; those of a folder by name. A file has to be read before the next one is
-    asked for. A folder comes too, its name ending with a slash; read, it is empty. Hidden files,
-    and those that macOS adds to archives, are left out. Raises DataError that names `path` and what
-    was `expected` there if it is no folder and no whole archive; so does reading a bad file.
+    asked for. A folder comes too, its name ending with a slash; read, it is empty. Links are
+    followed, in an archive after all else; one that leads nowhere is a file that cannot be read.
+    Left out are hidden files, those that macOS adds to archives, links to a folder that they stand
+    in, and what is no file; `left_out` gets each name, and why.
+
+    Names in archives begin at its top, with or without a slash, and `a/../b` is `b`. Raises
+    DataError that names `path` and what was `expected` there if it is no folder and no whole
+    archive, and for a name that leads out of it or has a backslash; so does reading a bad file.
     """
     if not path.exists():
         raise DataError(f"{path}: missing; expected {expected}")
-    for name, opener in _of_folder(path) if path.is_dir() else _of_archive(path, expected):
-        inside = name.removeprefix("/").removeprefix("./")
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside.split("/"))
-        if inside and not hidden:
-            yield inside, partial(_read, path, name, opener, expected) if opener else bytes
+    aside: list[tuple[str, str]] = [] if left_out is None else left_out
+    found = _of_folder(path, aside) if path.is_dir() else _of_archive(path, expected, aside)
+    for inside, opener in found:
+        if any(part.startswith(".") or part == "__MACOSX" for part in inside.split("/")):
+            if opener:
+                aside.append((inside, "hidden"))
+            continue
+        if "\\" in inside:  # a part of the name here, a slash where it comes from
+            raise DataError(
+                f"{path / inside}: a backslash in its name; expected slashes between folders; "
+                "rename it"
+            )
+        yield inside, partial(_read, path, inside, opener, expected) if opener else bytes
 
 
-def _of_folder(path: Path) -> Iterator[tuple[str, _Opener | None]]:
-    above: set[str] = set()  # a link may lead back to where the walk has been
-    for folder, below, names in os.walk(path, followlinks=True, onerror=_refuse):
-        above.add(os.path.realpath(folder))
-        below[:] = sorted(b for b in below if os.path.realpath(f"{folder}/{b}") not in above)
-        inside = Path(folder).relative_to(path)
-        for name in below:
-            yield f"{(inside / name).as_posix()}/", None
-        for name in sorted(names):
-            yield (inside / name).as_posix(), partial(Path(folder, name).open, "rb")
+def _of_folder(
+    path: Path, aside: list[tuple[str, str]], inside: str = "", above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, _Opener | None]]:
+    real = os.path.realpath(path / inside)
+    above = (*above, real)  # only a link to one of these leads round in a circle
+    below, names = [], []
+    try:
+        for name in sorted(os.listdir(path / inside)):
+            place = path / inside / name
+            if not os.path.isdir(place):
+                names.append(name)
+            elif name.startswith("."):
+                aside.append((f"{inside}{name}/", "hidden"))
+            elif _is_around(os.path.realpath(place), above):
+                aside.append((f"{inside}{name}", "a link to a folder around it"))
+            else:
+                below.append(name)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: cannot be read ({error.strerror}); expected a folder"
+        ) from None
+    for name in below:
+        yield f"{inside}{name}/", None
+    for name in names:
+        place = path / inside / name
+        if os.path.exists(place) and not os.path.isfile(place):
+            aside.append((f"{inside}{name}", "no file"))  # a pipe would be waited for
+        else:
+            yield f"{inside}{name}", partial(place.open, "rb")
+    for name in below:
+        yield from _of_folder(path, aside, f"{inside}{name}/", above)
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); expected a folder")
+def _is_around(real: str, above: tuple[str, ...]) -> bool:
+    return real in above or f"{above[0]}/".startswith(f"{real.rstrip('/')}/")
 
 
-def _of_archive(path: Path, expected: str) -> Iterator[tuple[str, _Opener | None]]:
+def _of_archive(
+    path: Path, expected: str, aside: list[tuple[str, str]]
+) -> Iterator[tuple[str, _Opener | None]]:
     with _blamed(path, expected):
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:
-                for member in tar:
-                    if member.isdir():
-                        yield f"{member.name}/", None
-                    elif member.isreg() or member.islnk():
-                        yield member.name, partial(tar.extractfile, member)
-                _check_end(tar)
+                yield from _with_links(_of_tar(tar, path, aside), aside)
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                for entry in archive.infolist():
-                    yield entry.filename, None if entry.is_dir() else partial(archive.open, entry)
+                yield from _with_links(_of_zip(archive, path), aside)
         else:
             raise ValueError("no zip and no tar archive, or cut short")
+
+
+def _of_tar(
+    tar: tarfile.TarFile, path: Path, aside: list[tuple[str, str]]
+) -> Iterator[tuple[str, _Opener | str | None]]:
+    """Each member: how it is opened, or the target of a link, or None of a folder."""
+    for member in tar:
+        name = _plain(member.name, path)
+        if member.isdir():
+            yield name, None
+        elif member.issym():
+            yield name, member.linkname
+        elif member.isreg() or member.islnk():
+            yield name, partial(tar.extractfile, member)
+        else:
+            aside.append((name, "no file"))
+    _check_end(tar)
+
+
+def _of_zip(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, _Opener | str | None]]:
+    """Each entry, as of a tar. Slashes are the format's; some programs of Windows write others."""
+    for entry in archive.infolist():
+        name = entry.filename.replace("\\", "/")
+        if name.endswith("/"):
+            yield _plain(name, path), None
+        elif stat.S_ISLNK(entry.external_attr >> 16):
+            yield _plain(name, path), archive.read(entry).decode("utf-8", "surrogateescape")
+        else:
+            yield _plain(name, path), partial(archive.open, entry)
+
+
+def _plain(name: str, path: Path) -> str:
+    """A name as seen from the archive's top: no slash before it, no `.` and no `..` in it."""
+    plain = posixpath.normpath(name.lstrip("/") or ".")
+    if plain.split("/")[0] == "..":
+        raise DataError(
+            f"{path}: {name} leads out of the archive; expected names inside it, make it again"
+        )
+    return "" if plain == "." else plain
+
+
+def _with_links(
+    members: Iterator[tuple[str, _Opener | str | None]], aside: list[tuple[str, str]]
+) -> Iterator[tuple[str, _Opener | None]]:
+    """What is no link, a folder with a slash, then what stands behind the links."""
+    tree: dict[str, _Opener | None] = {}
+    links: dict[str, str] = {}
+    for name, content in members:
+        if isinstance(content, str):
+            links[name] = content
+        elif name:
+            tree[name] = content
+            yield name if content else f"{name}/", content
+    for link in links:
+        yield from _behind(link, link, frozenset(), tree, links, aside)
+
+
+def _behind(
+    name: str,
+    link: str,
+    above: frozenset[str],
+    tree: dict[str, _Opener | None],
+    links: dict[str, str],
+    aside: list[tuple[str, str]],
+) -> Iterator[tuple[str, _Opener | None]]:
+    """What `link` leads to, under another `name` where it was met behind a link itself."""
+    real = _real(link, links)
+    below = f"{real}/" if real else ""
+    above |= {"", *(link[:at] for at, letter in enumerate(link) if letter == "/")}
+    if real in above:
+        aside.append((name, "a link to a folder around it"))
+    elif opener := tree.get(real or ""):
+        yield name, opener
+    elif real is None or not (real in tree or any(other.startswith(below) for other in tree)):
+        yield name, partial(_lead_nowhere, links[link])
+    else:
+        yield f"{name}/", None
+        for other, opener in tree.items():
+            if other.startswith(below):
+                inside = f"{name}/{other.removeprefix(below)}"
+                yield inside if opener else f"{inside}/", opener
+        for other in links:
+            if other.startswith(below):
+                inside = f"{name}/{other.removeprefix(below)}"
+                yield from _behind(inside, other, above | {real}, tree, links, aside)
+
+
+def _real(name: str, links: dict[str, str]) -> str | None:
+    """The name without links in it; None where one leads out of the archive, or in a circle."""
+    for _ in range(_HOPS):
+        parts = name.split("/")
+        heads = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        head = next((head for head in heads if head in links), None)
+        if head is None:
+            return name
+        rest = name.removeprefix(head).lstrip("/")
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(head), links[head], rest))
+        if name.startswith("/") or name.split("/")[0] == "..":
+            return None
+        name = "" if name == "." else name
+    return None
+
+
+def _lead_nowhere(target: str) -> Any:
+    raise ValueError(f"a link to {target}, which is not in the archive")
 
 
 def _read(path: Path, name: str, opener: _Opener, expected: str) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ SPLITS = ("train", "val", "valid", "validation", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 """How the name of an image ends, in any case."""
 
+MANY = 40
+"""More classes than so many are not counted one by one."""
+
 EXPECTED = "images in class folders, CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg"
 
 
@@ -29,7 +33,8 @@ class ClassFolders:
     """What a folder or an archive holds.
 
     `files` is {split: {file: label}}, a file named below `top`, the folders around all; a label is
-    an index into `classes`, in alphabetical order. `others` are no images by their names.
+    an index into `classes`, in alphabetical order. `others` are no images by their names;
+    `left_out` says of other files why they are not there, see `archives.files`.
     """
 
     path: Path
@@ -37,6 +42,7 @@ class ClassFolders:
     classes: tuple[str, ...]
     files: dict[str, dict[str, int]]
     others: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def scan(path: Path) -> ClassFolders:
@@ -48,7 +54,8 @@ def scan(path: Path) -> ClassFolders:
     of the class folders, one name twice, and a class without an image in one of the splits.
     """
     images, folders, others = [], set(), []
-    for name, _ in archives.files(path, EXPECTED):
+    left_out: list[tuple[str, str]] = []
+    for name, _ in archives.files(path, EXPECTED, left_out):
         parts = tuple(_composed(name).removesuffix("/").split("/"))
         if name.endswith("/"):
             folders.add(parts)
@@ -57,7 +64,7 @@ def scan(path: Path) -> ClassFolders:
         else:
             others.append(name)
     if not images:
-        raise DataError(f"{path}: no image in it; expected {EXPECTED}")
+        raise DataError(f"{path}: no image in it; expected {EXPECTED}; {_formats(others)}")
 
     depth = _depth_of_top(images, folders)
     top = images[0][:depth]
@@ -93,8 +100,12 @@ def scan(path: Path) -> ClassFolders:
     for split, labels in files.items():
         for label in sorted(set(range(len(classes))) - set(labels.values())):
             folder = path.joinpath(*top, *([split] if by_split else []), classes[label])
-            raise DataError(f"{folder}: no image; expected some for every class in every split")
-    return ClassFolders(path, "".join(f"{part}/" for part in top), classes, files, tuple(others))
+            raise DataError(
+                f"{folder}: no image; expected some for every class in every split; "
+                f"{_formats(others)}"
+            )
+    around = "".join(f"{part}/" for part in top)
+    return ClassFolders(path, around, classes, files, tuple(others), tuple(left_out))
 
 
 def expect(found: ClassFolders, classes: Sequence[str], splits: Sequence[str]) -> None:
@@ -115,13 +126,14 @@ def images(
     size: int | None = None,
     crop: bool = False,
     skip: bool = False,
+    skipped: list[str] | None = None,
     remedy: str = "get it again",
 ) -> Iterator[tuple[str, int, bytes]]:
     """The images of a split: file, label, and the bytes to store (see `pictures.stored`).
 
     All have the `shape` (height, width) where it is given. Raises DataError for another one, and,
     unless `skip` asks to name and leave it out, for a file that is no image that can be read; and
-    where nothing is left of a class.
+    where nothing is left of a class. `skipped` gets the names of those that are left out.
     """
     labels = found.files[split]
     empty = set(labels.values())
@@ -139,6 +151,8 @@ def images(
                     f"{problem}; expected an image that can be read; {remedy}"
                 ) from None
             print(f"{problem}: left out", file=sys.stderr)
+            if skipped is not None:
+                skipped.append(name)
             continue
         if shape and (height, width) != shape:
             raise DataError(f"{path}: {height} x {width} pixels; expected {shape[0]} x {shape[1]}")
@@ -151,6 +165,39 @@ def images(
 def examples(found: ClassFolders, **options: Any) -> dict[str, Iterator[tuple[str, dict]]]:
     """The examples {`image`, `label`} of every split, by file; `options` and errors of `images`."""
     return {split: _examples(found, split, options) for split in found.files}
+
+
+def report(found: ClassFolders, skipped: Sequence[str] = ()) -> list[str]:
+    """What was read and what was left out, in lines: images by split and class, files by reason.
+
+    `skipped` are the images that could not be read, as `images` names them.
+    """
+    lines, unread = [], set(skipped)
+    for split, labels in found.files.items():
+        counts = Counter(label for name, label in labels.items() if name not in unread)
+        each = [f"{name} {counts[label]:,}" for label, name in enumerate(found.classes)]
+        if len(each) > MANY:
+            few, many = (f(range(len(each)), key=lambda i: counts[i]) for f in (min, max))
+            each = [f"{len(each):,} classes, from {each[few]} to {each[many]}"]
+        lines.append(f"{split}: {', '.join(each)}")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in (
+        *((name, "cannot be read") for name in skipped),
+        *((name, "no image by its name") for name in found.others),
+        *found.left_out,
+    ):
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = ", ..." if len(names) > 3 else ""
+        lines.append(f"left out, {reason}: {len(names):,} ({', '.join(names[:3])}{more})")
+    return lines
+
+
+def _formats(others: Sequence[str]) -> str:
+    """Which images can be read, and what there is instead."""
+    endings = Counter(Path(name).suffix.lower() or "no ending" for name in others)
+    there = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common(3))
+    return f"read are {', '.join(SUFFIXES)}" + (f"; there are {there}" if there else "")
 
 
 def _examples(

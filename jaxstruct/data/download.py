@@ -40,6 +40,8 @@ def _one(file: File, folder: Path, timeout: float) -> None:
                     shutil.copyfileobj(answer, out)
                 found = hashlib.md5(file.content(path), usedforsecurity=False).hexdigest()
             except (OSError, ValueError, HTTPException, DataError) as error:
+                if getattr(error, "errno", None) in places.FULL:
+                    raise
                 problems.append(f"{url}: {getattr(error, 'reason', None) or error}")
                 continue
             if found == file.md5:

@@ -10,8 +10,13 @@ from jaxstruct.data.class_folders import ClassFolders
 from jaxstruct.data.entry import Entry
 
 
-def entry(found: ClassFolders, size: int | None, crop: bool, skip: bool) -> Entry:
-    """What such a set is, and how its images are read; see `data.prepare_folder`."""
+def entry(
+    found: ClassFolders, size: int | None, crop: bool, skip: bool, skipped: list[str] | None = None
+) -> Entry:
+    """What such a set is, and how its images are read; see `data.prepare_folder`.
+
+    `skipped` gets the names of those that cannot be read.
+    """
     what = "the middle square" if crop else "the whole image"
     form = f", {what}, {size}x{size}." if size else ", as they are."
     return Entry(
@@ -28,6 +33,7 @@ def entry(found: ClassFolders, size: int | None, crop: bool, skip: bool) -> Entr
             size=size,
             crop=crop,
             skip=skip,
+            skipped=skipped,
             remedy="--skip-unreadable leaves such files out",
         ),
         in_order=False,

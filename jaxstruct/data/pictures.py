@@ -17,27 +17,87 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+_BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags: of a sample; 0 where high values are dark
 
 
 def upright_rgb(opened: Image.Image) -> Image.Image:
     """An opened image as RGB of eight bits, upright.
 
-    Grey and palette images become RGB, 16 bits become 8, transparent pixels are laid on white, the
-    EXIF orientation is applied, and of an animation the first frame is taken.
+    Grey and palette images become RGB, more bits become 8 (`eight_bits` says how), transparent
+    pixels are laid on white, the EXIF orientation is applied, and of an animation the first frame
+    is taken. Raises ValueError that names the values where their range is not clear.
     """
     from PIL import Image, ImageOps
 
+    name_transparent(opened)
+    white, dark_is_high = _white(opened), _dark_is_high(opened)
     image: Image.Image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        # A mode of 16 bits says so, those of 32 leave their range to be guessed.
-        wide = image.mode.startswith("I;16") or np.max(values, initial=0) > 255
-        image = Image.fromarray(np.clip(values / (257 if wide else 1), 0, 255).astype("u1"))
+        values, clear = np.asarray(image), image.info.get("transparency")
+        grey = eight_bits(values, white)
+        grey = 255 - grey if dark_is_high else grey
+        if clear is not None:
+            grey = np.dstack([grey, np.where(values == clear, 0, 255).astype(np.uint8)])
+        image = Image.fromarray(grey)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        white_ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white_ground, image)
     return image.convert("RGB")
+
+
+def eight_bits(values: np.ndarray, white: int | None = None) -> np.ndarray:
+    """Grey values [H,W], integers or floats, as uint8: 0 is black, and `white` becomes 255.
+
+    Where `white` is not known, it is 65,535 of values above 255, 1 of floats up to 1, and else 255.
+    Raises ValueError for what is not clear: values below 0 or above white, NaN, infinite ones, and
+    fractions whose largest is above 1 and below 16, which may be of [0, 1] or of [0, 255].
+    """
+    floats, values = values.dtype.kind == "f", values.astype(np.float64)
+    if bad := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{bad:,} of {values.size:,} values are NaN or infinite; {_RANGES}")
+    low, high = float(values.min()), float(values.max())
+    unclear = floats and white is None and 1 < high < 16 and (values % 1).any()
+    if low < 0 or high > (white or 65535) or unclear:
+        raise ValueError(f"values from {low:,.6g} to {high:,.6g}; {_RANGES}")
+    if floats and white is None and high <= 1:
+        return np.rint(values * 255).astype(np.uint8)
+    return (values * 255 / (white or (65535 if high > 255 else 255))).astype(np.uint8)
+
+
+_RANGES = "expected values from 0 to 255 or to 65,535, or shares of white from 0 to 1"
+
+
+def name_transparent(opened: Image.Image) -> None:
+    """Says the transparent colour of an opened PNG file, not yet loaded, as its pixels will be.
+
+    Pillow makes 8 bits of 2 and 4 of the pixels, and of 16 of colours, but not of this colour.
+    Raises ValueError for one of 16-bit colours, whose lower halves are lost.
+    """
+    clear = opened.info.get("transparency")
+    tiles = getattr(opened, "tile", ())
+    if clear is None or opened.format != "PNG" or not tiles:
+        return
+    raw = tiles[0][3]
+    if raw in ("L;2", "L;4"):
+        opened.info["transparency"] = clear * {"L;2": 85, "L;4": 17}[raw]
+    elif opened.mode == "RGB" and ";16" in raw:
+        raise ValueError(
+            "a transparent colour of 16 bits each; expected an alpha channel or 8 bits"
+        )
+
+
+def _white(opened: Image.Image) -> int | None:
+    """Which value is white, where mode and format say it."""
+    if opened.mode.startswith("I;16"):
+        bits = getattr(opened, "tag_v2", {}).get(_BITS, (16,))
+        return 4095 if tuple(bits) == (12,) else 65535
+    return 65535 if opened.mode == "I" and opened.format == "PPM" else None
+
+
+def _dark_is_high(opened: Image.Image) -> bool:
+    """Whether 0 is white: Pillow turns such TIFF files of up to eight bits alone."""
+    return getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC, 1) == 0
 
 
 def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple[bytes, int, int]:

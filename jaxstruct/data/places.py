@@ -5,6 +5,7 @@ What may be added: another place. What stands in a place is not read here.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -34,9 +35,10 @@ def looking(data_dir: str | Path | None = None, imitations: bool = False) -> Ite
     """For the code inside: `data_dir`/NAME is the first raw folder, imitations may stand in or not.
 
     Replaces what an outer `looking` says. Threads started inside do not see it; a Reader that was
-    opened inside keeps what it found.
+    opened inside keeps what it found. Raises ValueError for a `data_dir` that is empty.
     """
-    token = _looking.set(_Looking(None if data_dir is None else _path(data_dir), imitations))
+    folder = None if data_dir is None else expanded(data_dir).absolute()
+    token = _looking.set(_Looking(folder, imitations))
     try:
         yield
     finally:
@@ -83,8 +85,9 @@ def own_root() -> Path:
 
 
 def own_sets() -> list[str]:
-    """The names of the sets in `own_root`."""
-    return sorted(info.parts[-3] for info in own_root().glob("*/*/dataset_info.json"))
+    """The names of the sets in `own_root`, whole or damaged."""
+    folders = [version.parent for version in own_root().glob("*/*") if version.is_dir()]
+    return sorted({folder.name for folder in folders if not folder.name.startswith(".")})
 
 
 def raw_folders(name: str) -> list[Path]:
@@ -104,18 +107,38 @@ def workshop(
 ) -> Iterator[Path]:
     """A new folder on the file system of `root`: what is made there is renamed when it is whole.
 
-    Raises DataError that says that `root` is a folder for `content`, and the `remedy`.
+    Raises DataError that says that `root` is a folder for `content`, and the `remedy`, where it
+    cannot be written, or is full before all is made; then nothing is left of that.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root)
-    except OSError as error:
-        raise DataError(
-            f"{root}: cannot be written ({error.strerror}); expected a folder for {content}; "
-            f"{remedy}"
-        ) from None
-    with folder as path:
-        yield Path(path)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root) as folder:
+            yield Path(folder)
+    except DataError:
+        raise
+    except Exception as error:
+        of_disk = isinstance(error, OSError) or any(text in str(error) for text in _TEXTS)
+        if not of_disk:  # a library of C++ has other errors, but the same words
+            raise
+        raise _about(error, root, content, remedy) from None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk is full, or the user's share of it."""
+
+_TEXTS = tuple(map(os.strerror, FULL))
+
+
+def _about(error: Exception, root: Path, content: str, remedy: str) -> DataError:
+    full = next((text for text in _TEXTS if text in str(error)), None)
+    reason = full or getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+    place = getattr(error, "filename", None)
+    if isinstance(place, str) and not full and not Path(place).absolute().is_relative_to(root):
+        return DataError(f"{place}: cannot be read ({reason}); expected a file of {content}")
+    room, make = ("with room for", "make room there, or ") if full else ("for", "")
+    return DataError(
+        f"{root}: cannot be written ({reason}); expected a folder {room} {content}; {make}{remedy}"
+    )
 
 
 def user_root() -> Path:
@@ -129,5 +152,30 @@ def user_sets() -> list[str]:
     return sorted({info.relative_to(root).parts[0] for info in root.glob("*/**/dataset_info.json")})
 
 
+def user_versions(name: str) -> list[str]:
+    """What `name` is in `user_root`, as name:version and name/configuration:version."""
+    root = user_root()
+    found = [info.parent.relative_to(root) for info in (root / name).glob("**/dataset_info.json")]
+    return sorted(f"{path.parent.as_posix()}:{path.name}" for path in found)
+
+
+def expanded(given: str | Path) -> Path:
+    """A path as a user gives it, ~ and ~name replaced by the home folder.
+
+    Raises ValueError for an empty one, which would be the current folder, and for a user that is
+    not known.
+    """
+    if not str(given).strip():
+        raise ValueError("an empty path; expected the name of a file or folder (. is this folder)")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{given}: no such user; expected a path, or ./{given}") from None
+
+
 def _path(given: str | Path) -> Path:
-    return Path(given).expanduser().absolute()
+    """Of an environment variable."""
+    try:
+        return expanded(given).absolute()
+    except ValueError as error:
+        raise DataError(str(error)) from None

@@ -7,53 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
-import json
-import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import class_folders, image_folder, imitate, places
-from jaxstruct.data.builder import builder
+from jaxstruct.data import class_folders, image_folder, imitate, on_disk, places
+from jaxstruct.data.builder import build, install
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.download import fetch
-from jaxstruct.data.entry import Entry, File
+from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.on_disk import Damaged, Prepared
 
-_RECORD = "jaxstruct.json"  # beside TFDS's files: where the set comes from
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared set: its name, its folder in TFDS's layout, its origin, its splits' sizes.
-
-    `classes` are what the labels 0, 1, ... mean; none where nobody has said it.
-    """
-
-    name: str
-    path: Path
-    origin: str
-    version: str
-    splits: dict[str, int]
-    classes: tuple[str, ...] = ()
+_OF_TFDS = "prepare it again with TensorFlow Datasets"
 
 
 def prepare(name: str, *, download: bool = True) -> Prepared:
     """Prepare a set of the catalogue from its raw files, downloading those if none are found.
 
-    Nothing is done where it already is prepared from these files. Raises DataError for an unknown
-    name, missing or bad raw files, a failed download.
+    Nothing is done where it already is prepared from these files, and whole. Raises DataError for
+    an unknown name, missing or bad raw files, a failed download, a disk that is full.
     """
+    name = without_version(name)
     entry = CATALOGUE.get(name)
     if entry is None:
         raise DataError(unknown(name))
     raw = find_raw(name)
-    if found := _ours(name, raw):
+    if found := _whole(name, raw, download):
         return found
     if entry.files and (raw is None or absent(name, raw)):
         download = download and not entry.by_hand
@@ -86,7 +69,9 @@ def prepare_folder(
 
     Raises:
         ValueError: for a name of the catalogue, or of other characters, and a size below 1.
-        DataError: for what is not laid out so, and images that cannot be read.
+        DataError: for what is not laid out so, images that cannot be read, a disk that is full.
+
+    Says in the end how many images of each class were read, and what was left out and why.
     """
     if name in CATALOGUE or not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(
@@ -95,37 +80,61 @@ def prepare_folder(
         )
     if (crop and size is None) or (size is not None and size < 1):
         raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
-    path = Path(path).expanduser().absolute()
-    found = class_folders.scan(path)
-    if found.others:
-        more = f" and {len(found.others) - 1} more" if found.others[1:] else ""
-        _say(f"{path}: no images by their names, so left out: {found.others[0]}{more}")
-    entry = image_folder.entry(found, size, crop, skip_unreadable)
+    path = places.expanded(path).absolute()
+    found, skipped = class_folders.scan(path), list[str]()
+    entry = image_folder.entry(found, size, crop, skip_unreadable, skipped)
     # With the time in its record, a set that is prepared again is another one.
-    return _build(name, entry, _own(name), {"origin": "user", "raw": [str(path), time.time_ns()]})
+    made = build(name, entry, _own(name), "user", [str(path), time.time_ns()])
+    for line in class_folders.report(found, skipped):
+        _say(f"{name}: {line}")
+    return made
 
 
 def locate(name: str) -> Prepared:
     """Find the prepared set of a name, or prepare it without any download.
 
     Ours, or what raw files give; then what the user prepared, of own images or with TFDS; then,
-    where `looking` allows it, an imitation. Raises DataError if there is none.
+    where `looking` allows it, an imitation. Raises DataError if there is none, and Damaged for one
+    that is not whole and cannot be prepared again.
     """
+    name = without_version(name)
     entry = CATALOGUE.get(name)
     raw = find_raw(name) if entry else None
-    if entry and (found := _ours(name, raw)):
+    if entry and (found := _whole(name, raw)):
         return found
     if entry and (raw or not entry.files):
         if raw:
             _say(f"{name}: preparing from {raw} (once)")
         return _prepare(name, raw)
-    if found := _read(name, _own(name)) or _of_user(name):
+    if found := _of_folder(name) or _of_user(name):
         return found
     if entry and entry.imitate and places.imitations_allowed():
         if places.first_announcement(name):
             _say(f"{name}: no raw files found, an IMITATION stands in (see jaxstruct.data.imitate)")
         return _imitation(name, entry.imitate)
     raise DataError(missing(name) if entry else unknown(name))
+
+
+def again(found: Prepared, damaged: Damaged) -> Prepared:
+    """Prepare a set again whose files proved to be `damaged` when they were read.
+
+    Raises `damaged` where there is nothing that it could be made of.
+    """
+    name, entry = found.name, CATALOGUE.get(found.name)
+    if entry and entry.imitate and found.origin == "imitation":
+        return _imitation(name, entry.imitate, replace=True)
+    raw = find_raw(name) if entry else None
+    if found.origin == "user" or not _can_make(name, raw):
+        raise damaged
+    _say(f"{found.path}: damaged, so {name} is prepared again")
+    return _prepare(name, raw, replace=True)
+
+
+def remedy(found: Prepared) -> str:
+    """What to do about a set whose files are damaged."""
+    if found.path == _own(found.name):
+        return _of_own_images(found.name)
+    return _OF_TFDS if found.origin == "user" else _of_raw_files(found.name)
 
 
 def find_raw(name: str) -> Path | None:
@@ -173,7 +182,13 @@ def _remedy(name: str) -> str:
 
 def unknown(name: str) -> str:
     """What to say about a name that is neither in the catalogue nor among the user's sets."""
-    names = known()
+    names, first = known(), re.split("[/:]", name)[0]
+    if first != name and first in names:
+        ours = [f"{first}:{version}"] if (version := _version(first)) else []
+        return (
+            f"{first} has no version or configuration {name[len(first) + 1 :]!r}; expected "
+            f"{' or '.join([*ours, *places.user_versions(first)])}"
+        )
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
     return (
         f"no data set {name!r}; did you mean {near[0]!r}? (there are {', '.join(names)}, and what "
@@ -186,34 +201,57 @@ def known() -> list[str]:
     return [*dict.fromkeys([*CATALOGUE, *places.own_sets(), *places.user_sets()])]
 
 
-def where() -> list[dict[str, Any]]:
-    """Report what is known of every set without preparing any.
+def without_version(name: str) -> str:
+    """The name, without the version that our set has, mnist for mnist:1.0.0."""
+    first, _, version = name.partition(":")
+    return first if version and version == _version(first) else name
 
-    A dict for each: `name`; `raw`, the folder with raw files or None; `looked`, the folders that
-    were looked into; `classes`, what the labels mean, as far as is known; and, each None while
-    nothing is prepared, `path`, `splits` ({split: number of examples}) and `origin`.
+
+def exists(name: str) -> bool:
+    """Whether there is a set of that name, prepared or not.
+
+    One of the user's may be named with its configuration and version, name/config:1.2.3.
     """
-    rows = []
-    for name in known():
-        ours = name in CATALOGUE
-        raw = find_raw(name) if ours else None
-        found = _ours(name, raw) if ours else _read(name, _own(name))
-        with contextlib.suppress(DataError):  # a user's set in another format is not ours to judge
-            found = found or _of_user(name)
-        if ours and not found and not raw:
-            found = _read(name, _target(_imitations(), name))
-        rows.append(
-            {
-                "name": name,
-                "raw": raw,
-                "looked": _raw_folders(name) if ours and CATALOGUE[name].files else [],
-                "classes": found.classes if found else CATALOGUE[name].classes if ours else (),
-                "path": found and found.path,
-                "splits": found and found.splits,
-                "origin": found and found.origin,
-            }
-        )
-    return rows
+    first = re.split("[/:]", name)[0]
+    return name in known() or (first in places.user_sets() and _of_user(name) is not None)
+
+
+def where() -> list[dict[str, Any]]:
+    """Report what is known of every set without preparing any; see `about`."""
+    return [about(name) for name in known()]
+
+
+def about(name: str) -> dict[str, Any]:
+    """What is known of a set without preparing it, as a dict.
+
+    `name`; `raw`, the folder with raw files or None; `looked`, the folders that were looked into;
+    `classes`, what the labels mean, as far as is known; each None while nothing is prepared,
+    `path`, `splits` ({split: number of examples}) and `origin`; and `damaged`, what to say of a set
+    that is there but not whole, else None.
+    """
+    ours = name in CATALOGUE
+    raw = find_raw(name) if ours else None
+    found, damaged = None, None
+    try:
+        found = _ours(name, raw) if ours else _of_folder(name)
+        found = found or _of_user(name)
+    except Damaged as error:
+        damaged = str(error)
+    except DataError:  # a user's set in another format is not ours to judge
+        pass
+    if ours and not found and not raw and not damaged:
+        with contextlib.suppress(Damaged):  # it is made again when it is wanted
+            found = _of_imitation(name)
+    return {
+        "name": name,
+        "raw": raw,
+        "looked": _raw_folders(name) if ours and CATALOGUE[name].files else [],
+        "classes": found.classes if found else CATALOGUE[name].classes if ours else (),
+        "path": found and found.path,
+        "splits": found and found.splits,
+        "origin": found and found.origin,
+        "damaged": damaged,
+    }
 
 
 def _say(line: str) -> None:
@@ -228,14 +266,60 @@ def _own(name: str) -> Path:
     return places.own_root() / name / "1.0.0"
 
 
+def _version(name: str) -> str | None:
+    """Of the sets that we prepare."""
+    if name in CATALOGUE:
+        return CATALOGUE[name].version
+    return _own(name).name if name in places.own_sets() else None
+
+
+def _whole(name: str, raw: Path | None, download: bool = False) -> Prepared | None:
+    """Our prepared set; None, too, where it is damaged and can be prepared again."""
+    try:
+        return _ours(name, raw)
+    except Damaged:
+        if not _can_make(name, raw, download):
+            raise
+        path = _target(places.prepared_root(), name)
+        _say(f"{path}: damaged, so {name} is prepared again")
+        return None
+
+
+def _can_make(name: str, raw: Path | None, download: bool = False) -> bool:
+    entry = CATALOGUE[name]
+    return (
+        (raw is not None and not absent(name, raw))
+        or not entry.files
+        or (download and not entry.by_hand)
+    )
+
+
 def _ours(name: str, raw: Path | None) -> Prepared | None:
     """Our prepared set, unless `raw` holds all files and they are not those it was made of."""
     path = _target(places.prepared_root(), name)
-    found = _read(name, path)
+    found = on_disk.read(name, path, _of_raw_files(name), CATALOGUE[name].classes)
     if found and raw and not absent(name, raw):
-        made_of = json.loads((path / _RECORD).read_text())["raw"]
+        made_of = on_disk.read_record(path)["raw"]
         return found if made_of == _fingerprint(name, raw) else None
     return found
+
+
+def _of_raw_files(name: str) -> str:
+    files = f", and put the raw files into their place; {_remedy(name)}"
+    return f"remove this folder{files if CATALOGUE[name].files else ''}"
+
+
+def _of_folder(name: str) -> Prepared | None:
+    return on_disk.read(name, _own(name), _of_own_images(name))
+
+
+def _of_own_images(name: str) -> str:
+    return f"prepare it again with: python -m jaxstruct.data prepare {name} --from PATH"
+
+
+def _of_imitation(name: str) -> Prepared | None:
+    target = _target(_imitations(), name)
+    return on_disk.read(name, target, "remove this folder", CATALOGUE[name].classes)
 
 
 def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
@@ -249,44 +333,18 @@ def _stamp(path: Path) -> list[int]:
     return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
-def _read(name: str, path: Path) -> Prepared | None:
-    try:
-        origin = json.loads((path / _RECORD).read_text())["origin"]
-        return _described(name, path, origin)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a prepared set ({error}); remove the folder") from None
-
-
-def _described(name: str, path: Path, origin: str) -> Prepared:
-    info = json.loads((path / "dataset_info.json").read_text())
-    splits = {
-        split["name"]: sum(int(length) for length in split["shardLengths"])
-        for split in info["splits"]
-    }
-    return Prepared(name, path, origin, info["version"], splits, _classes(name, path))
-
-
-def _classes(name: str, path: Path) -> tuple[str, ...]:
-    """The names that TFDS keeps of the feature `label`, else those of the catalogue."""
-    try:
-        names = (path / "label.labels.txt").read_text("utf-8").split("\n")
-    except FileNotFoundError:
-        return CATALOGUE[name].classes if name in CATALOGUE else ()
-    return tuple(name for name in names if name)
-
-
 def _of_user(name: str) -> Prepared | None:
     root = places.user_root()
-    if not (root / name.split("/")[0].split(":")[0]).is_dir():
+    named = re.fullmatch(r"(\w+)(/[^/:]+)*(:[\d.*]+)?", name)
+    if not named or not (root / named[1]).is_dir():
         return None
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
-    except tfds.core.DatasetNotFoundError:
-        return None
+    with on_disk.reading(root / named[1], _OF_TFDS):
+        try:
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
+        except tfds.core.DatasetNotFoundError:
+            return None
     path = Path(builder.data_path)
     kind = builder.info.file_format
     if kind is None or kind.value != "array_record":
@@ -294,78 +352,40 @@ def _of_user(name: str) -> Prepared | None:
             f"{path}: prepared as {kind and kind.value}; expected array_record; prepare it again "
             'with file_format="array_record"'
         )
-    return _described(name, path, "user")
+    with on_disk.reading(path, _OF_TFDS):
+        classes = CATALOGUE[name].classes if name in CATALOGUE else ()
+        return on_disk.described(name, path, "user", classes)
 
 
 def _imitations() -> Path:
     return places.imitations_root() / imitate.REVISION
 
 
-def _imitation(name: str, write: Callable[[Path], None]) -> Prepared:
+def _imitation(name: str, write: Callable[[Path], None], *, replace: bool = False) -> Prepared:
     root = _imitations()
-    if found := _read(name, _target(root, name)):
-        return found
+    with contextlib.suppress(Damaged):
+        if not replace and (found := _of_imitation(name)):
+            return found
     with places.workshop(root) as folder:
         raw = folder / name
         raw.mkdir()
         write(raw)
         (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
         # Its files are made anew each time, so their dates say nothing.
-        record = {"origin": "imitation", "raw": None}
-        prepared = _build(name, CATALOGUE[name], _target(root, name), record, raw)
+        target = _target(root, name)
+        prepared = build(name, CATALOGUE[name], target, "imitation", None, raw, replace=replace)
         if not (root / "raw" / name).exists():
-            _install(raw, root / "raw" / name)
+            install(raw, root / "raw" / name)
     return prepared
 
 
-def _prepare(name: str, raw: Path | None) -> Prepared:
+def _prepare(name: str, raw: Path | None, *, replace: bool = False) -> Prepared:
     if raw and (lacking := absent(name, raw)):
         raise DataError(
             f"{raw / lacking[0].name}: missing; expected it beside the other files of {name}; "
             f"{_remedy(name)}"
         )
-    record = {
-        "origin": "official" if raw else "package",
-        "raw": _fingerprint(name, raw) if raw else None,
-    }
     target = _target(places.prepared_root(), name)
-    return _build(name, CATALOGUE[name], target, record, raw)
-
-
-def _build(
-    name: str, entry: Entry, target: Path, record: dict[str, Any], raw: Path | None = None
-) -> Prepared:
-    """Let TFDS make a set of the raw files in the folder `raw`, and put it into its place."""
-    import tensorflow_datasets as tfds
-
-    root = target.parents[1]
-    with places.workshop(root) as folder, _quiet(tfds):
-        making = builder(name, entry, raw)(data_dir=folder, file_format="array_record")
-        making.download_and_prepare()
-        made = Path(making.data_path)
-        (made / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        _install(made, target)
-        return _described(name, target, record["origin"])
-
-
-@contextlib.contextmanager
-def _quiet(tfds: Any) -> Iterator[None]:
-    tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
-def _install(made: Path, target: Path) -> None:
-    """Rename a whole folder into place, unless another process has put the same there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(100):
-        try:
-            os.rename(made, target)  # fails where a folder that is not empty stands
-            return
-        except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                if (target / _RECORD).read_bytes() == (made / _RECORD).read_bytes():
-                    return
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(target, made.parent / f"replaced-{attempt}")
-    raise DataError(f"{target}: cannot be replaced; expected a folder that can be written")
+    made_of = _fingerprint(name, raw) if raw else None
+    origin = "official" if raw else "package"
+    return build(name, CATALOGUE[name], target, origin, made_of, raw, replace=replace)

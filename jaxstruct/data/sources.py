@@ -8,25 +8,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import places
+from jaxstruct.data import on_disk, places
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.kinds import Kind
 from jaxstruct.data.later import Later
-from jaxstruct.data.prepared import Prepared
+from jaxstruct.data.on_disk import Damaged, Prepared
+from jaxstruct.data.prepared import again, remedy
 from jaxstruct.data.recorded import SetRecord, absent, find
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
+_KEYS = "keys.json"  # beside decoded arrays: which there are
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,15 @@ class Reader:
     called by several threads at once. `classes` are the names of the labels 0, 1, ...
     """
 
-    def __init__(self, records: Any, source: Source, classes: Sequence[str], keys: tuple[str, ...]):
-        self._records = records
+    def __init__(
+        self,
+        records: Any,
+        source: Source,
+        classes: Sequence[str],
+        keys: tuple[str, ...],
+        reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    ):
+        self._records, self._reading = records, reading
         self.source = source
         self.classes = tuple(classes)
         self.size = source.size
@@ -117,7 +128,8 @@ class Reader:
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
         """Read and decode the examples at `indices`, integers [M] from 0 to size - 1.
 
-        Raises TypeError for anything but integers [M], IndexError for one out of range.
+        Raises TypeError for anything but integers [M], IndexError for one out of range, DataError
+        for files that are damaged.
         """
         wanted = np.asarray(indices)
         if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
@@ -129,22 +141,36 @@ class Reader:
         if self._records is None:
             assert self.source.record is not None
             raise absent(self.source.record)
-        return _columns(self._records, wanted.tolist())
+        with self._reading():
+            return _columns(self._records, wanted.tolist())
 
 
 def open_reader(name: str, split: str) -> Reader:
     """Open a split (TFDS's slice syntax) of a prepared set, for sets too large for memory.
 
-    Looks, prepares and raises as `load` does.
+    Looks, prepares and raises as `load` does. Of its records, the first and the last are read.
     """
     found = find(name)
     slices = _slices(found, split)
     if isinstance(found, SetRecord):
         return Reader(None, _source(found, split, slices, dict), found.classes, tuple(found.keys))
-    records = _builder(found).as_data_source(split=split)
+    try:
+        records = _records(found, split)
+    except Damaged as error:
+        records = _records(found := again(found, error), split)
     features = records.dataset_info.features
     source = _source(found, split, slices, lambda: _of_features(features))
-    return Reader(records, source, found.classes, tuple(features))
+    reading = partial(on_disk.reading, found.path, remedy(found))
+    return Reader(records, source, found.classes, tuple(features), reading)
+
+
+def _records(found: Prepared, split: str) -> Any:
+    """TFDS's random access to a split. Raises Damaged where its ends cannot be read."""
+    with on_disk.reading(found.path, remedy(found)):
+        records = _builder(found).as_data_source(split=split)
+        if len(records):
+            records[0], records[len(records) - 1]
+        return records
 
 
 def load(name: str, split: str) -> Examples:
@@ -152,23 +178,31 @@ def load(name: str, split: str) -> Examples:
 
     Looks for a set we prepared (prepared again if raw files on the machine are others), raw files,
     a set the user prepared with TFDS, and, where `looking` allows, an imitation. Decoded arrays
-    are kept beside the prepared sets and mapped into memory. Inside `recorded`, a set that is
-    absent is known by its record, and reading it is what fails. Raises DataError if nothing is
-    found, the files are bad, there is no such split, or examples differ in shape.
+    are kept beside the prepared sets and mapped into memory. What is damaged of all these is made
+    again where its raw files are there. Inside `recorded`, a set that is absent is known by its
+    record, and reading it is what fails. Raises DataError if nothing is found, the files are bad,
+    there is no such split, or examples differ in shape.
     """
     found = find(name)
     slices = _slices(found, split)
     if isinstance(found, SetRecord):
         return _absent_examples(found, _source(found, split, slices, dict))
-    pieces = [
-        {key: array[start:stop] for key, array in _decoded(found, part).items()}
-        for part, start, stop in slices
-    ]
+    try:
+        pieces = _pieces(found, slices)
+    except Damaged as error:
+        pieces = _pieces(found := again(found, error), slices)
     arrays = pieces[0]
     if len(pieces) > 1:
         arrays = {key: np.concatenate([piece[key] for piece in pieces]) for key in arrays}
     keys = {key: (array.shape[1:], array.dtype.str) for key, array in arrays.items()}
     return Examples(arrays, _source(found, split, slices, lambda: dict(keys)), found.classes)
+
+
+def _pieces(found: Prepared, slices: list[tuple[str, int, int]]) -> list[dict[str, np.ndarray]]:
+    return [
+        {key: array[start:stop] for key, array in _decoded(found, part).items()}
+        for part, start, stop in slices
+    ]
 
 
 def _absent_examples(record: SetRecord, source: Source) -> Examples:
@@ -259,12 +293,26 @@ def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     place = hashlib.sha256(str(prepared.path).encode()).hexdigest()[:12]
     made = f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"  # another one when the set is prepared again
     folder = places.prepared_root() / "decoded" / place / made / split
-    if not folder.is_dir():
-        _fill(prepared, split, folder)
-    return {
-        path.stem: np.load(path, mmap_mode="r").view(np.ndarray)
-        for path in sorted(folder.glob("*.npy"))
-    }
+    arrays = _kept(folder, prepared.splits[split])
+    if arrays is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with on_disk.reading(prepared.path, remedy(prepared)):
+            _fill(prepared, split, folder)
+            arrays = _kept(folder, prepared.splits[split])
+    if arrays is None:
+        raise DataError(f"{folder}: damaged; expected decoded arrays; remove this folder")
+    return arrays
+
+
+def _kept(folder: Path, size: int) -> dict[str, np.ndarray] | None:
+    """The arrays of so many examples that `_fill` wrote; None where they are not all there."""
+    try:
+        keys = json.loads((folder / _KEYS).read_text())
+        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in sorted(keys)}
+        whole = all(len(array) == size for array in arrays.values())
+        return {key: array.view(np.ndarray) for key, array in arrays.items()} if whole else None
+    except Exception:  # of what is cut or overwritten, NumPy raises several kinds
+        return None
 
 
 def _fill(prepared: Prepared, split: str, folder: Path) -> None:
@@ -292,6 +340,7 @@ def _fill(prepared: Prepared, split: str, folder: Path) -> None:
         made.mkdir()
         for key, array in arrays.items():
             np.save(made / f"{key}.npy", array)
+        (made / _KEYS).write_text(json.dumps(sorted(arrays)))
         folder.parent.mkdir(parents=True, exist_ok=True)
         for old in folder.parent.parent.iterdir():
             if old != folder.parent:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import jax
 
 from jaxstruct import data
+from jaxstruct.data.places import expanded
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
@@ -58,7 +59,7 @@ class Predict(Options):
     """Options of `predict`."""
 
     images: tuple[Path, ...] = ()  # image files of any size [without: samples]
-    out: Path = Path("predictions")  # folder of a picture and a JSON file per image; replaces none
+    out: Path = Path("predictions")  # folder for a picture and JSON per image, which replace none
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
     checkpoint: Literal["last", "best"] = "last"  # of the run: its last state, or its best
     sample_seed: int = 0  # seed of what predict draws
@@ -263,12 +264,43 @@ def _parse(
                 prog=_invocation(),
                 description=sys.modules["__main__"].__doc__ or "",
                 config=(tyro.conf.FlagCreatePairsOff,),
+                registry=_of_paths(arguments),
             )
     except SystemExit as stop:
         if stop.code:
             raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
     return parsed.config, parsed.options, parsed.own if own else None
+
+
+def _of_paths(arguments: list[str]) -> Any:
+    """How tyro makes paths: with the home folder in place of ~, and none that is empty."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(of: Any) -> Any:
+        make = lambda given: _path(given[0], arguments)
+        is_path, text = lambda x: isinstance(x, Path), lambda path: [str(path)]
+        spec = PrimitiveConstructorSpec(1, "PATH", make, is_path, text)
+        return spec if of.type is Path else None
+
+    return registry
+
+
+def _path(given: str, arguments: Sequence[str]) -> Path:
+    """A path of the command line, whose option is named where it is refused."""
+    try:
+        return expanded(given)
+    except ValueError as error:
+        option = ""
+        for argument in arguments:
+            flag, equals, value = argument.partition("=")
+            option = flag if flag.startswith("--") else option
+            if given == (value if flag == option and equals else argument):
+                break
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _flags(default: Any) -> list[str]:
@@ -330,9 +362,11 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
 def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
     """The sets of the run that --workdir names, before the options are understood."""
     folder = default
-    for i, (flag, _, value) in enumerate(a.partition("=") for a in arguments):
-        if flag == "--workdir" and (value or i + 1 < len(arguments)):
-            folder = Path(value or arguments[i + 1])
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        given = [value] if equals else arguments[i + 1 : i + 2]
+        if flag == "--workdir" and given:
+            folder = _path(given[0], arguments)
     found = (stored_sets(path.parent) for path in sorted(folder.glob("**/config.json")))
     return next(filter(None, found), [])
 

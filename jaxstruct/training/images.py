@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxstruct.data import DataError
-from jaxstruct.data.pictures import upright_rgb
+from jaxstruct.data.pictures import name_transparent, upright_rgb
 
 VOID = 255  # of a class map: no label
 
@@ -21,9 +21,10 @@ VOID = 255  # of a class map: no label
 def read_image(path: Path) -> np.ndarray:
     """An image file as uint8 [H, W, 3] RGB, upright.
 
-    Grey and palette images become RGB, 16 bits become 8, transparent pixels are laid on white, the
-    EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError for
-    a file that is missing or no image.
+    Grey and palette images become RGB, more bits become 8, transparent pixels are laid on white,
+    the EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError
+    for a file that is missing or no image, and for values whose range is not clear, see
+    `data.pictures.eight_bits`.
     """
     with _opened(path) as opened:
         return np.asarray(upright_rgb(opened))
@@ -83,6 +84,7 @@ def read_labels(path: Path, unknown: tuple[int, int, int] | None = (0, 0, 0)) ->
             labels.
     """
     with _opened(path) as opened:
+        name_transparent(opened)
         mode, palette = opened.mode, opened.getpalette("RGB") if opened.mode == "P" else None
         pixels = np.asarray(opened.convert("RGBA")).reshape(-1, 4)
         kept = opened if palette else opened.convert("L" if mode in ("1", "L") else "RGB")

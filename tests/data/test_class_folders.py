@@ -1,6 +1,7 @@
 """Class folders as people make them: what is found in them, and what is refused."""
 
 import unicodedata
+import zipfile
 
 import pytest
 
@@ -138,6 +139,69 @@ def test_one_name_twice(tmp_path):
     path = made(tmp_path / "a", ["cat/é.jpg", f"cat/{apart}"])
     with pytest.raises(DataError, match=r"a/cat/é\.jpg: there twice"):
         scan(path)
+
+
+def test_a_split_may_be_a_link_to_another(tmp_path):
+    path = made(tmp_path / "a", SPLIT)
+    (path / "val").symlink_to("test")
+    found = scan(path)
+    assert list(found.files) == ["train", "val", "test"]
+    of_val, of_test = ([content for *_, content in images(found, s)] for s in ("val", "test"))
+    assert of_val == of_test == [image(3), image(4)]
+
+
+def test_a_class_is_found_however_the_archive_spells_its_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for seed, name in enumerate(("./a/1.png", "a/../b/1.png", "/c/1.png", "d\\1.png")):
+            archive.writestr(name, image(seed))
+    found = scan(tmp_path / "a.zip")
+    assert found.classes == ("a", "b", "c", "d")
+    contents = [(label, content) for _, label, content in images(found, "train")]
+    assert contents == [(seed, image(seed)) for seed in range(4)]
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "a/1.png"), ("a/1.png", "b/../a/1.png")])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_refused(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for seed, name in enumerate((*names, "b/1.png")):
+            archive.writestr(name, image(seed))
+    with pytest.raises(DataError, match=r"a.zip/a/1.png: there twice; expected it once"):
+        scan(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("names", "where"), [(["cat/1.HEIC", "dog/2.heic"], ""), ([*PLAIN, "bird/1.HEIC"], "/bird")]
+)
+def test_images_of_a_format_that_is_not_read_are_named_with_those_that_are(tmp_path, names, where):
+    path = made(tmp_path / "a", names)
+    with pytest.raises(DataError, match=r"read are \.jpg, \.jpeg, \.png, ") as error:
+        scan(path)
+    assert str(error.value).startswith(f"{path}{where}: no image")
+    assert str(error.value).endswith(
+        f"; there are {sum('.h' in n.lower() for n in names)} of .heic"
+    )
+
+
+def test_the_report_counts_what_was_read_and_what_was_left_out(tmp_path):
+    others = ["cat/a.txt", "cat/b.txt", "dog/c.txt", "d.heic", "cat/.x.jpg"]
+    path = made(tmp_path / "a", [*SPLIT, *(f"train/{name}" for name in others)])
+    (path / "train" / "dog" / "again").symlink_to(path / "train")
+    assert class_folders.report(scan(path), ["train/cat/2.jpg"]) == [
+        "train: cat 1, dog 1",
+        "test: cat 1, dog 1",
+        "left out, cannot be read: 1 (train/cat/2.jpg)",
+        "left out, no image by its name: 4 (train/d.heic, train/cat/a.txt, train/cat/b.txt, ...)",
+        "left out, hidden: 1 (train/cat/.x.jpg)",
+        "left out, a link to a folder around it: 1 (train/dog/again)",
+    ]
+
+
+def test_the_report_of_many_classes_is_short():
+    classes = tuple(f"c{number:02}" for number in range(50))
+    labels = {f"{label}-{i}.jpg": label for label in range(50) for i in range(label % 7 + 1)}
+    found = class_folders.ClassFolders("here", "", classes, {"train": labels}, ())
+    assert class_folders.report(found) == ["train: 50 classes, from c00 1 to c06 7"]
 
 
 def test_expect():

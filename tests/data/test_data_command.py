@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxstruct import data
 from jaxstruct.data.__main__ import main
+from tests.data.test_sources import users_set
 from tests.data.written import image, write
 
 
@@ -120,6 +121,27 @@ def test_images_of_a_users_own(tmp_path, capsys):
         (["prepare", "x", "--from", "/", "--size", "0"], 2, "size 0, crop False; expected a size"),
         (["prepare", "mnist", "--size", "8"], 2, "are for images of your own: --from"),
         (["prepare", "houses64"], 1, "https://github.com/emanhamed/Houses-dataset"),
+        (["prepare", "mnist:9.9.9"], 2, "mnist has no version or configuration '9.9.9'; expected"),
+        (["prepare", "mnist:9.9.9"], 2, "; expected mnist:1.0.0"),
+        (["describe", "mnist:9.9.9"], 2, "has no version or configuration '9.9.9'"),
+        (["describe", "mnist/nonsense"], 2, "has no version or configuration 'nonsense'"),
+        (["describe", "mnist/nonsense:1.0.0"], 2, "configuration 'nonsense:1.0.0'"),
+        (["describe", "mnist:"], 2, "has no version or configuration ''"),
+        (["draw", "mnist/nonsense"], 2, "has no version or configuration 'nonsense'"),
+        (["describe", ""], 2, "no data set ''"),
+        (["describe", "../mnist"], 2, "no data set '../mnist'"),
+        (["list", "--data-dir", ""], 2, "argument --data-dir: an empty path; expected the name of"),
+        (["prepare", "x", "--from", ""], 2, "argument --from: an empty path"),
+        (["prepare", "x", "--from= "], 2, "argument --from: an empty path"),
+        (["draw", "digits", "--out", ""], 2, "argument --out: an empty path"),
+        (["prepare", "x", "--from=~no.such.user/x"], 2, "~no.such.user/x: no such user; expected"),
+        (["prepare", "x", "--from", "/", "--size", "big"], 2, "argument --size: invalid int value"),
+        (
+            ["prepare", "x", "--from", "/", "--size", "-8"],
+            2,
+            "size -8, crop False; expected a size",
+        ),
+        (["paint", "mnist"], 2, "invalid choice: 'paint'"),
     ],
 )
 def test_errors_are_one_line(arguments, status, message, capsys):
@@ -128,6 +150,54 @@ def test_errors_are_one_line(arguments, status, message, capsys):
     assert message in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_a_version_that_is_there_may_be_named(data_dir, tmp_path, capsys):
+    contents = {f"{name}/{i}.jpg": image(i) for name in ("cat", "dog") for i in range(3)}
+    data.prepare_folder("pets", write(tmp_path / "pets", contents))
+    users_set(tmp_path / "tfds", file_format="array_record")
+    assert main(["prepare", "mnist:1.0.0", "--data-dir", str(data_dir)]) == 0
+    assert "mnist: 12 train, 5 test (official) in" in capsys.readouterr().out
+    for name in ("pets:1.0.0", "shapes:2.1.0", "shapes"):
+        assert main(["prepare", name]) == 0
+        assert capsys.readouterr().out.endswith(": already prepared\n")
+        assert main(["describe", name]) == 0
+        assert re.search("prepared: .*train", capsys.readouterr().out)
+    with data.looking(data_dir):
+        assert data.load("mnist:1.0.0", "test").size == 5
+    assert data.load("pets:1.0.0", "train").size == 6
+    for name, there in (("pets:2.0.0", "pets:1.0.0"), ("shapes:1.0.0", "shapes:2.1.0")):
+        assert main(["prepare", name]) == 2
+        assert f"has no version or configuration {name[-5:]!r}; expected {there}\n" in (
+            capsys.readouterr().err
+        )
+
+
+def test_a_set_in_another_format_is_not_called_prepared(tmp_path, capsys):
+    users_set(tmp_path / "tfds", file_format="parquet")
+    assert main(["prepare", "shapes"]) == 1
+    assert "prepared as parquet; expected array_record" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(data_dir)
+    write(tmp_path / "pets", {"cat/1.jpg": image(), "dog/1.jpg": image(1)})
+    assert main(["prepare", "pets", "--from=~/pets"]) == 0
+    assert main(["prepare", "mnist", "--data-dir=~/raw"]) == 0
+    assert main(["draw", "mnist", "--out=~/sheet.png"]) == 0
+    assert (tmp_path / "sheet.png").is_file()
+    assert [path.name for path in data_dir.iterdir()] == ["mnist"]
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", "~no.such.user/x")
+    assert main(["list"]) == 1
+    assert "~no.such.user/x: no such user" in capsys.readouterr().err
+
+
+def test_an_empty_data_dir_is_refused():
+    with pytest.raises(ValueError, match="an empty path"), data.looking(""):
+        pass
+    with pytest.raises(ValueError, match="an empty path"):
+        data.prepare_folder("pets", "")
 
 
 def test_as_a_module():

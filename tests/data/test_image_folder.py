@@ -23,9 +23,11 @@ def flowers(**more):
 def test_images_of_a_users_own(tmp_path, capsys, kind):
     path = write(tmp_path / kind, flowers(**{"readme.txt": b"x", "train/rose/x.psd": b"x"}))
     made = data.prepare_folder("my_flowers2", str(path), size=16, crop=True)
-    assert capsys.readouterr().err == (
-        f"{path}: no images by their names, so left out: readme.txt and 1 more\n"
-    )
+    assert capsys.readouterr().err.splitlines() == [
+        "my_flowers2: train: lily 2, rose 2",
+        "my_flowers2: val: lily 1, rose 1",
+        "my_flowers2: left out, no image by its name: 2 (readme.txt, train/rose/x.psd)",
+    ]
     assert (made.splits, made.origin) == ({"train": 4, "val": 2}, "user")
     assert made.classes == ("lily", "rose")
     train = data.load("my_flowers2", "train")
@@ -86,7 +88,10 @@ def test_unreadable_images_of_a_users_own(tmp_path, capsys):
         data.prepare_folder("flowers", path, size=8)
     assert "flowers" not in [row["name"] for row in data.where()]
     assert data.prepare_folder("flowers", path, size=8, skip_unreadable=True).splits["train"] == 4
-    assert capsys.readouterr().err.count("bad.jpg: no image (of no kind that is known): left") == 1
+    said = capsys.readouterr().err
+    assert said.count("bad.jpg: no image (of no kind that is known): left") == 1
+    assert "flowers: left out, cannot be read: 1 (train/rose/bad.jpg)\n" in said
+    assert "flowers: train: lily 2, rose 2\n" in said
 
 
 @pytest.mark.parametrize(

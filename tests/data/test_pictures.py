@@ -1,6 +1,8 @@
 """What a set stores of an image file, and what becomes of it when it is resized."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -44,6 +46,134 @@ def test_all_else_becomes_rgb_without_loss():
     assert decoded(pictures.stored(grey)[0]).shape == (12, 20, 3)
     cmyk = encoded(Image.fromarray(WIDE).convert("CMYK"), "JPEG")
     assert decoded(pictures.stored(cmyk)[0]).shape == (12, 20, 3)
+
+
+def grey_of(content: bytes) -> list[list[int]]:
+    """The one channel of what is stored, whose three are equal."""
+    found = decoded(pictures.stored(content)[0])
+    assert (found == found[..., :1]).all()
+    return found[..., 0].tolist()
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    return encoded(Image.fromarray(values), "TIFF", **options)
+
+
+def own_tiff(packed: bytes, shape: tuple[int, int], bits: int, zero_is_white: bool = False):
+    """A grey TIFF of a kind that Pillow reads and does not write."""
+    tags = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: int(not zero_is_white)}
+    tags |= {273: 8, 277: 1, 278: shape[0], 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    after = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + after
+
+
+FLOATS, WHOLE = np.float32, np.int32
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 0.5, 1]], FLOATS), [[0, 128, 255]]),
+        (np.arange(256, dtype=FLOATS)[None] / 255, [list(range(256))]),
+        (np.array([[0.2, 0.1, 0.8]], FLOATS), [[51, 26, 204]]),
+        (np.array([[0, 1, 1]], FLOATS), [[0, 255, 255]]),
+        (np.array([[0, 127.5, 255]], FLOATS), [[0, 127, 255]]),
+        (np.array([[0, 3, 7]], FLOATS), [[0, 3, 7]]),
+        (np.array([[0, 32896, 65535]], FLOATS), [[0, 128, 255]]),
+        (np.array([[0, 7, 255]], WHOLE), [[0, 7, 255]]),
+        (np.array([[0, 2570, 65535]], WHOLE), [[0, 10, 255]]),
+    ],
+)
+def test_wide_grey_values_are_scaled_where_their_range_is_clear(values, expected):
+    assert grey_of(tiff(values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array([[0, np.nan, 1]], FLOATS), "1 of 3 values are NaN or infinite"),
+        (np.array([[0, np.inf, -np.inf]], FLOATS), "2 of 3 values are NaN or infinite"),
+        (np.array([[-0.5, 0.5]], FLOATS), "values from -0.5 to 0.5"),
+        (np.array([[0, 1.25]], FLOATS), "values from 0 to 1.25"),
+        (np.array([[0, 70000]], FLOATS), "values from 0 to 70,000"),
+        (np.array([[0, 65536]], WHOLE), "values from 0 to 65,536"),
+        (np.array([[-1, 200]], WHOLE), "values from -1 to 200"),
+        (np.array([[5, 2**31 - 1]], WHOLE), "values from 5 to 2.14748e+09"),
+    ],
+)
+def test_wide_grey_values_of_an_unclear_range_are_refused(tmp_path, values, said):
+    expected = "expected values from 0 to 255 or to 65,535, or shares of white from 0 to 1"
+    with pytest.raises(ValueError, match="expected values") as error:
+        pictures.stored(tiff(values))
+    assert str(error.value) == f"{said}; {expected}"
+    (tmp_path / "a.tif").write_bytes(tiff(values))
+    with pytest.raises(DataError) as named:
+        pictures.read_image(tmp_path / "a.tif", "a leaf")
+    assert str(named.value).startswith(f"{tmp_path / 'a.tif'}: no image ({said}; ")
+
+
+def test_a_dark_image_of_16_bits_stays_dark():
+    dark = np.array([[0, 255, 200, 254]], np.uint16)
+    pgm = b"P5 4 1 65535\n" + dark.astype(">u2").tobytes()
+    for content in (encoded(Image.fromarray(dark)), tiff(dark), pgm):
+        assert grey_of(content) == [[0, 0, 0, 0]]
+
+
+def test_white_of_12_bits_is_white():
+    packed = bytes([0x00, 0x08, 0x08, 0xFF, 0xFF, 0xFF])  # 0, 2056, 4095, 4095
+    assert grey_of(own_tiff(packed, (1, 4), 12)) == [[0, 128, 255, 255]]
+
+
+def test_zero_is_white_where_the_file_says_so():
+    packed = np.array([0, 65535, 257], np.uint16).tobytes()
+    assert grey_of(own_tiff(packed, (1, 3), 16, zero_is_white=True)) == [[255, 0, 254]]
+    assert grey_of(own_tiff(packed, (1, 3), 16)) == [[0, 255, 1]]
+
+
+@pytest.mark.parametrize(
+    ("image", "clear"),
+    [
+        (Image.fromarray(np.array([[0, 2570, 65535]], np.uint16)), 2570),
+        (Image.fromarray(np.array([[0, 10, 255]], np.uint8)), 10),
+        (Image.fromarray(np.array([[[0] * 3, [10] * 3, [255] * 3]], np.uint8)), (10, 10, 10)),
+    ],
+    ids=["16 bits", "8 bits", "colours"],
+)
+def test_a_transparent_colour_lies_on_white(image, clear):
+    assert grey_of(encoded(image)) == [[0, 10, 255]]
+    assert grey_of(encoded(image, transparency=clear)) == [[0, 255, 255]]
+
+
+@pytest.mark.parametrize(("bits", "clear", "shown"), [(4, 2, 34), (2, 2, 170), (1, 0, 0)])
+def test_a_transparent_grey_of_few_bits_lies_on_white(bits, clear, shown):
+    row = [
+        int(f"{0:0{bits}b}{clear:0{bits}b}{0:0{bits}b}".ljust(16, "0")[i : i + 8], 2)
+        for i in (0, 8)
+    ]
+    opaque = png_of(bits, 0, bytes([0, *row]), None)
+    assert grey_of(opaque) == [[0, shown, 0]]
+    found = grey_of(png_of(bits, 0, bytes([0, *row]), struct.pack(">H", clear)))
+    assert found == [[255, 255, 255] if clear == 0 else [0, 255, 0]]
+
+
+def test_a_transparent_colour_of_16_bits_each_is_refused():
+    row = struct.pack(">9H", *[0] * 3, *[2570] * 3, *[65535] * 3)
+    assert grey_of(png_of(16, 2, b"\0" + row, None)) == [[0, 10, 255]]
+    with pytest.raises(ValueError, match="a transparent colour of 16 bits each; expected an alpha"):
+        pictures.stored(png_of(16, 2, b"\0" + row, struct.pack(">3H", *[2570] * 3)))
+
+
+def png_of(bits: int, kind: int, row: bytes, clear: bytes | None) -> bytes:
+    """A PNG of one row of three pixels, of a depth that Pillow does not write."""
+    row = row[: 1 + -(-3 * bits * (3 if kind == 2 else 1) // 8)]
+    header = struct.pack(">IIBBBBB", 3, 1, bits, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", clear), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+        if body is not None
+    )
 
 
 def test_a_jpeg_on_its_side_is_turned():

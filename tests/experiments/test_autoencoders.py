@@ -316,6 +316,9 @@ def test_a_step_of_the_classifier_and_its_errors(imitations):
         ),
         (denoising_mnist, {"batch_size": 0}, "--batch-size is 0, expected at least 1"),
         (stacked_denoising_mnist, {"batch_size": -1}, "--batch-size is -1, expected at least 1"),
+        (stacked_denoising_mnist, {"hidden": (9, 0)}, "--hidden is 0, expected at least 1"),
+        (autoencoder_mnist, {"codes": (2, -2)}, "--codes is -2, expected at least 1"),
+        (autoencoder_mnist, {"overcomplete": (0,)}, "--overcomplete is 0, expected at least 1"),
     ],
 )
 def test_what_no_training_has_is_refused(imitations, module, options, problem):

@@ -299,6 +299,8 @@ def test_the_nearest_example_is_that_of_a_loop():
         ({"loss": "hinge"}, "loss is 'hinge', expected one of minimax, non_saturating"),
         ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected adam or sgd"),
         ({"parzen_samples": 0}, "--parzen-samples is 0, expected at least 1"),
+        ({"latent": 0}, "--latent is 0, expected at least 1"),
+        ({"maxout": -2}, "--maxout is -2, expected at least 1"),
         ({"batch_size": 0}, "--batch-size is 0, expected at least 1"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxstruct import data
 from jaxstruct.training import Experiment, command_line, main, shuffled_batches
@@ -80,6 +81,14 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
         (["--devices", "99"], "devices is 99, expected 1 to 8"),
         (["--devices", "0"], "devices is 0, expected 1 to 8"),
         (["predict", "--seeds", "2"], "unknown option --seeds"),
+        (["--workdir", ""], "--workdir: an empty path; expected the name of a file or folder"),
+        (["--workdir="], "--workdir: an empty path"),
+        (["--workdir", " "], "--workdir: an empty path"),
+        (["--rate", "1", "--data-dir="], "--data-dir: an empty path"),
+        (["scaled", "--workdir="], "--workdir: an empty path"),
+        (["predict", "--out", ""], "--out: an empty path"),
+        (["predict", "--images", "a.png", ""], "--images: an empty path"),
+        (["--workdir=~no.such.user/r"], "--workdir: ~no.such.user/r: no such user; expected a"),
         (["train", "--images", "a.png"], "unknown option --images"),
     ],
     ids=" ".join,
@@ -208,6 +217,45 @@ def test_default_workdirs(call, place, monkeypatch, arguments, name):
     status, _, err = call("train", *arguments)
     assert status == 0, err
     assert seen == [Path("runs") / name]
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(call, place, monkeypatch):
+    home = place / "home"
+    monkeypatch.setenv("HOME", str(home))
+    status, _, err = call("--workdir=~/r", make=small)
+    assert status == 0, err
+    assert [path.name for path in place.iterdir()] == ["home"]
+    assert (home / "r" / "metrics.json").exists()
+    Image.fromarray(np.zeros((2, 3), np.uint8)).save(home / "a.png")
+    asked = ("--workdir=~/r", "--images=~/a.png", "--out=~/out")
+    status, out, err = call("predict", *asked, make=small)
+    assert (status, out) == (0, f"{home / 'out' / 'a.png'}\n"), err
+    assert [path.name for path in place.iterdir()] == ["home"]
+
+
+def test_a_tilde_is_the_home_folder_in_paths_of_an_experiment_s_own(call, place, monkeypatch):
+    @dataclass(frozen=True)
+    class Written:
+        output: Path | None = None
+        inputs: tuple[Path, ...] = ()
+
+    def make(config: Config) -> Experiment:
+        return Experiment(config, commands={"write": (Written, lambda own, run: print(own))})
+
+    monkeypatch.setenv("HOME", str(place))
+    status, out, err = call("write", "--output=~/a", "--inputs", "~/b", "c", make=make)
+    assert (status, out) == (0, f"{Written(place / 'a', (place / 'b', Path('c')))}\n"), err
+    status, _, err = call("write", "--inputs", "c", "", make=make)
+    assert (status, err.split(";")[0]) == (2, "--inputs: an empty path")
+
+
+@pytest.mark.parametrize("given", [["--workdir=~/r"], ["--workdir", "~/r"]])
+def test_a_verb_of_an_experiment_s_own_finds_the_sets_of_the_run(place, monkeypatch, given):
+    (place / "r").mkdir()
+    (place / "r" / "config.json").touch()
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setattr(command_line, "stored_sets", lambda folder: [folder])
+    assert command_line._sets_of(["--smoke", *given], Path("runs")) == [place / "r"]
 
 
 def on_mnist(config: Config) -> Experiment:

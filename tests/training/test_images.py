@@ -60,6 +60,21 @@ def test_grey_of_16_bits(save, name):
     assert read_image(save(Image.fromarray(dark), name)).max() == 0
 
 
+def test_grey_of_32_bits_is_scaled_or_refused(save, tmp_path):
+    shares = np.array([[0, 0.2, 1]], np.float32)
+    found = read_image(save(Image.fromarray(shares), "a.tiff"))
+    np.testing.assert_array_equal(found[..., 0], [[0, 51, 255]])
+    for values, said in (
+        (np.array([[0, np.nan]], np.float32), "1 of 2 values are NaN or infinite"),
+        (np.array([[-2, 0.5]], np.float32), "values from -2 to 0.5"),
+        (np.array([[0, 70000]], np.int32), "values from 0 to 70,000"),
+    ):
+        path = save(Image.fromarray(values), "b.tiff")
+        with pytest.raises(DataError) as caught:
+            read_image(path)
+        assert f"{path} is not an image that can be read ({said}; expected" in str(caught.value)
+
+
 def test_transparent_pixels_lie_on_white(save):
     alpha = np.array([[255, 0, 255], [0, 255, 51]], np.uint8)
     found = read_image(save(Image.fromarray(np.dstack([PIXELS, alpha]))))
@@ -67,6 +82,10 @@ def test_transparent_pixels_lie_on_white(save):
     assert (found[alpha == 0] == 255).all()
     grey = Image.fromarray(np.dstack([PIXELS[..., 0], alpha]), "LA")
     assert (read_image(save(grey))[alpha == 0] == 255).all()
+    wide = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
+    assert (
+        read_image(save(wide, transparency=30 * 257))[0] == [[250] * 3, [255] * 3, [60] * 3]
+    ).all()
     palette = Image.fromarray(PIXELS).quantize(8)
     index = palette.getpixel((1, 1))
     found = read_image(save(palette, transparency=index))

@@ -36,6 +36,8 @@ def images_and_labels(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     found = {}
     for inside, content in archives.files(path, _EXPECTED):
         name = inside.split("/")[-1]
+        if name in found:
+            raise DataError(f"{path / inside}: there twice; expected {_EXPECTED}")
         if name in wanted:
             found[name] = _batch(content(), path / inside)
     for name in sorted(wanted - set(found)):

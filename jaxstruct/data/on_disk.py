@@ -1,0 +1,123 @@
+"""A prepared set as it stands on the disk: what it is, known without TFDS, and whether it is whole.
+
+What may be added: another sign by which a damaged set is told from a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxstruct.data.errors import DataError
+
+RECORD = "jaxstruct.json"
+"""The file beside TFDS's that says where the set comes from, and how large its files are."""
+
+_INFO = "dataset_info.json"  # TFDS's
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared set: its name, its folder in TFDS's layout, its origin, its splits' sizes.
+
+    `classes` are what the labels 0, 1, ... mean; none where nobody has said it.
+    """
+
+    name: str
+    path: Path
+    origin: str
+    version: str
+    splits: dict[str, int]
+    classes: tuple[str, ...] = ()
+
+
+class Damaged(DataError):
+    """A prepared set that is there, but not whole."""
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Whatever goes wrong while the prepared set in `path` is read is a Damaged with the remedy."""
+    try:
+        yield
+    except (DataError, MemoryError, ImportError):
+        raise
+    except Exception as error:  # JSON, TFDS, array_record and the images' decoders have many kinds
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise Damaged(f"{path}: damaged ({reason}); expected a prepared set; {remedy}") from None
+
+
+def read(name: str, path: Path, remedy: str, classes: tuple[str, ...] = ()) -> Prepared | None:
+    """The set that we prepared in the folder `path`; None where no such folder is.
+
+    `classes` are those of a set that keeps none itself. Raises Damaged where its records are not
+    what was written, or where a file is missing or of another size.
+    """
+    if not path.is_dir():
+        return None
+    with reading(path, remedy):
+        record = read_record(path)
+        found = described(name, path, record["origin"], classes)
+        for file, size in record.get("files", {}).items():
+            if (path / file).stat().st_size != size:
+                raise ValueError(f"{file} has {(path / file).stat().st_size:,} of {size:,} bytes")
+        return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote. Raises OSError or ValueError for anything else."""
+    record = _json(path / RECORD)
+    if not isinstance(record["origin"], str) or not isinstance(record.get("files", {}), dict):
+        raise ValueError(f"{RECORD} is not what was written")
+    return record
+
+
+def write_record(path: Path, origin: str, raw: Any) -> None:
+    """Write down where a set comes from, beside its files, which are then complete."""
+    files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
+    record = {"origin": origin, "raw": raw, "files": files}
+    (path / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def described(name: str, path: Path, origin: str, classes: tuple[str, ...] = ()) -> Prepared:
+    """What TFDS's own files say of a set. Raises errors of several kinds where they are damaged."""
+    info = _json(path / _INFO)
+    splits = {
+        str(split["name"]): sum(int(length) for length in split["shardLengths"])
+        for split in info["splits"]
+    }
+    if not splits:
+        raise ValueError(f"no split in {_INFO}")
+    return Prepared(name, path, origin, str(info["version"]), splits, _classes(path) or classes)
+
+
+def description(path: Path) -> str:
+    """What TFDS's files say that the set is, in one line."""
+    with reading(path, "prepare it again"):
+        return " ".join(str(_json(path / _INFO).get("description", "")).split())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path.name} is no JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    for key in ("origin", "raw") if path.name == RECORD else ("splits", "version"):
+        if key not in found:
+            raise ValueError(f"{path.name} has no {key!r}")
+    return found
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    """The names that TFDS keeps of the feature `label`."""
+    try:
+        names = (path / "label.labels.txt").read_text("utf-8").split("\n")
+    except FileNotFoundError:
+        return ()
+    return tuple(name for name in names if name)
