@@ -342,7 +342,9 @@ def _free(
     q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
 ) -> jax.Array:
     """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
-    own = jnp.where(q > 0, q * (jnp.log(jnp.where(q > 0, q, 1)) + unary), 0).sum()
+    # A label that is forbidden costs infinity, times 0. The gradient would have that product, too.
+    some = q > 0
+    own = (q * (jnp.log(jnp.where(some, q, 1)) + jnp.where(some, unary, 0))).sum()
     pairs = (q * _total(sums, kernels, q)).sum()
     for message, kernel in zip(sums, kernels, strict=True):
         mu = jnp.asarray(kernel.compatibility, message.dtype)

@@ -35,7 +35,7 @@ def gaussian_filter(
     """The sum over j of exp(-|f_i - f_j|^2 / 2) v_j, for all points i: Gaussian filtering.
 
     Args:
-        values: [N, C].
+        values: [N, C]. A NaN or infinity reaches all points with "exact", near ones with "lattice".
         features: [N, D], in standard deviations.
         filter: "exact", or "lattice", which is right where points are dense, and whose gradient
             reaches the values alone.

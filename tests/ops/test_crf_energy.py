@@ -56,6 +56,24 @@ def test_without_kernels():
     np.testing.assert_allclose(energies, np.full(3, expected), atol=1e-5)
 
 
+def test_energies_with_a_forbidden_label_have_gradients():
+    unary, kernels, _ = points()
+
+    @quick
+    def both(unary):
+        energies = lambda unary: mean_field(unary, kernels, iterations=2, trace=True)[1]
+        return energies(unary), jax.grad(lambda unary: energies(unary).sum())(unary)
+
+    # At 1000 exp(-U) is 0, too.
+    (true, gradient), (found, forbidden) = (
+        both(np.where(np.arange(36).reshape(3, 4, 3) == 16, cost, unary).astype(np.float32))
+        for cost in (1000, np.inf)
+    )
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(found, true)
+    np.testing.assert_array_equal(forbidden, gradient)
+
+
 LABELINGS = st.lists(st.integers(0, 2), min_size=12, max_size=12)
 
 
