@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.verb == "collect":
-            print(_results.collect(options.workdir, options.name or options.workdir.name))
+            print(_results.collect(options.workdir, options.name or options.workdir.resolve().name))
         elif options.verb == "write":
             for path, text in _pages.pages().items():
                 path.parent.mkdir(parents=True, exist_ok=True)

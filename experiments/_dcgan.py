@@ -23,6 +23,7 @@ from experiments import _fid, _gan
 from experiments._checks import at_least
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
+from jaxstruct.data.names import free_path
 from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
 from jaxstruct.training import (
     AXIS,
@@ -74,7 +75,7 @@ class Arithmetic:
     a: tuple[int, ...]  # samples of figures/samples.png, row by row from 0
     b: tuple[int, ...]  # samples whose mean is taken away
     c: tuple[int, ...]  # samples whose mean is added
-    output: Path = Path("arithmetic.png")  # the picture to write
+    output: Path | None = None  # a PNG, which may be there [arithmetic.png, -2 where that is]
     noise_seed: int = 0  # of the noise around the sum
 
 
@@ -387,9 +388,10 @@ def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None
             )
     chosen_z = [z[jnp.array(i)] for i in groups.values()]
     figure = sum_figure(play, _last(run), [*groups], chosen_z, given.noise_seed)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(given.output)
-    print(given.output)
+    target = given.output or free_path(Path("arithmetic.png"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target)
+    print(target)
 
 
 def towards(play: _gan.Players, config: Config, state: State, known: Attributes) -> Figure:

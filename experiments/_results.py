@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.training import Claim
+from jaxstruct.training import Claim, RunError
+from jaxstruct.training.results import read_results
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -55,49 +55,64 @@ def results() -> dict[str, dict[str, Result]]:
     found: dict[str, dict[str, Result]] = {}
     paths = sorted(RESULTS.glob("*/metrics.json"), key=lambda path: path.parent.name)
     for path in paths:
-        folder, result = path.parent.name, json.loads(path.read_text())
+        folder, result = path.parent.name, _read(path.parent, "collect it again from its workdir")
         _demand_real_data(folder, result)
-        if variant(result["experiment"], folder) is None:
-            raise ResultsError(
-                f"{path.parent} holds results of {result['experiment']}; expected a folder of that "
-                "name, or of that name with -VARIANT behind"
-            )
+        _demand_name(folder, result)
         found.setdefault(result["experiment"], {})[folder] = result
     return found
 
 
 def variant(name: str, folder: str) -> str | None:
     """What a folder's configuration changes, "" for nothing; None if it is another experiment's."""
-    rest = folder.removeprefix(name)
-    return rest[1:] if folder.startswith(f"{name}-") else "" if not rest else None
+    if folder == name:
+        return ""
+    return folder.removeprefix(f"{name}-") if folder.startswith(f"{name}-") else None
 
 
 def collect(workdir: Path, folder: str) -> str:
     """Copies metrics.json and the figures of a finished run into a folder of experiments/results.
 
     They take the place of those that are there; notes.md and README.md stay. Raises ResultsError
-    where there is no result, or its data are not real.
+    where there is no result, its data are not real, or the folder has not its experiment's name.
     """
-    try:
-        result = json.loads((workdir / "metrics.json").read_text())
-    except FileNotFoundError:
-        raise ResultsError(
-            f"{workdir} holds no metrics.json: the run has not ended, or this is not its workdir"
-        ) from None
+    result = _read(workdir, "remove it, and the command of the run scores again")
     _demand_real_data(str(workdir), result)
     target = RESULTS / folder
+    _demand_name(folder, result)
     target.mkdir(parents=True, exist_ok=True)
-    for path in target.glob("*.png"):
-        path.unlink()
     copied = [workdir / "metrics.json", *sorted((workdir / "figures").glob("*.png"))]
     for path in copied:
         shutil.copy(path, target / path.name)
+    # Not before: what cannot be copied must not cost the old ones.
+    for path in set(target.glob("*.png")) - {target / path.name for path in copied}:
+        path.unlink()
     return f"{target}: {len(copied)} files; python -m experiments write brings the pages up to date"
 
 
 def data_of(result: Result) -> str:
     """The sets that a run read, with their splits and origins."""
     return ", ".join(f"{d['name']} {d['split']} ({d['origin']})" for d in result["data"])
+
+
+def _read(folder: Path, remedy: str) -> Result:
+    try:
+        result = read_results(folder, remedy)
+    except RunError as error:
+        raise ResultsError(str(error)) from error
+    if result is None:
+        raise ResultsError(
+            f"{folder} holds no metrics.json: the run has not ended, or this is not its workdir"
+        )
+    return result
+
+
+def _demand_name(folder: str, result: Result) -> None:
+    name = result["experiment"]
+    if name is None or "/" in folder or variant(name, folder) is None:
+        raise ResultsError(
+            f"{RESULTS / folder} holds results of {name}; expected a folder of that name, or of "
+            "that name with -VARIANT behind"
+        )
 
 
 def _demand_real_data(name: str, result: Result) -> None:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from jaxstruct import figures
 from jaxstruct.data import DataError, Source
+from jaxstruct.data.names import free_path
 from jaxstruct.ops import crf, gaussian
 from jaxstruct.training import (
     Claim,
@@ -312,11 +313,14 @@ def experiment(config: Config) -> Experiment:
 
 @dataclass(frozen=True)
 class Refine:
-    """Draws the borders of a label map along the edges of its image."""
+    """Draws the borders of a label map along the edges of its image.
+
+    An overlay stands beside the output. Nothing but a file that is named as --output is replaced.
+    """
 
     image: Path  # of any size
     labels: Path  # a label map of this size without loss (PNG): each color or grey is a label
-    output: Path | None = None  # a PNG like the label map; its overlay beside it [B-refined.png]
+    output: Path | None = None  # a PNG like the label map [B-refined.png, -2 where that is there]
     unknown: tuple[int, int, int] | None = (0, 0, 0)  # the color of pixels without a label
     gt_prob: float = 0.7  # how probable it is that a label is right; 0.9 for scribbles
     color_model: bool = False  # colors tell of pixels without a label: for scribbles
@@ -358,14 +362,12 @@ def refine(config: Config, arguments: Refine, run: Run) -> None:
 def targets(arguments: Refine) -> tuple[Path, Path]:
     """The label map and the picture to be written."""
     beside = arguments.labels.with_name(f"{arguments.labels.stem}-refined.png")
-    target = arguments.output or beside
-    picture = target.with_name(f"{target.stem}-overlay.png")
+    target = arguments.output or free_path(beside)
     if target.suffix.lower() != ".png":
         raise ValueError(f"--output is {target}, expected a .png: no label may get lost")
-    inputs = {arguments.image.resolve(), arguments.labels.resolve()}
-    if inputs & {target.resolve(), picture.resolve()}:
-        raise ValueError(f"{target} or {picture} is an input; name another --output")
-    return target, picture
+    if target.resolve() in {arguments.image.resolve(), arguments.labels.resolve()}:
+        raise ValueError(f"{target} is an input; name another --output")
+    return target, free_path(target.with_name(f"{target.stem}-overlay.png"))
 
 
 if __name__ == "__main__":

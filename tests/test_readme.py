@@ -271,6 +271,38 @@ def test_collect_takes_metrics_and_figures_and_leaves_the_notes(folder, tmp_path
     assert (folder / "vae_mnist" / "notes.md").read_text() == "words"
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", "5", '{"metrics": []}'])
+def test_what_is_no_result_is_one_line(folder, tmp_path, capsys, content):
+    for where in (folder / "vae_mnist", tmp_path / "vae_mnist"):
+        where.mkdir(parents=True)
+        (where / "metrics.json").write_text(content)
+    for verb in (["collect", str(tmp_path / "vae_mnist")], ["list"], ["write"]):
+        assert experiments.main(verb) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "vae_mnist/metrics.json" in line
+        assert "remove it" in line or "collect it again" in line
+    assert (folder / "vae_mnist" / "metrics.json").read_text() == content
+
+
+@pytest.mark.parametrize("name", ["run", "../vae_mnist", "vae_mnist_study", ""])
+def test_collect_takes_nothing_under_another_name(folder, tmp_path, name):
+    write_result(tmp_path / "vae_mnist")
+    (tmp_path / "vae_mnist" / "mine.png").write_bytes(b"a user's")
+    with pytest.raises(_results.ResultsError, match="results of vae_mnist; expected a folder of"):
+        _results.collect(tmp_path / "vae_mnist", name)
+    assert (tmp_path / "vae_mnist" / "mine.png").exists()
+    assert not folder.exists()
+
+
+def test_a_picture_that_cannot_be_copied_costs_no_old_one(folder, tmp_path):
+    write_result(tmp_path / "vae_mnist")
+    (tmp_path / "vae_mnist" / "figures" / "bound.png").mkdir(parents=True)
+    (folder / "vae_mnist").mkdir(parents=True)
+    (folder / "vae_mnist" / "old.png").write_bytes(b"old")
+    assert experiments.main(["collect", str(tmp_path / "vae_mnist")]) == 1
+    assert (folder / "vae_mnist" / "old.png").read_bytes() == b"old"
+
+
 def test_write_writes_the_pages(folder, tmp_path, monkeypatch):
     write_result(folder / "vae_mnist")
     (tmp_path / "README.md").write_text(f"before {_pages.BEGIN} old {_pages.END} after")

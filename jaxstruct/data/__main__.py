@@ -14,6 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
+from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.places import expanded
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
@@ -62,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         adding.add_argument("name", metavar="NAME")
         if verb == "prepare":
             _add_own(adding)
-    adding.add_argument("--out", type=_path, help="the PNG to write (NAME.png)")
+    adding.add_argument(
+        "--out",
+        type=_path,
+        help="the PNG to write, in place of one that is there "
+        "(NAME.png, or NAME-2.png and so on, which replaces none)",
+    )
     adding.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
     adding.add_argument("--count", type=int, default=64, help="evenly spaced examples (64)")
     adding.add_argument(
@@ -167,7 +173,7 @@ def _draw(options: argparse.Namespace) -> str:
     examples = load(_known(options.name), options.split)
     count = min(options.count, examples.size)
     chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
-    out = options.out or Path(f"{options.name.replace('/', '-')}.png")
+    out = options.out or free_path(Path(f"{options.name.replace('/', '-')}.png"))
     try:
         contact_sheet(examples.take(chosen)).save(out, "PNG")
     except OSError as error:

@@ -95,6 +95,7 @@ def interpret(
     *,
     build: Callable[[Any, Any], Any],
     persistent: Callable[..., Any] | None = None,
+    numbered: bool = False,
 ) -> Any:
     """The value of the next pickle in a stream, by the instructions of protocols 2 to 4.
 
@@ -105,6 +106,8 @@ def interpret(
         expected: what the file should hold, to be told where it asks for another name.
         build: (value, state) -> value, for an object whose state follows it.
         persistent: what a persistent id stands for, called with its parts; None: there are none.
+        numbered: whether there may be floating numbers, and small integers beside names in a
+            dictionary, as in an optimiser's state.
 
     Raises:
         Refused: anything else is asked for, or the pickle is not whole.
@@ -122,8 +125,9 @@ def interpret(
         return values
 
     def fill(known: Any, pairs: list[Any]) -> None:
-        # Other keys could take forever to hash.
-        if not isinstance(known, dict) or not all_text(pairs[::2]):
+        # Other keys could take forever to hash, or large integers have one hash.
+        small = lambda key: numbered and type(key) is int and 0 <= key < 2**31
+        if not isinstance(known, dict) or not all_text(k for k in pairs[::2] if not small(k)):
             raise Refused(f"items of a {type(known).__name__}, expected a dictionary's, by name")
         known.update(zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -143,6 +147,8 @@ def interpret(
                 case "NEWTRUE" | "NEWFALSE":
                     stack.append(instruction.name == "NEWTRUE")
                 case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "SHORT_BINUNICODE":
+                    stack.append(argument)
+                case "BINFLOAT" if numbered:
                     stack.append(argument)
                 case "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES":
                     stack.append(argument)  # Python 2's come as text, a character a byte

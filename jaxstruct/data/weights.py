@@ -2,7 +2,8 @@
 
 A checkpoint of PyTorch (.pth) is a pickle, which pickles.py interprets without running anything of
 the file's choice; here it makes tensors only. Tensors are views of storages, whose bytes follow the
-pickle, or are other members of the zip file. A .safetensors file is a header of names, dtypes,
+pickle, or are other members of the zip file. A checkpoint may hold more: state dicts by name, and
+plain values, which are read and passed over. A .safetensors file is a header of names, dtypes,
 shapes and places, and the bytes; it has nothing to run.
 
 What may be added: another form of file, by its first bytes; another of PyTorch's storages. Nothing
@@ -17,12 +18,13 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache
+from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -62,6 +64,9 @@ _SAFETENSORS = {
     "F64": np.dtype("<f8"),
     "C64": np.dtype("<c8"),
 }
+_BITS: dict[str, Any] = {"neg": np.negative, "conj": np.conjugate}
+"""What a tensor's view is of its storage's elements, by PyTorch's name."""
+
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError)
 """What zipfile raises for a file that is damaged, encrypted, or packed by a method it lacks."""
 
@@ -73,12 +78,13 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage; offset and strides are in elements."""
+    """A view of a storage; offset and strides are in elements, bits are of `_BITS`."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    bits: frozenset[str] = frozenset()
 
 
 _noted: ContextVar[tuple[list[dict[str, str]], ...]] = ContextVar("noted", default=())
@@ -99,39 +105,44 @@ def noted_weights() -> Iterator[list[dict[str, str]]]:
         _noted.reset(token)
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: str | PathLike[str], *keys: str) -> dict[str, np.ndarray]:
     """Reads arrays by name from a state dict that `torch.save` wrote, or from a safetensors file.
 
     Args:
         path: of the file, often .pth, .pt or .safetensors. Its first bytes say which form it has:
             PyTorch's zip form, the older stream, in which torchvision's vgg16-397923af.pth is, or
             safetensors.
+        keys: where the state dict is in a checkpoint that holds more, from the outside in:
+            `read_weights(path, "state_dict")`. Everything else there is left out.
 
     Returns:
-        arrays by name, read-only, in the file's order and dtypes (bfloat16 is ml_dtypes'). Tensors
-        of a state dict that share a storage share memory.
+        arrays by name, read-only, in the file's order and dtypes (bfloat16 is ml_dtypes'). Names
+        are the file's: torch.nn.DataParallel puts "module." before them. Tensors of a state dict
+        that share a storage share memory, apart from negated and conjugated views.
 
     Raises:
         DataError: the path, and what is wrong: a file that is cut short or of another form; one
-        that holds anything but names and tensors; a tensor beyond its storage; or one that asks
-        for a function, class or instruction that no tensor needs, by its name. For a safetensors
-        file also that the package safetensors is missing.
+            that holds anything but names and tensors, or has no dictionary at the keys; a tensor
+            beyond its storage; or one that asks for a function, class or instruction that no tensor
+            needs, by its name. Of a checkpoint without keys it names those that lead to tensors.
+            For a safetensors file also that the package safetensors is missing.
 
     Source: torch/serialization.py as of PyTorch 2.14 for the layout, pickletools for instructions;
     the package safetensors, 0.8.
     """
+    path = Path(path)
     content = read_raw(path, "weights, in a .pth or a .safetensors file")
     if content[8:9] == b"{":  # Before the others: the eight bytes are a number, which may be b"PK".
         form, read = "a safetensors file", _read_safetensors
     elif content.startswith((b"PK", b"\x80")):
-        form, read = "a state dict saved by PyTorch", _read_state_dict
+        form, read = "a file saved by PyTorch", _read_state_dict
     else:
         raise DataError(
             f"{path}: its first bytes {content[:9]!r} are of no known form; "
             "expected a .pth or a .safetensors file"
         )
     try:
-        weights = read(content)
+        weights = read(content, keys)
     except Refused as problem:
         raise DataError(f"{path}: {problem}, in {form}") from None
     if noted := _noted.get():
@@ -157,7 +168,9 @@ def installed_weights(package: str) -> Path:
     return Path(str(found[0].locate()))
 
 
-def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+def _read_safetensors(content: bytes, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    if keys:
+        raise Refused(f"tensors alone, expected no key, given {short(keys)}")
     try:
         import safetensors
     except ImportError:
@@ -182,38 +195,53 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     return weights
 
 
-def _read_state_dict(content: bytes) -> dict[str, np.ndarray]:
-    saved, storages = (_read_zip if content.startswith(b"PK") else _read_stream)(content)
-    if not isinstance(saved, dict):
-        raise Refused(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
-    return {name: _array(name, value, storages) for name, value in saved.items()}
+def _read_state_dict(content: bytes, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    read = _read_zip if content.startswith(b"PK") else _read_stream
+    tensors, storages = read(content, keys)
+
+    @cache
+    def elements(storage: _Storage, bits: frozenset[str]) -> np.ndarray:
+        array = storages[storage]
+        for bit in bits:
+            array = _BITS[bit](array)
+            array.flags.writeable = False
+        return array
+
+    return {
+        name: _array(name, tensor, elements(tensor.storage, tensor.bits))
+        for name, tensor in tensors.items()
+    }
 
 
-def _read_stream(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
+def _read_stream(
+    content: bytes, keys: Sequence[str]
+) -> tuple[dict[str, _Tensor], dict[_Storage, np.ndarray]]:
     """The form before PyTorch 1.6: five pickles, then each storage with its size before it."""
-    stream = io.BytesIO(content)
-    if _interpret(stream) != _MAGIC:
+    stream, known, found = io.BytesIO(content), dict[str, _Storage](), {}
+    if _interpret(stream, known) != _MAGIC:
         raise Refused("no magic number, expected PyTorch's")
-    version, system, saved, keys = (_interpret(stream) for _ in range(4))
+    version, system, saved = (_interpret(stream, known) for _ in range(3))
     if version != _PROTOCOL or not isinstance(system, dict) or not system.get("little_endian"):
         raise Refused(
             f"protocol {short(version)} and {short(system)}, expected {_PROTOCOL}, little-endian"
         )
-    wanted, found = _wanted(saved), {}
-    if not isinstance(keys, list) or not all_text(keys) or sorted(keys) != sorted(wanted):
-        raise Refused(f"storages {short(keys)}, expected {short(sorted(wanted))}")
-    for key in keys:
-        storage, header = wanted[key], stream.read(8)
+    tensors, stored = _tensors(saved, keys), _interpret(stream, {})
+    if not isinstance(stored, list) or not all_text(stored) or sorted(stored) != sorted(known):
+        raise Refused(f"storages {short(stored)}, expected {short(sorted(known))}")
+    for key in stored:
+        storage, header = known[key], stream.read(8)
         size = struct.unpack("<q", header)[0] if len(header) == 8 else "no"
         if size != storage.size:
             raise Refused(f"{size} elements of storage {short(key)}, expected {storage.size}")
         found[storage] = _elements(storage, stream.read(storage.size * storage.dtype.itemsize))
     if stream.read(1):
         raise Refused("bytes behind the last storage, expected the end")
-    return saved, found
+    return tensors, found
 
 
-def _read_zip(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
+def _read_zip(
+    content: bytes, keys: Sequence[str]
+) -> tuple[dict[str, _Tensor], dict[_Storage, np.ndarray]]:
     """The form since PyTorch 1.6: data.pkl, and each storage as data/KEY, in one folder."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -224,25 +252,41 @@ def _read_zip(content: bytes) -> tuple[Any, dict[_Storage, np.ndarray]]:
                 raise Refused(f"a zip file of {short(members)}, expected a folder with data.pkl")
             if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
                 raise Refused("another byte order, expected little")
-            saved = _interpret(io.BytesIO(archive.read(members["data.pkl"])))
-            found = {}
-            for key, storage in _wanted(saved).items():
+            saved = _interpret(io.BytesIO(archive.read(members["data.pkl"])), {})
+            tensors, found = _tensors(saved, keys), {}
+            for storage in dict.fromkeys(tensor.storage for tensor in tensors.values()):
+                key = storage.key
                 if f"data/{key}" not in members:
                     raise Refused(f"no storage {short(key)}, expected {storage.size} elements")
                 found[storage] = _elements(storage, archive.read(members[f"data/{key}"]))
-            return saved, found
+            return tensors, found
     except _ZIP_ERRORS as error:
         raise Refused(f"no whole zip file ({error}), expected one") from None
 
 
-def _wanted(saved: Any) -> dict[str, _Storage]:
-    """The storages of all tensors, by key."""
-    values = saved.values() if isinstance(saved, dict) else ()
-    storages = {tensor.storage for tensor in values if isinstance(tensor, _Tensor)}
-    wanted = {storage.key: storage for storage in storages}
-    if len(wanted) < len(storages):
-        raise Refused("a storage of two sizes or dtypes, expected one")
-    return wanted
+def _tensors(saved: Any, keys: Sequence[str]) -> dict[str, _Tensor]:
+    """The tensors of a state dict, which is at the keys of what was saved."""
+    for key in keys:
+        if not isinstance(saved, dict) or not isinstance(saved.get(key), dict):
+            names = short(list(saved)) if isinstance(saved, dict) else type(saved).__name__
+            raise Refused(f"no dictionary under {short(key)} but {names}, expected one")
+        saved = saved[key]
+    if not isinstance(saved, dict):
+        raise Refused(f"a {type(saved).__name__}, expected a dictionary of tensors by name")
+    for name, value in saved.items():
+        holds = isinstance(value, dict) and any(isinstance(v, _Tensor) for v in value.values())
+        if holds and type(name) is str:
+            there = ", ".join(short(key) for key in (*keys, name))
+            raise Refused(
+                f"a checkpoint with tensors under {there}, expected a state dict; "
+                f"read_weights(path, {there}) reads them alone"
+            )
+    for name, value in saved.items():
+        if not isinstance(value, _Tensor) or type(name) is not str:
+            raise Refused(
+                f"{short(name)} of {type(value).__name__}, expected a tensor under each name"
+            )
+    return saved
 
 
 def _elements(storage: _Storage, content: bytes) -> np.ndarray:
@@ -252,25 +296,20 @@ def _elements(storage: _Storage, content: bytes) -> np.ndarray:
     return np.frombuffer(content, storage.dtype)
 
 
-def _array(name: str, tensor: Any, storages: Mapping[_Storage, np.ndarray]) -> np.ndarray:
-    if not isinstance(tensor, _Tensor):
-        raise Refused(
-            f"{short(name)} of {type(tensor).__name__}, expected a tensor under each name"
-        )
-    storage, offset, shape, strides = tensor
-    elements = storages[storage]
+def _array(name: str, tensor: _Tensor, elements: np.ndarray) -> np.ndarray:
+    storage, offset, shape, strides, _ = tensor
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.size:
         raise Refused(
             f"{short(name)} of shape {shape} with strides {strides} from {offset}, expected a "
             f"part of its storage of {storage.size}"
         )
-    # Read-only, as the file's bytes are.
+    # Read-only, as the elements are.
     steps = [step * elements.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(elements[offset:], shape, steps)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
     numbers = (offset, *shape, *strides)
     if (
         not isinstance(storage, _Storage)
@@ -280,6 +319,23 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     ):
         raise Refused(f"a tensor of {short(numbers)}, expected offset, shape and strides")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _tensor_v2(*arguments: Any) -> _Tensor:
+    """Behind `_tensor`'s arguments: requires_grad, hooks, and since PyTorch 1.11 the bits."""
+    *view, _, _, metadata = arguments if len(arguments) > 6 else (*arguments, {})
+    tensor = _tensor(*view)
+    if not isinstance(metadata, dict) or not all(type(bit) is bool for bit in metadata.values()):
+        raise Refused(f"a tensor with {short(metadata)}, expected no more than bits")
+    bits = frozenset(name for name, bit in metadata.items() if bit)
+    kind = tensor.storage.dtype.kind
+    known = {name for name in _BITS if kind != "b" and (name == "neg" or kind == "c")}
+    if not bits <= known:
+        raise Refused(
+            f"a tensor of {tensor.storage.dtype} with {short(sorted(bits, key=str))}, expected "
+            f"nothing but {short(sorted(known))}"
+        )
+    return tensor._replace(bits=bits)
 
 
 def _storage(kind: Any, dtype: Any, key: Any, _: Any, size: Any, view: Any = None) -> _Storage:
@@ -309,10 +365,22 @@ def _dictionary(pairs: Any = ()) -> dict[str, Any]:
 _NAMES: dict[str, Any] = {
     "collections OrderedDict": _dictionary,
     "torch._utils _rebuild_tensor": _tensor,  # before PyTorch 0.4
-    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v2": _tensor_v2,
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
     **{f"torch {name}Storage": dtype for name, dtype in _STORAGES.items()},
 }
-_interpret = partial(
-    interpret, names=_NAMES, expected="tensors alone", build=_unchanged, persistent=_storage
-)
+
+
+def _interpret(stream: BinaryIO, known: dict[str, _Storage]) -> Any:
+    """The value of the next pickle, whose storages become known by key."""
+
+    def persistent(*parts: Any) -> _Storage:
+        storage = _storage(*parts)
+        if known.setdefault(storage.key, storage) != storage:
+            raise Refused("a storage of two sizes or dtypes, expected one")
+        return storage
+
+    expected = "tensors alone, as torch.save(model.state_dict(), path) writes them"
+    return interpret(
+        stream, _NAMES, expected, build=_unchanged, persistent=persistent, numbered=True
+    )

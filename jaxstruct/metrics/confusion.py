@@ -31,7 +31,7 @@ class Confusion(NamedTuple):
 
         Args:
             labels: integers [b, ...]; what is none of the classes (255, void) does not count.
-            predictions: integers of the same shape, 0 to classes - 1.
+            predictions: integers of the same shape, 0 to classes - 1 where a label counts.
             classes: C.
             valid: bool [b], the examples that count; all without it.
 
@@ -39,29 +39,44 @@ class Confusion(NamedTuple):
             float32 counts, exact up to 2^24 a cell.
 
         Raises:
-            ValueError: other shapes.
+            ValueError: other shapes; or, outside of a trace, a prediction that is none of the
+                classes (in a trace: counts of NaN, which the numbers below refuse). TypeError:
+                labels or predictions are floating.
         """
         if labels.shape != predictions.shape:
             raise ValueError(
                 f"labels {labels.shape} and predictions {predictions.shape} must have one shape"
             )
+        for name, given in (("labels", labels), ("predictions", predictions)):
+            if jnp.issubdtype(given.dtype, jnp.floating):
+                raise TypeError(f"{name} have dtype {given.dtype}, expected an integer dtype")
+        # No number of classes is too large for them then.
+        labels, predictions = (
+            x if x.dtype.itemsize > 4 else x.astype(jnp.int32) for x in (labels, predictions)
+        )
         known = (labels >= 0) & (labels < classes)
         if valid is not None:
             if valid.shape != labels.shape[:1]:
                 raise ValueError(f"got valid {valid.shape}, expected {labels.shape[:1]}")
             known &= valid.reshape(-1, *[1] * (labels.ndim - 1))
+        astray = jnp.any(known & ((predictions < 0) | (predictions >= classes)))
+        if not isinstance(astray, jax.core.Tracer) and astray:
+            raise ValueError(
+                f"predictions reach from {predictions.min()} to {predictions.max()}, expected 0 to "
+                f"{classes - 1} where there is a label"
+            )
         rows, columns = labels.astype(jnp.int32), predictions.astype(jnp.int32)
         pairs = jnp.where(known, rows * classes + columns, classes**2).ravel()
         counts = jnp.bincount(pairs, length=classes**2 + 1)[:-1].astype(jnp.float32)
-        return cls(counts.reshape(classes, classes))
+        return cls(jnp.where(astray, jnp.nan, counts).reshape(classes, classes))
 
     def occurs(self) -> np.ndarray:
         """Which classes some label has, bool [C], on the host."""
-        return np.asarray(self.counts).sum(1) > 0
+        return self._numbers().sum(1) > 0
 
     def iou(self) -> np.ndarray:
         """Intersection over union of each class [C], float64; NaN of one that no label has."""
-        counts = np.asarray(self.counts, np.float64)
+        counts = self._numbers()
         right = np.diag(counts)
         union = counts.sum(0) + counts.sum(1) - right
         return np.divide(right, union, out=np.full(len(counts), np.nan), where=self.occurs())
@@ -77,7 +92,13 @@ class Confusion(NamedTuple):
 
     def accuracy(self) -> float:
         """The share of labelled pixels that are right. Raises ValueError where none is labelled."""
-        counts = np.asarray(self.counts, np.float64)
+        counts = self._numbers()
         if not counts.sum():
             raise ValueError("no pixel has a label, so that there is no accuracy")
         return float(np.diag(counts).sum() / counts.sum())
+
+    def _numbers(self) -> np.ndarray:
+        counts = np.asarray(self.counts, np.float64)
+        if np.isnan(counts).any():
+            raise ValueError("counts are NaN: a prediction was none of the classes")
+        return counts

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+_ROUNDING = 1e-3  # of a covariance's largest value: float32 leaves less, whatever the features
+
 
 class Moments(NamedTuple):
     """Count, mean [D] and scatter [D, D] of features, float64 on the host.
@@ -32,7 +34,16 @@ class Moments(NamedTuple):
         return cls(len(x), mean, (x - mean).T @ (x - mean))
 
     def add(self, other: Moments) -> Moments:
-        """The moments of the examples of both (the pairwise update of Chan et al. 1983)."""
+        """The moments of the examples of both (the pairwise update of Chan et al. 1983).
+
+        Raises ValueError unless both have features of one width.
+        """
+        shapes = [np.shape(array) for m in (self, other) for array in (m.mean, m.scatter)]
+        if len(shapes[0]) != 1 or shapes != 2 * [shapes[0], 2 * shapes[0]]:
+            raise ValueError(
+                f"got means {shapes[0]}, {shapes[2]} and scatters {shapes[1]}, {shapes[3]}, "
+                "expected [D], [D] and [D, D], [D, D]"
+            )
         count, apart = self.count + other.count, other.mean - self.mean
         between = self.count * other.count / count * np.outer(apart, apart)
         mean = self.mean + other.count / count * apart
@@ -59,14 +70,15 @@ def frechet_distance(
 
     Args:
         mean_a, mean_b: [D].
-        covariance_a, covariance_b: [D, D], symmetric; eigenvalues that rounding has left below 0
-            count as 0.
+        covariance_a, covariance_b: [D, D], symmetric and without negative eigenvalues, but for
+            rounding: what is left below 0 counts as 0.
 
     Returns:
         the squared distance, 0 or above, in squared units of the features.
 
     Raises:
-        ValueError: other shapes, or values that are not finite.
+        ValueError: other shapes, values that are not finite, or what is no covariance: by more than
+            a thousandth of its largest value not symmetric, or with an eigenvalue below 0.
 
     Source: Heusel et al. 2017, eq. 6, which with Inception's features is their FID; Dowson & Landau
     1982 for Gaussians.
@@ -89,5 +101,15 @@ def frechet_distance(
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:
+    apart = np.abs(matrix - matrix.T).max(initial=0)
+    if apart > _ROUNDING * np.abs(matrix).max(initial=0):
+        raise ValueError(
+            f"got a covariance that differs from its transpose by {apart:.3g}, expected a "
+            "symmetric one"
+        )
     values, vectors = np.linalg.eigh(matrix)
+    if values.min(initial=0) < -_ROUNDING * np.abs(values).max(initial=0):
+        raise ValueError(
+            f"got a covariance with the eigenvalue {values.min():.3g}, expected none below 0"
+        )
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

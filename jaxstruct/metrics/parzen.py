@@ -32,8 +32,8 @@ def parzen_log_likelihood(
         [N] in nats, float32 or wider.
 
     Raises:
-        ValueError: other shapes, no sample, or sigma or chunk that is not above 0. TypeError:
-        samples or points are integers.
+        ValueError: other shapes, no sample, or sigma or chunk that is not above 0, or not finite.
+        TypeError: samples or points are integers.
 
     Source: Breuleux, Bengio & Vincent 2011; Goodfellow et al. 2014, section 5.
     """
@@ -44,8 +44,8 @@ def parzen_log_likelihood(
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} has dtype {value.dtype}, expected a floating dtype")
     for name, option in (("sigma", sigma), ("chunk", chunk)):
-        if not option > 0:
-            raise ValueError(f"got {name}={option}, expected more than 0")
+        if not 0 < option < math.inf:
+            raise ValueError(f"got {name}={option}, expected more than 0, and a finite number")
     dtype = jnp.promote_types(jnp.result_type(s, x), jnp.float32)
     s, x = s.astype(dtype), x.astype(dtype)
     # |x - s|^2 from products, which are fast, loses digits where |x| is large: so from the middle.

@@ -25,7 +25,8 @@ class CRFRNN(nn.Module):
 
     Attributes:
         iterations: 5 in the paper while training, 10 afterwards; parameters do not depend on it.
-        sigma_xy, sigma_rgb, sigma_gaussian: of the kernels; 160, 3 and 3 in the paper.
+        sigma_xy, sigma_rgb, sigma_gaussian: of the kernels, as in `ops.dense_crf`; 160, 3 and 3 in
+            the paper.
         bilateral_init, gaussian_init: of the weights; 10 and 3 by default.
         filter: "lattice", or "exact".
         capacity: of the lattice, as in `ops.dense_crf`: give it, since models run inside of jit.
@@ -38,9 +39,9 @@ class CRFRNN(nn.Module):
     """
 
     iterations: int = 5
-    sigma_xy: float = 160.0
-    sigma_rgb: float = 3.0
-    sigma_gaussian: float = 3.0
+    sigma_xy: float | tuple[float, ...] = 160.0
+    sigma_rgb: float | tuple[float, ...] = 3.0
+    sigma_gaussian: float | tuple[float, ...] = 3.0
     bilateral_init: Initializer = nn.initializers.constant(10.0)
     gaussian_init: Initializer = nn.initializers.constant(3.0)
     filter: crf.FilterName = "lattice"

@@ -64,8 +64,9 @@ def fit_linear_svm(
         the classifiers.
 
     Raises:
-        ValueError: other shapes, labels outside their range, or options out of theirs.
-        TypeError: features are not floating, or labels no integers.
+        ValueError: other shapes, labels outside their range, options out of theirs, or features
+            with a NaN, an infinity, or a sum of squares that float32 does not hold.
+        TypeError: features are not floating, labels no integers, or iterations no integer.
 
     Source: Fan et al. 2008, LIBLINEAR, section 2; Radford et al. 2016, section 5.1, for its use on
     DCGAN's features. Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.5) from the diagonal of
@@ -74,8 +75,10 @@ def fit_linear_svm(
     """
     chunks, known = _checked(features, labels, classes)
     for name, value in (("C", C), ("tolerance", tolerance), ("iterations", iterations)):
-        if not value > 0:
-            raise ValueError(f"got {name} {value}, expected a number above 0")
+        if not 0 < value < np.inf:
+            raise ValueError(f"got {name} {value}, expected a number above 0, and a finite one")
+    if not isinstance(iterations, int | np.integer):
+        raise TypeError(f"got iterations {iterations}, expected an integer")
     signs = np.where(known[:, None] == np.arange(classes), 1.0, -1.0)
     ends = np.cumsum([len(x) for x in chunks])[:-1]
 
@@ -93,6 +96,16 @@ def fit_linear_svm(
         return signs * (np.concatenate([_products(x, kernel) for x in chunks]) + step[-1])
 
     squares = np.sum([np.asarray(_squares(x), np.float64) for x in chunks], 0)
+    if not np.all(np.isfinite(squares)):
+        column = np.argmin(np.isfinite(squares))
+        raise ValueError(
+            f"got features whose squares add up to {squares[column]} in column {column}, expected "
+            "finite features whose sum of squares float32 holds"
+        )
+    if not 2 * C * max(float(squares.max()), len(known)) < np.inf:
+        raise ValueError(
+            f"got C {C} and features whose squares add up to {squares.max():.3g}, expected less"
+        )
     inverse = 1 / (1 + 2 * C * np.append(squares, len(known)))[:, None]
     weights, left = np.zeros((len(inverse), classes)), np.ones_like(signs)
     slope = gradient(weights, left)

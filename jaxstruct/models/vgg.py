@@ -3,6 +3,7 @@
 What may be added: a part that several uses of the network share.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import field
 
@@ -180,9 +181,14 @@ def torchvision_vgg_name(path: Sequence[str], depth: int = 16) -> str:
     Returns:
         e.g. "features.0.weight"; a layer that torchvision's network lacks keeps its name.
 
+    Raises:
+        ValueError: another depth, or a convolution that a network of this depth lacks.
+
     Source: torchvision.models.vgg, as of 0.29.
     """
     *_, layer, kind = path
+    if depth not in _LAYERS:
+        raise ValueError(f"got depth {depth}, expected one of {sorted(_LAYERS)}")
     number = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
     place = 0
     for block, layers in enumerate(_LAYERS[depth], 1):
@@ -190,4 +196,9 @@ def torchvision_vgg_name(path: Sequence[str], depth: int = 16) -> str:
             number[f"conv{block}_{i}"] = f"features.{place}"
             place += 2
         place += 1
+    if layer not in number and re.fullmatch(r"conv[1-5]_\d+", layer):
+        raise ValueError(
+            f"VGG of depth {depth} has no {layer}, expected another depth, as in "
+            "functools.partial(torchvision_vgg_name, depth=19)"
+        )
     return f"{number.get(layer, layer)}.{'weight' if kind == 'kernel' else kind}"

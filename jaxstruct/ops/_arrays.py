@@ -63,6 +63,11 @@ def one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
     return each
 
 
+def traced(value: Any) -> bool:
+    """Whether a number of the value, a pytree, is not known yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
 def take(values: jax.Array, index: jax.Array) -> jax.Array:
     """values[index] for integers [n], none of them negative or too large: nothing is checked."""
     return values.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)

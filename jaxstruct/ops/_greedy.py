@@ -51,8 +51,9 @@ def suppress(
         order = order_by([word], tiles.radix)
         kept, found = _greedy(options, tiles, boxes, usable, labels, order, size, by_class=False)
     else:
-        class_word = lax.bitcast_convert_type(labels.astype(jnp.int32), jnp.uint32)
-        order = order_by([class_word, word], tiles.radix)
+        wide = labels if labels.dtype.itemsize > 4 else labels.astype(jnp.int32)
+        class_words = lax.bitcast_convert_type(wide, jnp.uint32).reshape(count, -1)
+        order = order_by([*class_words.T, word], tiles.radix)
         kept, found = _greedy(options, tiles, boxes, usable, labels, order, count, by_class=True)
         kept = jnp.where(jnp.arange(count) < found, kept, count)
         last = np.array(np.iinfo(word.dtype).max, word.dtype)

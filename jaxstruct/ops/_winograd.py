@@ -73,7 +73,8 @@ def winograd(
 
     Its largest error over the largest value is 1e-5 to 3e-5 for F(4, 3) in float32, and 1e-6 to
     3e-6 for F(2, 3), where a plain sum has 1e-7 to 1e-6. m + r - 1 is at most 6: with more points
-    the constants and the error grow quickly.
+    the constants and the error grow quickly. With m above 2 a NaN or infinity
+    reaches results of its tiles that do not see it.
 
     Everything is linear in x and in the kernel, without control flow: the gradients are JAX's
     transposes, which multiply as little as the values do. The barriers keep XLA from computing the

@@ -39,8 +39,9 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> jax.Array:
 
         IoU(i, j) = area(a_i and b_j) / (area(a_i) + area(b_j) - area(a_i and b_j))
 
-    Where the union has no area the IoU is 0 and so is its gradient (torchvision's is NaN there).
-    A malformed box (x2 < x1) meets nothing, a box with a NaN has the IoU NaN with all.
+    Where two boxes share no area, as where one has none, the IoU is 0 and so is its gradient
+    (torchvision's is NaN where both have none). A malformed box (x2 < x1) meets nothing, a box with
+    a NaN has the IoU NaN with all.
 
     Args:
         a: [..., N, 4].
@@ -65,7 +66,8 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> jax.Array:
     b = jnp.broadcast_to(b, batch + b.shape[-2:])[..., None, :, :]
     low = jnp.maximum(a[..., :2], b[..., :2])
     high = jnp.minimum(a[..., 2:], b[..., 2:])
-    side = jnp.maximum(high - low, 0)
+    # Not maximum, half of whose gradient passes where both are 0.
+    side = jax.nn.relu(high - low)
     intersection = side[..., 0] * side[..., 1]
     union = box_area(a) + box_area(b) - intersection
     return intersection / jnp.where(union == 0, 1, union)

@@ -18,8 +18,10 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.gaussian import (
+    Deviation,
     FilterName,
     GridGaussian,
+    deviation,
     gaussian,
     joined,
     normalized,
@@ -49,10 +51,10 @@ def dense_crf(
     image: ArrayLike,
     *,
     bilateral_weight: ArrayLike = 10.0,
-    sigma_xy: ArrayLike = 80.0,
-    sigma_rgb: ArrayLike = 13.0,
+    sigma_xy: Deviation = 80.0,
+    sigma_rgb: Deviation = 13.0,
     gaussian_weight: ArrayLike = 3.0,
-    sigma_gaussian: ArrayLike = 3.0,
+    sigma_gaussian: Deviation = 3.0,
     compatibility: ArrayLike | None = None,
     iterations: int = 10,
     filter: FilterName = "lattice",
@@ -82,11 +84,11 @@ def dense_crf(
             pixel that forbids all of them, or a NaN, makes the image NaN.
         image: [H, W, 3] or [B, H, W, 3], of any dtype, in [0, 255].
         bilateral_weight: w1.
-        sigma_xy: in pixels.
-        sigma_rgb: in the image's units.
+        sigma_xy: in pixels, one number or (x, y).
+        sigma_rgb: in the image's units, one number or one for each color.
         gaussian_weight: w2.
-        sigma_gaussian: in pixels. Where it is a Python number, "lattice" cuts this kernel off at 3
-            standard deviations, on a CPU.
+        sigma_gaussian: in pixels, one number or (x, y). Where it is known to Python, "lattice" cuts
+            this kernel off at 3 standard deviations, on a CPU.
         compatibility: mu; by default Potts, [x_i != x_j]. Else [L] or [L, L] costs, as in `Kernel`,
             which the weights multiply.
         iterations: of mean-field inference, all pixels at once.
@@ -98,8 +100,9 @@ def dense_crf(
 
     Raises:
         ValueError: other shapes or options; or, outside of a trace, a floating image within [0, 1]
-            that is not constant, or a standard deviation so small that the lattice has no
-            coordinates left (in a trace: NaN). TypeError: another dtype.
+            that is not constant, weights or costs that are not finite, or a standard deviation that
+            is not above 0 and finite, or so small that the lattice has no coordinates left (in a
+            trace: NaN). TypeError: another dtype.
 
     Source: Kraehenbuehl & Koltun 2011, Efficient inference in fully connected CRFs with Gaussian
     edge potentials, eq. 2, 3 and algorithm 1; the names of the parameters are DeepLab's (Chen et
@@ -147,10 +150,10 @@ def pixel_kernels(
     image: ArrayLike,
     *,
     bilateral_weight: ArrayLike = 10.0,
-    sigma_xy: ArrayLike = 80.0,
-    sigma_rgb: ArrayLike = 13.0,
+    sigma_xy: Deviation = 80.0,
+    sigma_rgb: Deviation = 13.0,
     gaussian_weight: ArrayLike = 3.0,
-    sigma_gaussian: ArrayLike = 3.0,
+    sigma_gaussian: Deviation = 3.0,
     filter: FilterName = "lattice",
     capacity: int | None = None,
 ) -> list[Kernel]:
@@ -168,23 +171,32 @@ def pixel_kernels(
     shape = pixels.shape[:2]
     features = pixel_features(pixels, sigma_xy, sigma_rgb)
     bilateral = gaussian(features.reshape(-1, 5), filter, capacity)
-    reach = None
-    if filter == "lattice" and not isinstance(sigma_gaussian, jax.Array):
-        reach = math.ceil(3 * _checks.positive("sigma_gaussian", sigma_gaussian))
-    spatial = GridGaussian(jnp.asarray(sigma_gaussian, features.dtype), reach)
+    sigma, reach = deviation("sigma_gaussian", sigma_gaussian, 2), None
+    if filter == "lattice" and not isinstance(sigma, jax.Array):
+        reach = math.ceil(3 * float(np.max(sigma)))
+    spatial = GridGaussian(jnp.asarray(sigma, features.dtype), reach)
     return [
         Kernel(normalized(bilateral, shape, features.dtype), bilateral_weight),
         Kernel(normalized(spatial, shape, features.dtype), gaussian_weight),
     ]
 
 
-def pixel_features(image: ArrayLike, sigma_xy: ArrayLike, sigma_rgb: ArrayLike) -> jax.Array:
-    """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C]."""
+def pixel_features(image: ArrayLike, sigma_xy: Deviation, sigma_rgb: Deviation) -> jax.Array:
+    """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C].
+
+    A sigma is one number, or (x, y) and one for each color. Raises as `dense_crf` for others.
+    """
     pixels = jnp.asarray(image)
+    of_place = deviation("sigma_xy", sigma_xy, 2)
+    of_color = deviation("sigma_rgb", sigma_rgb, pixels.shape[-1])
+    of_place, of_color = (
+        jnp.reshape(sigma, (1, 1, -1)) if jnp.ndim(sigma) else sigma
+        for sigma in (of_place, of_color)
+    )
     pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
     rows, columns = jnp.mgrid[: pixels.shape[0], : pixels.shape[1]]
-    places = jnp.stack([columns, rows], -1) / sigma_xy
-    return jnp.concatenate([places.astype(pixels.dtype), pixels / sigma_rgb], -1)
+    places = jnp.stack([columns, rows], -1) / of_place
+    return jnp.concatenate([places.astype(pixels.dtype), pixels / of_color], -1)
 
 
 def mean_field(
@@ -277,7 +289,7 @@ def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> ja
     [L, L] have, take half of k(i, i), too.
 
     Args:
-        labels: [...], integers in [0, L).
+        labels: [...], integers in [0, L). Void (255) is none: only a whole labeling has an energy.
         unary: [..., L].
         kernels: as in `mean_field`.
 
@@ -285,12 +297,24 @@ def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> ja
         A scalar.
 
     Raises:
-        ValueError: other shapes. TypeError: labels are not integers, or unary is not floating.
+        ValueError: other shapes; or, outside of a trace, a label out of range (in a trace: NaN).
+            TypeError: labels are not integers, or unary is not floating.
     """
     costs = _checks.floating("unary", unary)
     index = _checks.array("labels", labels, "integer", "[...]", ranks=range(costs.ndim))
     _checks.leading("as many labels", labels=index.shape, unary=costs.shape[:-1])
-    return free_energy(jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype), costs, kernels)
+    # As they were given: JAX keeps 32 of NumPy's 64 bits.
+    given = labels if isinstance(labels, np.ndarray) else index
+    wide = given if given.dtype.itemsize > 4 else given.astype(np.int32)
+    inside = (wide >= 0) & (wide < costs.shape[-1])
+    if not isinstance(inside, jax.core.Tracer) and not inside.all():
+        raise ValueError(
+            f"labels reach from {given.min()} to {given.max()}, expected 0 to "
+            f"{costs.shape[-1] - 1}; void points need a label, or are left out with their unary"
+        )
+    hard = jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype)
+    found = free_energy(hard, costs, kernels)
+    return jnp.where(inside.all(), found, jnp.nan)
 
 
 def messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
@@ -318,7 +342,9 @@ def _free(
     q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
 ) -> jax.Array:
     """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
-    own = jnp.where(q > 0, q * (jnp.log(jnp.where(q > 0, q, 1)) + unary), 0).sum()
+    # A label that is forbidden costs infinity, times 0. The gradient would have that product, too.
+    some = q > 0
+    own = (q * (jnp.log(jnp.where(some, q, 1)) + jnp.where(some, unary, 0))).sum()
     pairs = (q * _total(sums, kernels, q)).sum()
     for message, kernel in zip(sums, kernels, strict=True):
         mu = jnp.asarray(kernel.compatibility, message.dtype)
@@ -357,10 +383,12 @@ def _compatibility(value: ArrayLike, labels: int, least: int = 1) -> jax.Array:
             f"compatibility has shape {mu.shape}, expected {'(), ' if not least else ''}"
             f"({labels},) or ({labels}, {labels})"
         )
+    if not _arrays.traced(value) and not np.all(np.isfinite(np.asarray(value))):
+        raise ValueError("weights or compatibility are NaN or infinite, expected finite costs")
     return mu
 
 
-def _shared_capacity(images: jax.Array, sigma_xy: ArrayLike, sigma_rgb: ArrayLike) -> int:
+def _shared_capacity(images: jax.Array, sigma_xy: Deviation, sigma_rgb: Deviation) -> int:
     from jaxstruct.ops import permutohedral
 
     features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)

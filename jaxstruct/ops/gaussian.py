@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 
 FilterName = Literal["lattice", "exact"]
+Deviation = ArrayLike | Sequence[float]
 
 
 def gaussian_filter(
@@ -33,7 +35,7 @@ def gaussian_filter(
     """The sum over j of exp(-|f_i - f_j|^2 / 2) v_j, for all points i: Gaussian filtering.
 
     Args:
-        values: [N, C].
+        values: [N, C]. A NaN or infinity reaches all points with "exact", near ones with "lattice".
         features: [N, D], in standard deviations.
         filter: "exact", or "lattice", which is right where points are dense, and whose gradient
             reaches the values alone.
@@ -136,23 +138,24 @@ class GridGaussian:
     """The sum over all pixels of a grid, one axis after the other.
 
     Attributes:
-        sigma: in pixels.
+        sigma: in pixels, one number or [2], (x, y).
         reach: how far a CPU goes from a pixel, in pixels; None is to the ends.
     """
 
-    sigma: ArrayLike
+    sigma: Any
     reach: int | None = None
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """[H, W, C] to [H, W, C]."""
         for axis in (0, 1):
+            sigma = self.sigma[1 - axis] if jnp.ndim(self.sigma) else self.sigma
             products = functools.partial(_multiplied, axis)
             if self.reach is None or 2 * self.reach + 1 > _MOST_SHIFTS:
-                values = products(self.sigma, values)
+                values = products(sigma, values)
             else:
                 reach = min(self.reach, values.shape[axis] - 1)
                 shifted = functools.partial(_shifted, axis, reach)
-                values = lax.platform_dependent(self.sigma, values, cpu=shifted, default=products)
+                values = lax.platform_dependent(sigma, values, cpu=shifted, default=products)
         return values
 
 
@@ -199,6 +202,23 @@ def gaussian(features: jax.Array, filter: str, capacity: int | None) -> Any:
     if filter == "lattice":
         return PermutohedralLattice.build(features, capacity=capacity)
     return ExactGaussian(features)
+
+
+def deviation(name: str, value: Any, axes: int) -> Any:
+    """A standard deviation: one number, or one for each of so many axes, as an array or a number.
+
+    Raises ValueError for another shape, or unless it is finite and above 0, which is not known in a
+    trace; TypeError for what is no number.
+    """
+    traced = _arrays.traced(value)
+    sigma = (jnp if traced else np).asarray(value) if isinstance(value, tuple | list) else value
+    if not traced and not jnp.issubdtype(np.asarray(sigma).dtype, np.number):
+        raise TypeError(f"got {name} {value!r}, expected a number")
+    if jnp.shape(sigma) not in ((), (axes,)):
+        raise ValueError(f"{name} has shape {jnp.shape(sigma)}, expected () or ({axes},)")
+    if not traced and not all(0 < s < math.inf for s in np.ravel(sigma)):
+        raise ValueError(f"got {name} {value!r}, expected a finite number above 0")
+    return sigma
 
 
 def split(tree: Any) -> tuple[list[Any], tuple[Any, ...], Any]:

@@ -38,7 +38,9 @@ class PermutohedralLattice:
     along the D + 1 axes of the lattice by [1/2, 1, 1/2], and `slice` at the points. Called, it does
     all of them: about sum over j of exp(-|f_i - f_j|^2 / 2) v_j, scaled so that the sum is right
     where points are dense. A gradient by the values is the same filter with its axes in reverse
-    (reverse mode only); the features get none: what is computed is piecewise smooth in them.
+    (reverse mode only); the features get none: what is computed is piecewise smooth in them. A NaN
+    or infinity among the values reaches the points whose vertices are at most one step along each
+    axis away from its own, weights of 0 included.
 
     `build` makes one. All fields are arrays, so it passes through jit and vmap as an argument.
 
@@ -419,6 +421,8 @@ def _windows(
     owner = jnp.where(start < total, _take(vertex, inner), empty)
     entry = inner[None] // _WINDOW * _WINDOW + jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
     shared = (_take(vertex, entry) == owner[None]) & (owner < empty)[None]
+    # A point of another vertex is not read: 0 times NaN is NaN.
+    entry = jnp.where(shared, entry, inner[None])
     shares = jnp.where(shared, _take(weight, entry), 0)
     return _take(point, entry), shares, jnp.where(owner < empty, owner, empty + 1)
 

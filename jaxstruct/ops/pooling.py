@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _checks
+from jaxstruct.ops import _bands, _checks
 
 
 def max_pool(
@@ -73,7 +73,7 @@ def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
     larger.
 
     Args:
-        x: [H, W, C] or [B, H, W, C].
+        x: [H, W, C] or [B, H, W, C]. A NaN or infinity reaches the means of its own cells alone.
         size: of the result, an integer for both axes or (down, across).
 
     Returns:
@@ -89,11 +89,9 @@ def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
     x = _checks.floating("x", x)
     if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
         raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
-    down, across = (
-        jnp.asarray(_cells(n, m), jnp.promote_types(x.dtype, jnp.float32))
-        for n, m in zip(x.shape[-3:-1], _checks.pair("size", size), strict=True)
-    )
-    means = jnp.einsum("...hwc,ih,jw->...ijc", x, down, across, precision="highest")
+    means = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    for axis, number in enumerate(_checks.pair("size", size), x.ndim - 3):
+        means = _bands.multiply(_cells(x.shape[axis], number), means, axis)
     return means.astype(x.dtype)
 
 

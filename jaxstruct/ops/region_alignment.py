@@ -38,7 +38,8 @@ def roi_align(
     if aligned and with adaptive sampling, one of no or negative width or height.
 
     Args:
-        features: [H, W, C], or [B, H, W, C].
+        features: [H, W, C], or [B, H, W, C]. A NaN or infinity reaches no bin in which its weight
+            is 0 (in torchvision it does where a sample lies on the row or column before it).
         rois: [R, 4], or [B, R, 4]: x1, y1, x2, y2 in pixels of the image. bfloat16 is computed
             with as float32.
         output_size: T, or (height, width).
@@ -82,6 +83,17 @@ class _Axis(NamedTuple):
     bin: jax.Array  # [N]
     samples: jax.Array  # [N], int32
     divisor: jax.Array  # [N], the samples again, at least 1
+    known: jax.Array  # [N]
+    near: jax.Array  # [N, T], where a sample of the bin is that interpolates cells, if there is one
+    some: jax.Array  # [N, T], whether there is
+
+    def at(self, i: jax.Array) -> jax.Array:
+        """[U, N, T]: where the samples i [U, N, T or 1] of each bin are."""
+        within = (i.astype(self.bin.dtype) + 0.5) * self.bin[None, :, None]
+        within /= self.divisor[None, :, None]
+        # Or the cell and its weight might be those of two positions that differ in the last bit.
+        within = _rounded(within, jnp.broadcast_to(self.known[None, :, None], within.shape))
+        return self.begin[None] + within
 
 
 class _Samples(NamedTuple):
@@ -92,6 +104,10 @@ class _Samples(NamedTuple):
     def number(self) -> jax.Array:
         """[N]: the samples of a bin."""
         return self.y.samples * self.x.samples
+
+    def filled(self) -> jax.Array:
+        """[N Ty Tx, 1]: which bins have a cell."""
+        return (self.y.some[:, :, None] & self.x.some[:, None, :]).reshape(-1, 1)
 
 
 def _axis(
@@ -117,7 +133,26 @@ def _axis(
         index * bin_size[:, None], jnp.broadcast_to(known[:, None], (known.shape[0], count))
     )
     divisor = lax.optimization_barrier(jnp.maximum(samples, 1))
-    return _Axis(begin, bin_size, samples.astype(jnp.int32), divisor)
+    axis = _Axis(begin, bin_size, samples.astype(jnp.int32), divisor, known, begin, begin)
+    return _with_a_sample(axis, size)
+
+
+def _with_a_sample(axis: _Axis, size: int) -> _Axis:
+    """The axis with `near` and `some`: the first sample that is not beyond the features."""
+    bin_size, divisor, last = (a[:, None] for a in (axis.bin, axis.divisor, axis.samples - 1))
+    side = jnp.where(bin_size < 0, size, -1) - axis.begin
+    first = jnp.ceil(side * divisor / jnp.where(bin_size == 0, 1, bin_size) - 0.5)
+    # Rounding errors have it, or one beside it.
+    first = jnp.clip(first, -2, (last + 2).astype(first.dtype)).astype(jnp.int32)
+    i = jnp.clip(jnp.stack([first - 1, first, first + 1]), 0, jnp.maximum(last, 0)[None])
+    at = axis.at(i)
+    inside = _inside(at, size) & (last >= 0)[None]
+    near = jnp.max(jnp.where(inside, at, -1), axis=0)
+    return axis._replace(near=near, some=jnp.any(inside, axis=0))
+
+
+def _inside(at: jax.Array, size: int) -> jax.Array:
+    return (at >= -1) & (at <= size)
 
 
 def _rounded(product: jax.Array, known: jax.Array) -> jax.Array:
@@ -144,17 +179,20 @@ def _samples(
 def _taps(
     axis: _Axis, i: jax.Array, size: int
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """(cell, weight), each [U, N, T], before and after the samples i [U, N] of each bin."""
-    within = (i.astype(axis.bin.dtype) + 0.5) * axis.bin[None] / axis.divisor[None]
-    at = axis.begin[None] + within[:, :, None]
-    inside = (at >= -1) & (at <= size)
-    at = jnp.clip(at, 0, size - 1)
+    """(cell, weight), each [U, N, T], before and after the samples i [U, N] of each bin.
+
+    Where the weight is 0, the cell is one that has a weight in the bin, if any has: that of another
+    could be NaN, and 0 times NaN is NaN.
+    """
+    at = axis.at(i[:, :, None])
+    inside = _inside(at, size)
+    at = jnp.clip(jnp.where(inside, at, axis.near[None]), 0, size - 1)
     low = jnp.floor(at)
     after = at - low
     cell = low.astype(jnp.int32)
     return (
         (cell, jnp.where(inside, 1 - after, 0)),
-        (jnp.minimum(cell + 1, size - 1), jnp.where(inside, after, 0)),
+        (jnp.where(after > 0, cell + 1, cell), jnp.where(inside, after, 0)),
     )
 
 
@@ -167,9 +205,10 @@ def _corners(
         (unroll, samples.first.shape[0]),
     )
     across = jnp.broadcast_to(jnp.maximum(samples.x.samples, 1)[None], k.shape)
-    rows = _taps(samples.y, lax.div(k, across), shape[0])
-    columns = _taps(samples.x, lax.rem(k, across), shape[1])
     number = samples.number()[None]
+    one = jnp.minimum(k, jnp.maximum(number - 1, 0))  # the last one again where there is no more
+    rows = _taps(samples.y, lax.div(one, across), shape[0])
+    columns = _taps(samples.x, lax.rem(one, across), shape[1])
     share = 1 / (samples.y.divisor * samples.x.divisor)[None]
     share = jnp.where(k < number, share, 0)[:, :, None, None]
     corners: list[tuple[jax.Array, jax.Array]] = []
@@ -241,8 +280,11 @@ def _forward(options: _Options, features: jax.Array, rois: jax.Array) -> jax.Arr
         total = jnp.zeros((samples.first.shape[0] * bins, channels), wide)
         total, _ = vary(total, cells)
         if isinstance(steps, int) and steps == 1:
-            return step(jnp.int32(0), total).astype(features.dtype)
-        return _regions.loop(steps, step, total).astype(features.dtype)
+            total = step(jnp.int32(0), total)
+        else:
+            total = _regions.loop(steps, step, total)
+        filled = jnp.broadcast_to(samples.filled(), total.shape)
+        return jnp.where(filled, total, 0).astype(features.dtype)
 
     def one_by_one(samples: _Samples) -> jax.Array:
         def step(i: jax.Array, out: jax.Array) -> jax.Array:
@@ -280,6 +322,7 @@ def _backward(
     def block(samples: _Samples, gradient: jax.Array, total: jax.Array) -> jax.Array:
         steps, unroll = _steps(samples, options)
         pulled = gradient.reshape(-1, channels).astype(wide)
+        pulled = jnp.where(jnp.broadcast_to(samples.filled(), pulled.shape), pulled, 0)
 
         def step(i: jax.Array, total: jax.Array) -> jax.Array:
             for cell, weight in _corners(samples, i, unroll, shape):

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -83,7 +84,8 @@ def batched_nms(
     Args:
         boxes: [N, 4] or [B, N, 4].
         scores: [N] or [B, N].
-        labels: integers [N] or [B, N], any values.
+        labels: integers [N] or [B, N], any values. JAX's jit takes 32 bits of a NumPy array
+            of 64, unless it has x64; outside of jit all of them count.
         iou_threshold: in [0, 1].
         max_outputs: K, the number of slots of the result over all classes.
         score_threshold: scores have to be above it, if given.
@@ -100,8 +102,17 @@ def batched_nms(
 
     Source: as `nms`.
     """
-    labels = _checks.array("labels", labels, "integer", "[N] or [B, N]", ranks=range(1, 3))
+    labels = _checks.array("labels", _narrow(labels), "integer", "[N] or [B, N]", ranks=range(1, 3))
     return _nms(boxes, scores, labels, iou_threshold, max_outputs, score_threshold, valid)
+
+
+def _narrow(labels: ArrayLike) -> ArrayLike:
+    """Labels for JAX, which keeps 32 bits: the ranks of those that NumPy has more of."""
+    if not isinstance(labels, np.ndarray) or labels.dtype not in (np.int64, np.uint64):
+        return labels
+    if not labels.size or -(2**31) <= labels.min() <= labels.max() < 2**31:
+        return labels
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
 
 
 def _nms(

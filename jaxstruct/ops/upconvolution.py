@@ -43,10 +43,12 @@ def upconv(
         integer p  H' = (H - 1) stride + k - 2 p + output_padding      low = p, as in PyTorch
 
     No zeros are put between the inputs: the stride's phases are channels of a smaller grid, where
-    a CPU multiplies matrices (at stride 1 it convolves) and everything else convolves once. On a
-    CPU the form is chosen by shape, and where it is Winograd's algorithm, which the precision
-    "highest" excludes, the largest error is 1e-5 of the largest value instead of 1e-6. Both
-    arguments can be differentiated, in both modes and repeatedly.
+    a CPU multiplies matrices (at stride 1 it convolves) and everything else convolves, once where
+    the stride divides the kernel's size. On a CPU the form is chosen by shape, and where it is
+    Winograd's algorithm, which the precision "highest" excludes, the largest error is 1e-5 of the
+    largest value instead of 1e-6, and a NaN or infinity in x may reach all results of a tile,
+    not only the k x k that the equation gives it to. Both arguments can be differentiated, in
+    both modes and repeatedly.
 
     Args:
         x: [H, W, C] or [B, H, W, C].
@@ -212,16 +214,20 @@ def _tile(grid: _Grid, x: tuple[int, ...], kernel: tuple[int, ...]) -> int:
 
 def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """One convolution of stride 1 with all phases as channels of its result."""
-    down, across = grid.taps(kernel.shape)
-    ends = ((down - 1, down - 1), (across - 1, across - 1))
-    phases = lax.conv_general_dilated(
-        x,
-        _phases(grid, kernel)[::-1, ::-1],
-        (1, 1),
-        ends,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=grid.precision,
-    )
+    high, wide = grid.taps(kernel.shape)
+
+    def convolve(taps: jax.Array) -> jax.Array:
+        ends = ((taps.shape[0] - 1, high - 1), (taps.shape[1] - 1, wide - 1))
+        return lax.conv_general_dilated(
+            x,
+            taps[::-1, ::-1],
+            (1, 1),
+            ends,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=grid.precision,
+        )
+
+    phases = _by_taps(grid, kernel, convolve)
     return grid.interleaved(phases, kernel, (x.shape[1], x.shape[2]))
 
 
@@ -242,17 +248,18 @@ def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
     down, across = grid.taps(kernel.shape)
     around = jnp.pad(x, ((0, 0), (down - 1, down - 1), (across - 1, across - 1), (0, 0)))
     high, wide = height + down - 1, width + across - 1
-    seen = [
-        around[:, down - 1 - i : down - 1 - i + high, across - 1 - j : across - 1 - j + wide]
-        for i in range(down)
-        for j in range(across)
-    ]
-    rows = jnp.concatenate(seen, -1).reshape(-1, down * across * channels)
-    columns = _phases(grid, kernel)
-    columns = columns.reshape(rows.shape[1], columns.shape[3])
-    phases = jnp.dot(rows, columns, precision=grid.precision)
-    phases = phases.reshape(batch, high, wide, columns.shape[1])
-    return grid.interleaved(phases, kernel, (height, width))
+
+    def multiply(taps: jax.Array) -> jax.Array:
+        seen = [
+            around[:, down - 1 - i : down - 1 - i + high, across - 1 - j : across - 1 - j + wide]
+            for i, j in np.ndindex(taps.shape[:2])
+        ]
+        rows = jnp.concatenate(seen, -1).reshape(-1, len(seen) * channels)
+        columns = taps.reshape(rows.shape[1], taps.shape[3])
+        products = jnp.dot(rows, columns, precision=grid.precision)
+        return products.reshape(batch, high, wide, taps.shape[3])
+
+    return grid.interleaved(_by_taps(grid, kernel, multiply), kernel, (height, width))
 
 
 def _scattered(grid: _Grid, x: jax.Array, kernel: jax.Array, *, at_once: bool) -> jax.Array:
@@ -279,6 +286,39 @@ def _scattered(grid: _Grid, x: jax.Array, kernel: jax.Array, *, at_once: bool) -
         product = product.reshape(batch, height, width, s * t * depth)
         out += jnp.pad(product, ((0, 0), (i, down - 1 - i), (j, across - 1 - j), (0, 0)))
     return grid.interleaved(out, kernel, (height, width))
+
+
+def _by_taps(
+    grid: _Grid, kernel: jax.Array, convolve: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """[B, Gh, Gw, sh sw D]: the phases, those of as many taps together.
+
+    Where the stride does not divide the kernel's size, the last phases have one tap less, or none.
+    A zero in its place would be multiplied: 0 times NaN is NaN.
+    """
+    (s, t), depth = grid.stride, kernel.shape[3]
+    taps = _phases(grid, kernel)
+    taps = taps.reshape(*taps.shape[:3], s, t, depth)
+
+    def some(i: int, rows: slice, j: int, columns: slice) -> jax.Array:
+        mine = taps[:i, :j, :, rows, columns]
+        a, b = mine.shape[3:5]
+        phases = convolve(mine.reshape(*mine.shape[:3], a * b * depth))
+        return phases.reshape(*phases.shape[:3], a, b, depth)
+
+    down, across = (_parts(k, n) for k, n in zip(kernel.shape[:2], grid.stride, strict=True))
+    rows = [jnp.concatenate([some(*one, *other) for other in across], 4) for one in down]
+    out = jnp.concatenate(rows, 3)
+    without = [(0, s - out.shape[3]), (0, t - out.shape[4])]
+    out = jnp.pad(out, [(0, 0), (0, 0), (0, 0), *without, (0, 0)])
+    return out.reshape(*out.shape[:3], s * t * depth)
+
+
+def _parts(size: int, stride: int) -> list[tuple[int, slice]]:
+    """(number of taps, phases along an axis that have so many), without those of none."""
+    less, more = divmod(size, stride)
+    parts = [(less + 1, slice(0, more)), (less, slice(more, stride))]
+    return [(n, phases) for n, phases in parts if n and phases.start < phases.stop]
 
 
 def _phases(grid: _Grid, kernel: jax.Array) -> jax.Array:

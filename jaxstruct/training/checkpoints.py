@@ -1,16 +1,18 @@
 """Checkpoints: what a run can be continued from, to the bit, whatever ended it.
 
 Orbax writes each into a temporary folder and renames it, so that a checkpoint is whole or absent;
-a checksum of the arrays finds one that was damaged later. Checkpoints are numbered by the steps
-of all stages, and the last of every stage is kept: the states of earlier stages are read from
-there rather than written again into each.
+checksums find one that was damaged later. Checkpoints are numbered by the steps of all stages, and
+the last of every stage is kept: the states of earlier stages are read from there rather than
+written again into each. None is deleted for what a read of it says: a damaged one is set aside.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as managers
 
+from jaxstruct.training import damage
 from jaxstruct.training.experiment import Stage
 from jaxstruct.training.loop import RunError, Sums
 from jaxstruct.training.state import State
@@ -27,21 +29,28 @@ from jaxstruct.training.state import State
 
 @dataclass(frozen=True)
 class Restored:
-    """Where a run goes on: the stage's index, its state, and what was not written down yet."""
+    """Where a run goes on: the stage's index, its state, and what was not written down yet.
+
+    `finals` are the last states of the stages before it; one that is damaged is not among them.
+    `records` is how many had been written down up to there, `metrics` what was evaluated there.
+    """
 
     index: int
     state: State
     finals: dict[str, State]
     pending: Sums
     seconds: float
+    records: int
+    metrics: dict[str, float]
 
 
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a context manager.
 
     Keeps the latest two, the best by `ranking` = (stage, metric, "max" or "min"), and the last of
-    every stage. Without `write` the folder is only read. Raises RunError where it cannot be
-    written.
+    every stage; see `kept`. One that is found damaged is named on stderr and left out: its folder N
+    is renamed to damaged-N, or, without `write`, stays, since nothing is changed then. Raises
+    RunError where the folder cannot be written, or where one cannot be read now but may be later.
     """
 
     def __init__(
@@ -54,29 +63,17 @@ class Checkpoints:
         write: bool = True,
     ):
         self._stages, self._config, self._ranking = list(stages), config, ranking
-        self._write = write
+        self._write, self._folder = write, folder
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
-        self._folder = folder
-        keep: list[Any] = [managers.LatestN(2), managers.CustomSteps(self._ends)]
-        by: dict[str, Any] = {}
-        if ranking:
-            _, name, mode = ranking
-            keep.append(
-                managers.BestN(
-                    get_metric_fn=lambda m: m[name],
-                    reverse=mode == "min",
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-            # Without best_fn orbax writes no metrics, and the policy has nothing to rank by.
-            by = {"best_fn": lambda m: m[name], "best_mode": mode}
+        self._metas: dict[int, dict[str, Any]] = {}  # of each checkpoint that is not damaged
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keep),
+            preservation_policy=_Kept(self._to_keep),
             create=write,
             read_only=not write,
-            **by,
+            # What is read only needs none of orbax's own metadata, which might be damaged.
+            lightweight_initialize=not write,
         )
+        self._read_metas()
         self._manager = self._writing(
             lambda: ocp.CheckpointManager(folder.resolve(), options=options)
         )
@@ -100,80 +97,91 @@ class Checkpoints:
         metrics: dict[str, float] | None = None,
         pending: Sums | None = None,
         seconds: float = 0.0,
+        records: int = 0,
     ) -> None:
         """Writes a checkpoint in the background; `wait` tells when it is on the disk."""
         tree = _to_host(state)
-        meta = {
-            "stage": stage.name,
-            "stages": self._plan(),
-            "pending": pending or {},
-            "seconds": seconds,
-            "config": self._config,
-            "arrays": _layout(tree),
-            "checksum": _checksum(tree),
-        }
-        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-        ranked = None
-        if self._ranking and stage.name == self._ranking[0] and self._ranking[1] in (metrics or {}):
-            ranked = metrics  # without a rank where nothing counted for the metric
         number = self._start(self._stages.index(stage)) + int(state.step)
-        self._writing(lambda: self._manager.save(number, args=items, metrics=ranked))
+        meta = damage.sealed(
+            {
+                "number": number,
+                "stage": stage.name,
+                "stages": self._plan(),
+                "metrics": metrics or {},
+                "pending": pending or {},
+                "seconds": seconds,
+                "records": records,
+                "config": self._config,
+                "arrays": _layout(tree),
+                "checksum": _checksum(tree),
+            }
+        )
+        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
+        self._metas[number] = meta
+        # By force, since a stage that is trained again has lower numbers than those of later ones.
+        self._writing(lambda: self._manager.save(number, args=items, force=True))
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk; raises RunError where it cannot be."""
         self._writing(self._manager.wait_until_finished)
 
     def restore(self, key: jax.Array, which: str = "last") -> Restored | None:
-        """The newest whole checkpoint, or None; each damaged one is named on stderr and removed.
+        """The newest whole checkpoint, or None.
 
         With `which` "best", the one that ranks first, or None where none has a rank.
 
         `key` is the run's; the stages' `init` tell the shapes, without computing anything.
-        Raises RunError where a checkpoint is of another model or of other stages.
+        Raises RunError where a checkpoint is of another model or of other stages, and where the
+        best one is damaged.
         """
         shapes = self._shapes(key)
-        numbers = sorted(self._manager.all_steps(), reverse=True)
+        numbers = self._numbers()
         if which == "best":
-            best = self._manager.best_step() if self._ranked() else None
+            best = best_of(self._ranks(), self._ranking[2]) if self._ranking else None
             numbers = [] if best is None else [best]
         for number in numbers:
-            try:
-                index, state, meta = self._read(number, shapes)
-                finals = {
-                    stage.name: self._final(i, shapes)
-                    for i, stage in enumerate(self._stages[:index])
-                }
-            except RunError:
-                raise
-            except Exception as error:  # orbax, tensorstore and json each raise their own
-                reason = str(error).strip().split("\n")[0][:200]
-                if which == "best":
-                    raise RunError(
-                        f"the best checkpoint, {number} in {self._folder}, is damaged ({reason}); "
-                        "the last one is chosen without best"
-                    ) from error
-                print(
-                    f"warning: checkpoint {number} in {self._folder} is damaged"
-                    f"{' and was removed' if self._write else ''}; "
-                    f"going on from the one before ({reason})",
-                    file=sys.stderr,
-                )
-                if self._write:
-                    self._manager.delete(number)
+            state = self._whole(number, shapes, needed=which == "best")
+            if state is None:
                 continue
-            return Restored(index, state, finals, meta["pending"], meta["seconds"])
+            index, meta = self._index(number), self._metas[number]
+            finals = {
+                stage.name: self._whole(self._ends[i], shapes)
+                for i, stage in enumerate(self._stages[:index])
+            }
+            return Restored(
+                index,
+                state,
+                {name: final for name, final in finals.items() if final is not None},
+                meta["pending"],
+                meta["seconds"],
+                meta.get("records", 0),
+                meta.get("metrics", {}),
+            )
         return None
 
-    def _ranked(self) -> bool:
-        """Whether any checkpoint has a rank: without one, orbax takes the latest for the best."""
-        return any(self._manager.metrics(number) for number in self._manager.all_steps())
+    def restore_stage(self, stage: Stage, key: jax.Array) -> State | None:
+        """The newest whole state of a stage before its last, to train it again from; or None."""
+        index, shapes = self._stages.index(stage), self._shapes(key)
+        for number in self._numbers():
+            if self._start(index) < number < self._ends[index]:
+                state = self._whole(number, shapes)
+                if state is not None:
+                    return state
+        return None
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint on the disk."""
-        return self._manager.latest_step()
+        return max(self._manager.all_steps(), default=None)
 
     def _start(self, index: int) -> int:
         return self._ends[index] - self._stages[index].steps
+
+    def _index(self, number: int) -> int:
+        return next(i for i, end in enumerate(self._ends) if number <= end)
+
+    def _numbers(self) -> list[int]:
+        """Those of the checkpoints that there are, the newest first."""
+        return sorted(set(self._metas).intersection(self._manager.all_steps()), reverse=True)
 
     def _shapes(self, key: jax.Array) -> list[State]:
         shapes: list[State] = []
@@ -186,28 +194,85 @@ class Checkpoints:
         stages = enumerate(self._stages, 1)
         return {str(i): f"{stage.name} of {stage.steps} steps" for i, stage in stages}
 
-    def _final(self, index: int, shapes: list[State]) -> State:
-        end = self._ends[index]
-        try:
-            return self._read(end, shapes)[1]
-        except RunError:
-            raise
-        except Exception as error:
-            raise ValueError(f"it needs checkpoint {end}, which is damaged: {error}") from error
+    def _ranks(self) -> dict[int, float]:
+        """The values of the metric by which one is best, where a checkpoint has one."""
+        if not self._ranking:
+            return {}
+        stage, name, _ = self._ranking
+        found = {n: m.get("metrics", {}) for n, m in self._metas.items() if m["stage"] == stage}
+        return {number: metrics[name] for number, metrics in found.items() if name in metrics}
 
-    def _read(self, number: int, shapes: list[State]) -> tuple[int, State, dict]:
-        items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        meta = self._manager.restore(number, args=items)["meta"]
-        # What another program wrote is not damaged: it must not be removed.
+    def _to_keep(self, numbers: Sequence[int]) -> set[int]:
+        mode = self._ranking[2] if self._ranking else "max"
+        ranks = {n: rank for n, rank in self._ranks().items() if n in set(numbers)}
+        return kept(numbers, self._ends, best_of(ranks, mode))
+
+    def _read_metas(self) -> None:
+        """Reads what each checkpoint says of itself."""
+        try:
+            names = [path.name for path in self._folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise RunError(f"cannot read {self._folder} ({error.strerror})") from error
+        for number in sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name)):
+            one = self._folder / str(number)
+            try:
+                damage.read_object(one / "_CHECKPOINT_METADATA")
+                meta = damage.read_sealed(one / "meta" / "metadata")
+                if meta.get("number", number) != number or _META - set(meta):
+                    raise ValueError("its meta is that of another")
+                if "metrics" not in meta and (one / "metrics").exists():  # of an earlier version
+                    meta["metrics"] = damage.read_object(one / "metrics" / "metrics")
+            except Exception as error:
+                self._leave_out(number, error)
+            else:
+                self._metas[number] = meta
+
+    def _whole(self, number: int, shapes: list[State], *, needed: bool = False) -> State | None:
+        """The state of a checkpoint; None where that is damaged, or RunError if it is `needed`."""
+        if number not in self._metas:
+            return None
+        meta = self._metas[number]
+        # What another program wrote is not damaged: it stays where it is.
         self._check(number, "stage", meta.get("stages", self._plan()), self._plan())
-        index = next(i for i, end in enumerate(self._ends) if number <= end)
+        index = self._index(number)
         expected = jax.tree.map(_host_shape, shapes[index])
         self._check(number, "array", meta.get("arrays", _layout(expected)), _layout(expected))
         items = ocp.args.Composite(state=ocp.args.StandardRestore(expected))
-        tree = self._manager.restore(number, args=items)["state"]
-        if _checksum(tree) != meta["checksum"]:
-            raise ValueError("the checksum of its arrays is not the one that was saved")
-        return index, jax.tree.map(_from_host, shapes[index], tree), meta
+        try:
+            tree = self._manager.restore(number, args=items)["state"]
+            if _checksum(tree) != meta["checksum"]:
+                raise ValueError("the checksum of its arrays is not the one that was saved")
+        except Exception as error:  # orbax, tensorstore and json each raise their own
+            self._leave_out(number, error, needed=needed)
+            return None
+        return jax.tree.map(_from_host, shapes[index], tree)
+
+    def _leave_out(self, number: int, error: Exception, *, needed: bool = False) -> None:
+        """A checkpoint that could not be read is none any more."""
+        folder, why = self._folder / str(number), damage.reason(error)
+        named = f"checkpoint {number} in {self._folder}"
+        if damage.is_gone(folder):  # the run that writes them has removed it as an old one
+            self._metas.pop(number, None)
+            return
+        if passing := damage.may_pass(error, folder):
+            raise RunError(
+                f"{named} cannot be read now ({damage.reason(passing)}) and was left as it is; "
+                f"start again when it can be read, or move {folder} away to do without it"
+            ) from error
+        if needed:
+            raise RunError(
+                f"the best checkpoint, {number} in {self._folder}, is damaged ({why}); the last "
+                "one is chosen without best"
+            ) from error
+        self._metas.pop(number, None)
+        done = "is left out"
+        if self._write:
+            done = f"was set aside as {self._writing(lambda: damage.set_aside(folder)).name}"
+            if hasattr(self, "_manager"):
+                self._manager.reload()
+        print(f"warning: {named} is damaged and {done} ({why})", file=sys.stderr)
 
     def _check(self, number: int, kind: str, saved: dict, expected: dict) -> None:
         for name in {**saved, **expected}:
@@ -221,11 +286,48 @@ class Checkpoints:
         try:
             return write()
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0][:300]
+            if not self._write:
+                raise RunError(
+                    f"cannot read the checkpoints in {self._folder} ({damage.reason(error)})"
+                ) from error
             raise RunError(
-                f"cannot write a checkpoint into {self._folder} ({reason}); the last one that is "
-                "whole stays: free space or choose another --workdir, then start again"
+                f"cannot write a checkpoint into {self._folder} ({damage.reason(error)}); the last "
+                "one that is whole stays: free space or choose another --workdir, then start again"
             ) from error
+
+
+class _Kept:
+    """As orbax asks which checkpoints are to stay."""
+
+    def __init__(self, to_keep: Callable[[Sequence[int]], set[int]]):
+        self._to_keep = to_keep
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        keep = self._to_keep([one.step for one in checkpoints])
+        return [one.step in keep for one in checkpoints]
+
+
+def kept(numbers: Iterable[int], ends: Sequence[int], best: int | None) -> set[int]:
+    """Which checkpoints are to stay: the latest two, the best, and the last of each stage.
+
+    Of a stage whose last is not there, because it was damaged and the stage is trained again, the
+    latest two.
+    """
+    ordered = sorted(numbers)
+    keep = {*ordered[-2:], *set(ordered).intersection(ends), *([] if best is None else [best])}
+    for start, end in itertools.pairwise((0, *ends)):
+        if end not in ordered:
+            keep.update([n for n in ordered if start < n < end][-2:])
+    return keep
+
+
+def best_of(ranks: Mapping[int, float], mode: str) -> int | None:
+    """The number of the "max" or "min", of equal ones the latest; None where there is none."""
+    better = max if mode == "max" else min
+    return better(sorted(ranks, reverse=True), key=ranks.__getitem__, default=None)
+
+
+_META = {"stage", "pending", "seconds", "checksum"}  # that of every version has
 
 
 def stage_key(key: jax.Array, index: int) -> jax.Array:

@@ -24,10 +24,11 @@ from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
+from jaxstruct.training.output import unbroken
 from jaxstruct.training.predictions import Predictions
 from jaxstruct.training.restored import of_member, restore
 from jaxstruct.training.run import run, seeds
-from jaxstruct.training.workdir import read_json, stored_config, stored_sets
+from jaxstruct.training.workdir import read_config, stored_config, stored_sets
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Predict(Options):
     """Options of `predict`."""
 
     images: tuple[Path, ...] = ()  # image files of any size [without: samples]
-    out: Path = Path("predictions")  # folder for a picture and a JSON file per image
+    out: Path = Path("predictions")  # folder for a picture and JSON per image, which replace none
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
     checkpoint: Literal["last", "best"] = "last"  # of the run: its last state, or its best
     sample_seed: int = 0  # seed of what predict draws
@@ -87,11 +88,18 @@ def main(
     `experiment(config)` makes the experiment, and its annotation names the Config; `smoke` and
     `paper` are the configurations of --smoke and --paper. Exit status 0; 2 with one line for a
     usage error, 1 with one line for a run that failed, 128 + n for one that saved on signal n.
+    Where nobody reads its output any more, it goes on without.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with unbroken():
+        _finish(experiment, {"smoke": smoke, "paper": paper}, arguments)
+
+
+def _finish(make: Callable, variants: dict[str, Any], arguments: list[str]) -> NoReturn:
+    """Runs the command, and exits with its status, or with a line that says what went wrong."""
     debug = "--debug" in arguments
     try:
-        status = _main(experiment, {"smoke": smoke, "paper": paper}, arguments)
+        status = _main(make, variants, arguments)
     except UsageError as error:
         _exit(2, f"{error}; --help lists what there is")
     except Stopped as stopped:
@@ -195,7 +203,7 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     elif state is not None and not (workdir / "metrics.json").exists():
         at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
         print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
-    out = Predictions(options.out, options.images, made.colors)
+    out = Predictions(options.out, made.colors)
     failed = 0
     for path in options.images or (None,):
         try:
@@ -378,7 +386,7 @@ def _folder(workdir: Path, member: str | None) -> Path:
 
 def _imitated(workdir: Path) -> bool:
     """Whether a run was trained on an imitation, which then serves again."""
-    stored = read_json(workdir / "config.json") or {}
+    stored = read_config(workdir) or {}
     return any(source["origin"] == "imitation" for source in stored.get("data", ()))
 
 

@@ -5,7 +5,6 @@ What may be added: another kind of value in a record that has a file format of i
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxstruct.data.names import numbered, taken
 from jaxstruct.training.images import write_class_map
 
 
 class Predictions:
-    """The files of one call of `predict`, in a folder; none replaces another of the call, or an
-    image that was given.
-    """  # fmt: skip
+    """The files of one call of `predict`, in a folder; none replaces another that is there."""
 
-    def __init__(self, folder: Path, images: Sequence[Path], colors: Any = None):
+    def __init__(self, folder: Path, colors: Any = None):
         self._folder, self._colors = folder, colors
-        self._taken = {path.resolve() for path in images}
         self._records: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -57,14 +54,12 @@ class Predictions:
         return found
 
     def _free(self, stem: str, endings: Sequence[str]) -> str:
-        """The stem, or one with a number, whose files nothing of this call has."""
-        for i in itertools.count(1):
-            name = stem + (f"-{i}" if i > 1 else "")
-            paths = {(self._folder / f"{name}{ending}").resolve() for ending in endings}
-            if not paths & self._taken:
-                self._taken |= paths
-                return name
-        raise AssertionError
+        """The stem, or one with a number, of whose files none is there."""
+        return next(
+            name
+            for name in numbered(stem)
+            if not any(taken(self._folder / f"{name}{ending}") for ending in endings)
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:

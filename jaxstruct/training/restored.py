@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxstruct import data
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
+from jaxstruct.training.journal import check_history, read_records
 from jaxstruct.training.loop import RunError
 from jaxstruct.training.results import Record, mean_and_spread, named, read_results
 from jaxstruct.training.state import State
@@ -137,16 +138,51 @@ def restore(
     )
     with kept as checkpoints:
         restored = checkpoints.restore(root_key(experiment), which)
+    if which == "best" and experiment.ranking and "best" in results:
+        _check_best(restored, results["best"], experiment.ranking, folder)
     if restored is None:
         missing = "no checkpoint" if which == "last" else f"no checkpoint with {experiment.best}"
         raise RunError(f"{missing} in {folder} yet: train first")
-    states = {**restored.finals, experiment.stages[restored.index].name: restored.state}
-    number = sum(stage.steps for stage in experiment.stages)
-    with files.Journal(folder, number, write=False) as journal:
-        return Run(
-            folder, experiment.config, states, journal.history, results["metrics"],
-            results["data"], experiment=experiment,
-        )  # fmt: skip
+    stages = experiment.stages[: restored.index + 1]
+    history = read_records(folder / "metrics.jsonl")
+    at = sum(stage.steps for stage in stages[:-1]) + int(restored.state.step)
+    check_history(folder, history, at, restored.records)
+    states = {**restored.finals, stages[-1].name: restored.state}
+    if len(states) < len(stages):
+        states = _States(states, folder)
+    return Run(
+        folder, experiment.config, states, history, results["metrics"], results["data"],
+        experiment=experiment,
+    )  # fmt: skip
+
+
+def _check_best(
+    restored: Restored | None, best: Mapping[str, Any], ranking: tuple[str, str, str], folder: Path
+) -> None:
+    """Raises RunError where what is left is worse than the best that the results name."""
+    _, metric, mode = ranking
+    if restored is not None:
+        value, named = restored.metrics[metric], best["value"]
+        if value == (max if mode == "max" else min)(value, named):
+            return
+    raise RunError(
+        f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or not "
+        "there; the last one is chosen without best"
+    )
+
+
+class _States(dict[str, State]):
+    """Some of the states by their stages; asking for another raises RunError."""
+
+    def __init__(self, states: Mapping[str, State], folder: Path):
+        super().__init__(states)
+        self._folder = folder
+
+    def __missing__(self, stage: str) -> State:
+        raise RunError(
+            f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
+            "damaged, or not there; the command that trained the run makes it again"
+        )
 
 
 def of_member(

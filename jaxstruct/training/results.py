@@ -54,15 +54,39 @@ def records_of_member(
     return [{**r, "member": _joined(member, r["member"]) or None, "seed": seed} for r in records]
 
 
-def read_results(workdir: Path) -> dict[str, Any] | None:
-    """metrics.json of a workdir, or None; RunError where its metrics are no records."""
-    results = files.read_json(workdir / "metrics.json")
-    if results is not None and not isinstance(results["metrics"], list):
+def read_results(
+    workdir: Path, remedy: str = "remove it, and the next call scores again"
+) -> dict[str, Any] | None:
+    """metrics.json of a workdir, or None; RunError with the remedy where it holds no results."""
+    path = workdir / "metrics.json"
+    results = files.read_json(path, remedy)
+    if results is None:
+        return None
+    if not isinstance(results, dict) or not _are_records(results.get("metrics")):
         raise RunError(
-            f"{workdir / 'metrics.json'} holds no list of records: an earlier version wrote it; "
-            "remove it, and the next call scores again"
+            f"{path} holds no list of records: it is damaged or an earlier version wrote it; "
+            f"{remedy}"
         )
+    wrong = [name for name in ("config", "cost") if not isinstance(results.get(name), dict)]
+    wrong += [name for name in ("experiment", *ABOUT) if name not in results]
+    if not files.are_objects(results.get("data"), {"name", "origin"}):
+        wrong.append("data")
+    if "best" in results and not files.are_objects(
+        [results["best"]], {"metric", "value", "number"}
+    ):
+        wrong.append("best")
+    if wrong:
+        raise RunError(f"{path} holds no {', '.join(wrong)} as a run writes them; {remedy}")
     return results
+
+
+ABOUT = ("hardware", "versions", "commit")
+"""Where and by what a run was made."""
+
+
+def _are_records(found: Any) -> bool:
+    keys = {"member", "seed", "stage", "metric", "value"}
+    return files.are_objects(found, keys) and all(type(r["value"]) in (int, float) for r in found)
 
 
 def grouped(records: Iterable[Record]) -> dict[Key, list[float]]:

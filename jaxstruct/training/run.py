@@ -10,22 +10,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxstruct import data
 from jaxstruct.data import Examples
-from jaxstruct.training import hardware, parallel
+from jaxstruct.training import hardware
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
 from jaxstruct.training.experiment import Claim, Experiment, Stage, Study
-from jaxstruct.training.loop import RunError, Stopped, train
+from jaxstruct.training.loop import RunError
+from jaxstruct.training.output import unbroken
 from jaxstruct.training.progress import Progress, announce_devices
-from jaxstruct.training.restored import SEED, Run, StudyRun, root_key
+from jaxstruct.training.restored import SEED, Run, StudyRun
 from jaxstruct.training.results import (
+    ABOUT,
     Record,
     judged_claims,
     read_results,
@@ -33,9 +33,7 @@ from jaxstruct.training.results import (
     records_of_member,
     summary,
 )
-from jaxstruct.training.signals import stop_requests
-from jaxstruct.training.state import State
-from jaxstruct.training.writer import Writer
+from jaxstruct.training.stages import train_all
 
 
 def run(
@@ -55,9 +53,9 @@ def run(
     """
     folder = Path(workdir)
     devices = list(devices or jax.devices())
-    if isinstance(experiment, Study):
-        return _run_study(experiment, folder, devices, name, command, profile)
-    with files.locked(folder) if _primary() else contextlib.nullcontext():
+    with unbroken(), files.locked(folder) if _primary() else contextlib.nullcontext():
+        if isinstance(experiment, Study):
+            return _run_study(experiment, folder, devices, name, command, profile)
         return _run_one(experiment, folder, devices, name, command, profile)
 
 
@@ -71,7 +69,7 @@ def _run_one(
 ) -> Run:
     config, sources = files.plain(experiment.config), _data(experiment)
     files.check_config(folder, name, config)
-    before = files.read_json(folder / "config.json") or {}
+    before = files.read_config(folder) or {}
     about = {
         "hardware": hardware.hardware(devices),
         "versions": hardware.versions(),
@@ -93,12 +91,12 @@ def _run_one(
         weights[stage.name] = read
         write_config()
 
-    write_config()
     results = read_results(folder)
+    write_config()
     since = time.perf_counter()
     with Progress(devices, quiet=not _primary()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
-        states, history, cost = _train_all(
+        states, history, cost = train_all(
             experiment, folder, config, devices, progress, profile, started
         )
         if results is None:
@@ -131,104 +129,6 @@ def _run_one(
     return finished
 
 
-def _train_all(
-    experiment: Experiment,
-    folder: Path,
-    config: dict,
-    devices: list[jax.Device],
-    progress: Progress,
-    profile: bool,
-    started: Callable[[Stage, list[dict[str, str]]], None],
-) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
-    root = root_key(experiment)
-    cost: dict[str, Any] = {"wall_seconds": 0.0}
-    if not experiment.stages:
-        return {}, [], cost
-    with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.ranking) as kept:
-        at = kept.restore(root)
-        number = 0
-        if at:
-            ends = [stage.steps for stage in experiment.stages[: at.index]]
-            number = sum(ends) + int(at.state.step)
-            progress.say(
-                f"going on from step {int(at.state.step):,} of stage "
-                f"{experiment.stages[at.index].name!r}"
-            )
-        # On all devices, as training leaves them: what is scored from them has the same bits.
-        finals = at.finals if at else {}
-        states = {n: parallel.unstack(parallel.stack(x, devices)) for n, x in finals.items()}
-        with files.Journal(folder, number, _primary()) as journal, stop_requests() as requested:
-            observer = Writer(kept, journal, progress, requested, at, folder, profile)
-            try:
-                if at is None:
-                    _check_metric_of_best(experiment, root, devices)
-                for i, stage in enumerate(experiment.stages):
-                    if stage.name in states:
-                        observer.ended(stage)
-                        continue
-                    previous = list(states.values())[-1] if states else None
-                    if at and at.index == i:
-                        state, pending = at.state, at.pending
-                    else:
-                        state, pending = stage.init(stage_key(root, i), previous), None
-                        if stage.start:
-                            state = _start(stage, state, started)
-                    progress.start(stage, int(state.step))
-                    states[stage.name] = train(stage, state, devices, observer, pending)
-                    progress.finish(stage, stage.steps)
-                    observer.ended(stage)
-                kept.wait()
-                # A request that came during the last evaluation: the loop asked before it.
-                if stop := requested(observer.offset):
-                    raise Stopped("saved the end of training", stop)
-            except RunError as error:
-                last = kept.latest()
-                where = f"checkpoint {last} is the last good one" if last else "none was saved yet"
-                raise RunError(f"{error}; {where}") from error
-            finally:
-                observer.close()
-            cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
-            return states, journal.history, cost
-
-
-def _check_metric_of_best(
-    experiment: Experiment, root: jax.Array, devices: Sequence[jax.Device]
-) -> None:
-    """Raises RunError, before hours of training, where the evaluation gives no such metric."""
-    if not experiment.ranking:
-        return
-    ranked, metric, _ = experiment.ranking
-    state: State | None = None
-    for i, stage in enumerate(experiment.stages):
-        state = stage.init(stage_key(root, i), state)
-        if stage.name == ranked:
-            assert stage.evaluate is not None
-            found = stage.evaluate(parallel.unstack(parallel.stack(state, devices)))
-            if metric not in found:
-                raise RunError(
-                    f"best is by {metric!r}, but evaluate of stage {ranked!r} gives "
-                    f"{sorted(found)} before its first step; name one of these"
-                )
-            return
-
-
-def _start(
-    stage: Stage, state: State, started: Callable[[Stage, list[dict[str, str]]], None]
-) -> State:
-    """The state in which a stage begins; `started` is told of the weights that were read."""
-    assert stage.start is not None
-    with data.noted_weights() as read:
-        begun = stage.start(state)
-    expected, found = (parallel.shapes_of(tree) for tree in (state, begun))
-    if expected != found:
-        raise RunError(
-            f"start of stage {stage.name!r} changed the shapes of the state that init made; "
-            "expected other values alone"
-        )
-    started(stage, list(read))
-    return begun
-
-
 def _run_study(
     study: Study,
     folder: Path,
@@ -237,47 +137,43 @@ def _run_study(
     command: str | None,
     profile: bool,
 ) -> StudyRun:
-    with files.locked(folder) if _primary() else contextlib.nullcontext():
-        config = files.plain(study.config)
-        files.check_config(folder, name, config, study=True)
-        if _primary():
-            _write(folder, "config.json", {"experiment": name, "config": config})
-        runs = {
-            member: run(experiment, folder / member, devices=devices, name=name, profile=profile)
-            for member, experiment in study.experiments.items()
-        }
-        records: list[Record] = []
-        for member, done in runs.items():
-            own = (member, getattr(done.config, "seed", None))
-            records += records_of_member(done.records, *study.repeats.get(member, own))
-        finished = StudyRun(folder, study.config, runs, records)
-        if not _primary():
-            return finished
-        stored = [files.read_json(folder / member / "metrics.json") or {} for member in runs]
-        data: list[dict] = []
-        for done in runs.values():
-            data += [d for d in done.data if d not in data]
-        results = {
-            "experiment": name,
-            "config": config,
-            "metrics": records,
-            "data": data,
-            "cost": {
-                "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
-                "members": {m: r.cost for m, r in runs.items()},
-                "command": command,
-            },
-            # Where its members were made: they may be of another day and machine than this call.
-            **{key: _one_or_all(made[key] for made in stored) for key in ABOUT},
-        }
-        with Progress(devices) as progress:
-            _write(folder, "metrics.json", results)
-            _draw(study.figures, runs, folder, progress)
-            _report(study.claims, results, folder, progress)
+    config = files.plain(study.config)
+    files.check_config(folder, name, config, study=True)
+    if _primary():
+        _write(folder, "config.json", {"experiment": name, "config": config})
+    runs = {
+        member: run(experiment, folder / member, devices=devices, name=name, profile=profile)
+        for member, experiment in study.experiments.items()
+    }
+    records: list[Record] = []
+    for member, done in runs.items():
+        own = (member, getattr(done.config, "seed", None))
+        records += records_of_member(done.records, *study.repeats.get(member, own))
+    finished = StudyRun(folder, study.config, runs, records)
+    if not _primary():
         return finished
-
-
-ABOUT = ("hardware", "versions", "commit")
+    stored = [read_results(folder / member) or {} for member in runs]
+    data: list[dict] = []
+    for done in runs.values():
+        data += [d for d in done.data if d not in data]
+    results = {
+        "experiment": name,
+        "config": config,
+        "metrics": records,
+        "data": data,
+        "cost": {
+            "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
+            "members": {m: r.cost for m, r in runs.items()},
+            "command": command,
+        },
+        # Where its members were made: they may be of another day and machine than this call.
+        **{key: _one_or_all(made.get(key) for made in stored) for key in ABOUT},
+    }
+    with Progress(devices) as progress:
+        _write(folder, "metrics.json", results)
+        _draw(study.figures, runs, folder, progress)
+        _report(study.claims, results, folder, progress)
+    return finished
 
 
 def _one_or_all(values: Iterable[Any]) -> Any:

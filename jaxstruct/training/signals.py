@@ -1,4 +1,4 @@
-"""Asking a run to stop: SIGTERM and Ctrl-C let it save first; a second Ctrl-C does not wait."""
+"""Asking a run to stop: SIGTERM, SIGHUP and Ctrl-C let it save; a second Ctrl-C does not wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def stop_requests() -> Iterator[Callable[[int], int | None]]:
     """Yields `requested(step)`: the signal that asked this run to stop, or None.
 
     In several processes all of them see the request at the same step. Outside the main thread,
-    where Python has no signals, it is always None.
+    where Python has no signals, it is always None. SIGHUP comes when a terminal is closed; where
+    it is ignored, as under `nohup`, it stays so.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
@@ -38,7 +39,10 @@ def stop_requests() -> Iterator[Callable[[int], int | None]]:
             raise KeyboardInterrupt
         received.append(signum)
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    asking = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        asking.append(signal.SIGHUP)
+    before = {s: signal.signal(s, handle) for s in asking}
     try:
         yield lambda step: received[0] if received else None
     finally:

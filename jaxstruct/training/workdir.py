@@ -28,7 +28,7 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("w")
+        file = (workdir / "lock").open("a")
     except OSError as error:
         raise RunError(
             f"cannot write into the workdir {workdir} ({error.strerror}); choose another --workdir"
@@ -46,30 +46,75 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a whole file or none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a whole file or none."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    with temporary.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
     temporary.replace(path)
 
 
-def read_json(path: Path) -> Any | None:
-    """What `write_json` wrote, None where it did not; RunError for anything else."""
+def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:
+    """What `write_json` wrote, None where it did not; RunError with the remedy for no JSON."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
+        if found is None:
+            raise ValueError("it holds null")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not the JSON file that a run writes ({error})") from error
+        raise RunError(
+            f"{path} is not the JSON file that a run writes ({error}); {remedy}"
+        ) from error
+    return found
+
+
+def read_config(workdir: Path) -> dict[str, Any] | None:
+    """config.json of a workdir, None where there is none; RunError where it is of no run."""
+    path = workdir / "config.json"
+    remedy = "put back a copy of it, or choose another --workdir"
+    found = read_json(path, remedy)
+    if found is not None and not _is_config(found):
+        raise RunError(f"{path} is of no run; {remedy}")
+    return found
+
+
+def _is_config(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("config"), dict)
+        and isinstance(found.get("experiment", 0), str | None)
+        and isinstance(found.get("weights", {}), dict)
+        and are_objects(found.get("sets", []), set())
+        and are_objects(found.get("data", []), {"name", "origin"})
+    )
+
+
+def are_objects(found: Any, keys: set[str]) -> bool:
+    """Whether something from a JSON file is a list of objects that all have these keys."""
+    return isinstance(found, list) and all(isinstance(x, dict) and keys <= set(x) for x in found)
 
 
 def check_config(
     workdir: Path, name: str | None, config: dict[str, Any], *, study: bool = False
 ) -> None:
-    """Raises RunError where the folder is of another configuration, naming the fields."""
-    before = read_json(workdir / "config.json")
+    """Raises RunError where the folder is of another configuration, naming the fields.
+
+    Or where it is of no run, and has pictures that those of this one might replace.
+    """
+    before = read_config(workdir)
     if before is None:
+        if found := next((workdir / "figures").glob("*.png"), None):
+            raise RunError(
+                f"{found} is of no run, and a run in {workdir} may replace it; choose another "
+                "--workdir"
+            )
         return
-    if not isinstance(before, dict) or not {"experiment", "config"} <= set(before):
-        raise RunError(f"{workdir / 'config.json'} is of no run; choose another --workdir")
     if study == ("data" in before):  # only a single run writes down its data
         held = "a single run" if study else "several runs (a study or --seeds)"
         remedy = (
@@ -95,7 +140,7 @@ def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
     `trained`: a run without stages is none. Raises RunError where its fields are those of another
     version.
     """
-    stored = read_json(workdir / "config.json")
+    stored = read_config(workdir)
     if stored is None or (trained and next(workdir.glob("**/checkpoints"), None) is None):
         return config
     kept = stored["config"]
@@ -107,64 +152,11 @@ def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
 
 
 def stored_sets(workdir: Path) -> list[SetRecord]:
-    """What a run wrote down of the sets that it read."""
-    stored = read_json(workdir / "config.json") or {}
-    return [SetRecord.of_plain(record) for record in stored.get("sets", ())]
-
-
-class Journal:
-    """The records of a run, one JSON object a line in metrics.jsonl, and in TensorBoard's form.
-
-    A record is {stage, step, number, train or evaluation: {name: value}, cost: {seconds}}; all but
-    `cost` is the same in every equal run. A context manager; `number` is that of the checkpoint
-    that the run goes on from: what was recorded after it is dropped, since it comes again.
-    """
-
-    def __init__(self, workdir: Path, number: int, write: bool):
-        self.history: list[dict[str, Any]] = []
-        path = workdir / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break  # the line that a kill cut short
-            if record["number"] <= number:
-                self.history.append(record)
-        self._file = self._board = None
-        if write:
-            temporary = path.with_name(path.name + ".part")
-            temporary.write_text("".join(json.dumps(r) + "\n" for r in self.history))
-            temporary.replace(path)
-            self._file = path.open("a")
-            self._board = _tensorboard(workdir)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for file in (self._file, self._board):
-            if file:
-                file.close()
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Appends a record; it is on the disk before a checkpoint that comes after it."""
-        self.history.append(record)
-        if self._file:
-            try:
-                self._file.write(json.dumps(record) + "\n")
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                raise RunError(f"cannot write {self._file.name} ({error.strerror})") from error
-        if self._board:
-            for kind in ("train", "evaluation"):
-                for name, value in record.get(kind, {}).items():
-                    self._board.add_scalar(f"{kind}/{name}", value, record["number"])
-
-
-def _tensorboard(workdir: Path) -> Any:
+    """What a run wrote down of the sets that it read; RunError where it wrote no such thing."""
+    stored = read_config(workdir) or {}
     try:
-        from tensorboardX import SummaryWriter
-    except ImportError:  # in the extra `experiments`; without it the records are in metrics.jsonl
-        return None
-    return SummaryWriter(str(workdir / "tensorboard"))
+        return [SetRecord.of_plain(record) for record in stored.get("sets", ())]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{workdir / 'config.json'} holds sets that no run writes; put back a copy of it"
+        ) from error

@@ -12,10 +12,10 @@ import jax
 
 from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.experiment import Stage
+from jaxstruct.training.journal import Journal, up_to
 from jaxstruct.training.loop import Clock, RunError, Sums
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.state import State
-from jaxstruct.training.workdir import Journal
 
 
 class Writer:
@@ -38,6 +38,7 @@ class Writer:
         self._spent = dict.fromkeys(("total", "device", "data", "compiling", "aside"), 0.0)
         self.seconds_before = restored.seconds if restored else 0.0
         self.offset = 0
+        self.again = False  # training a stage again whose records are there
         self._profile = _Profile(folder / "profile") if profile else None
 
     def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
@@ -45,7 +46,8 @@ class Writer:
         number, values = self.offset + step, numbers(values)
         seconds = round(self._seconds(), 3)
         head = {"stage": stage.name, "step": step, "number": number}
-        self._journal.add({**head, kind: values, "cost": {"seconds": seconds}})
+        if not self.again:
+            self._journal.add({**head, kind: values, "cost": {"seconds": seconds}})
         if kind == "evaluation":
             self._progress.metrics(stage, step, values)
 
@@ -56,7 +58,12 @@ class Writer:
         since = time.perf_counter()
         ranked = None if metrics is None else numbers(metrics)
         self._checkpoints.save(
-            stage, state, metrics=ranked, pending=pending, seconds=self._seconds()
+            stage,
+            state,
+            metrics=ranked,
+            pending=pending,
+            seconds=self._seconds(),
+            records=up_to(self._journal.history, self.offset + int(state.step)),
         )
         self._saving += time.perf_counter() - since
 

@@ -59,6 +59,22 @@ def test_draw(data_dir, tmp_path, capsys):
         assert image.format == "PNG"
 
 
+def test_draw_replaces_no_picture_but_one_that_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits.png").write_bytes(b"a user's")
+    for name in ("digits-2.png", "digits-3.png"):
+        assert main(["draw", "digits", "--count", "2"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name}: 2 of ")
+    assert (tmp_path / "digits.png").read_bytes() == b"a user's"
+    assert main(["draw", "digits", "--count", "2", "--out", "digits.png"]) == 0
+    with Image.open(tmp_path / "digits.png") as image:
+        assert image.format == "PNG"
+    with pytest.raises(SystemExit):
+        main(["draw", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in place of one that is there (NAME.png, or NAME-2.png and so on" in said
+
+
 def test_draw_of_an_imitation_must_be_asked_for(tmp_path, capsys):
     out = str(tmp_path / "sheet.png")
     assert main(["draw", "frey_face", "--out", out]) == 1

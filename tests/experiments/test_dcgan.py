@@ -318,7 +318,7 @@ def test_a_user_s_image_is_judged_between_0_and_1(finished):
     assert record["distance"] == pytest.approx(distances.min(), rel=1e-5)
 
 
-def test_the_command_draws_the_sum(finished, tmp_path, capsys):
+def test_the_command_draws_the_sum(finished, tmp_path, capsys, monkeypatch):
     experiment, ended = finished
     arguments, command = experiment.commands["arithmetic"]
     out = tmp_path / "new" / "sum.png"
@@ -330,6 +330,12 @@ def test_the_command_draws_the_sum(finished, tmp_path, capsys):
     first = out.read_bytes()
     command(arguments(a=(1, 2, 3), b=(4,), c=(5, 99), output=out, noise_seed=1), ended)
     assert out.read_bytes() != first, "other noise"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arithmetic.png").write_bytes(b"a user's")
+    capsys.readouterr()
+    command(arguments(a=(1,), b=(4,), c=(5,)), ended)
+    assert capsys.readouterr().out == "arithmetic-2.png\n"
+    assert (tmp_path / "arithmetic.png").read_bytes() == b"a user's"
     with pytest.raises(RunError, match=r"--b is \(100,\), expected some of the samples 0 to 99"):
         command(arguments(a=(1,), b=(100,), c=(2,), output=out), ended)
     with pytest.raises(RunError, match=r"--c is \(-1,\)"):

@@ -158,7 +158,23 @@ def test_refined_borders_are_those_of_the_image(refine, tmp_path):
         "--image", "image.png", "--labels", "labels.png", "--filter", "exact", "--sigma-xy", "8"
     )
     assert again[0] == 0
-    np.testing.assert_array_equal(np.asarray(Image.open(target)), refined)
+    assert again[1].split()[-2:] == ["labels-refined-2.png", "labels-refined-2-overlay.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open("labels-refined-2.png")), refined)
+
+
+def test_an_output_that_is_named_is_replaced_and_nothing_else(refine, tmp_path):
+    write_pair(tmp_path)
+    Path("a.png").write_text("an output of before")
+    shutil.copy("labels.png", "a-overlay.png")
+    before = Path("a-overlay.png").read_bytes()
+    status, out, err = refine(
+        *("--image", "image.png", "--labels", "a-overlay.png", "--output", "a.png"),
+        *("--filter", "exact", "--iterations", "1"),
+    )
+    assert status == 0, err
+    assert out.split()[-2:] == ["a.png", "a-overlay-2.png"]
+    assert Image.open("a.png").size == SHAPE[::-1]
+    assert Path("a-overlay.png").read_bytes() == before
 
 
 def test_scribbles_in_a_palette_become_a_map_with_that_palette(refine, tmp_path):
@@ -201,11 +217,6 @@ def test_scribbles_in_a_palette_become_a_map_with_that_palette(refine, tmp_path)
             "name another --output",
         ),
         (
-            ["--image", "image.png", "--labels", "a-overlay.png", "--output", "a.png"],
-            1,
-            "a-overlay.png is an input; name another --output",
-        ),
-        (
             ["--image", "image.png", "--labels", "labels.png", "--output", "text.png/a.png"],
             1,
             "cannot write text.png/a.png (",
@@ -214,7 +225,6 @@ def test_scribbles_in_a_palette_become_a_map_with_that_palette(refine, tmp_path)
 )
 def test_what_cannot_be_refined_is_one_line(refine, tmp_path, arguments, status, said):
     write_pair(tmp_path)
-    shutil.copy("labels.png", "a-overlay.png")
     Image.new("RGB", (5, 4), "blue").save("small.png")
     Path("text.png").write_text("no image")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,5 +1,6 @@
 """Counts of which class was taken for which, by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,3 +50,29 @@ def test_what_is_refused():
     for number in (nothing.mean_iou, nothing.accuracy):
         with pytest.raises(ValueError, match="no pixel"):
             number()
+    for name, maps in (("labels", (LABELS / 1, GUESS)), ("predictions", (LABELS, GUESS / 1))):
+        with pytest.raises(TypeError, match=f"{name} have dtype float32, expected an integer"):
+            Confusion.of(*maps, 3)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 255])
+def test_a_prediction_that_is_no_class_is_not_counted_for_another(wrong):
+    guess = GUESS.at[1, 0, 1].set(wrong)
+    with pytest.raises(ValueError, match=rf"predictions reach .*{wrong}.*, expected 0 to 2 where"):
+        Confusion.of(LABELS, guess, 3)
+    found = jax.jit(Confusion.of, static_argnums=2)(LABELS, guess, 3)
+    for number in (found.iou, found.mean_iou, found.accuracy, found.occurs):
+        with pytest.raises(
+            ValueError, match="counts are NaN: a prediction was none of the classes"
+        ):
+            number()
+    # Where there is no label, or no example, any prediction will do.
+    whatever = Confusion.of(LABELS.at[1, 0, 1].set(255), guess, 3)
+    assert float(whatever.counts.sum()) == 6
+    assert float(Confusion.of(LABELS, guess, 3, jnp.array([True, False])).counts.sum()) == 3
+
+
+def test_more_classes_than_eight_bits_hold():
+    labels = jnp.array([[200, 7]], jnp.uint8)
+    counts = np.asarray(Confusion.of(labels, labels, 300).counts)
+    assert np.argwhere(counts).tolist() == [[7, 7], [200, 200]]

@@ -81,6 +81,26 @@ def test_shapes_that_do_not_fit(shapes, message):
         frechet_distance(*(np.zeros(shape) for shape in shapes))
 
 
+def test_what_is_no_covariance():
+    root = np.linalg.cholesky(covariance(4, 20, 0))
+    for pair in ((root, np.eye(4)), (np.eye(4), root)):
+        with pytest.raises(ValueError, match=r"differs from its transpose by .*, expected a symm"):
+            frechet_distance(np.zeros(4), pair[0], np.zeros(4), pair[1])
+    with pytest.raises(ValueError, match="covariance with the eigenvalue -2, expected none below"):
+        frechet_distance(np.zeros(2), np.diag([5.0, -2.0]), np.zeros(2), np.eye(2))
+
+
+def test_a_covariance_of_float32_is_one_but_for_rounding():
+    # Of rank 4 in 20 dimensions: neither its transpose nor its eigenvalues are exact.
+    x = np.random.default_rng(0).normal(size=(5, 20)).astype(np.float32) * np.float32(1e3)
+    a = np.asarray((x - x.mean(0)).T @ (x - x.mean(0)) / np.float32(4), np.float64)
+    a += np.random.default_rng(1).normal(size=a.shape) * np.abs(a).max() * 1e-6
+    assert np.abs(a - a.T).max() > 0
+    assert np.linalg.eigvalsh(a).min() < 0
+    zero = np.zeros(20)
+    assert frechet_distance(zero, a, zero, a) < 1e-3 * np.trace(a)
+
+
 def test_values_that_are_not_finite():
     with pytest.raises(ValueError, match="not finite"):
         frechet_distance([0.0], [[np.nan]], [0.0], [[1.0]])
@@ -111,6 +131,16 @@ def test_moments_of_the_device_s_floats_are_float64():
     moments = Moments.of(jnp.full((3, 2), 0.1, jnp.bfloat16))
     assert moments.mean.dtype == moments.scatter.dtype == np.float64
     np.testing.assert_allclose(moments.covariance, 0, atol=1e-30)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_moments_of_other_widths_do_not_add_up(width):
+    two, other = Moments.of(np.eye(2)), Moments.of(np.ones((4, width)))
+    message = rf"means \(2,\), \({width},\) and scatters \(2, 2\), \({width}, {width}\), expected"
+    with pytest.raises(ValueError, match=message):
+        two.add(other)
+    with pytest.raises(ValueError, match=r"scatters \(2, 2\), \(1, 1\), expected"):
+        two.add(two._replace(scatter=np.ones((1, 1))))
 
 
 def test_moments_of_nothing():

@@ -107,5 +107,8 @@ def test_errors_name_what_was_given():
         parzen_log_likelihood(jnp.zeros((2, 3)), 0.0, jnp.zeros((4, 3)))
     with pytest.raises(ValueError, match="chunk=0, expected more than 0"):
         parzen_log_likelihood(jnp.zeros((2, 3)), 1.0, jnp.zeros((4, 3)), chunk=0)
+    for sigma in (np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"sigma={sigma}, expected more than 0, and a finite"):
+            parzen_log_likelihood(jnp.zeros((2, 3)), sigma, jnp.zeros((4, 3)))
     with pytest.raises(TypeError, match="points has dtype uint8"):
         parzen_log_likelihood(jnp.zeros((2, 3)), 1.0, jnp.zeros((4, 3), jnp.uint8))

@@ -123,6 +123,15 @@ def test_chunks_are_one_matrix():
     np.testing.assert_allclose(half.kernel, same.kernel, rtol=0, atol=1e-4 * largest)
 
 
+PLAIN = np.zeros((4, 2), np.float32)
+
+
+def wrong(value):
+    features = PLAIN.copy()
+    features[2, 1] = value
+    return features
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -138,6 +147,14 @@ def test_chunks_are_one_matrix():
         ({"C": 0}, ValueError, "C 0, expected a number above 0"),
         ({"tolerance": -1.0}, ValueError, "tolerance -1.0, expected"),
         ({"iterations": 0}, ValueError, "iterations 0, expected"),
+        ({"iterations": 1.5}, TypeError, "iterations 1.5, expected an integer"),
+        ({"C": np.inf}, ValueError, "C inf, expected a number above 0, and a finite one"),
+        ({"C": np.nan}, ValueError, "C nan, expected"),
+        ({"C": 1e308}, ValueError, r"C 1e\+308 and features whose squares add up to 0, expected"),
+        ({"tolerance": np.inf}, ValueError, "tolerance inf, expected"),
+        ({"features": [PLAIN, wrong(np.nan)]}, ValueError, "add up to nan in column 1, expected"),
+        ({"features": [PLAIN, wrong(-np.inf)]}, ValueError, "add up to inf in column 1, expected"),
+        ({"features": [PLAIN, wrong(1e30)]}, ValueError, "expected finite features whose sum"),
     ],
 )
 def test_errors(changes, error, message):

@@ -19,7 +19,7 @@ def recorded():
 
 def loaded(model, drawn):
     shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
-    return from_torchvision(shapes, drawn, torchvision_resnet_name)
+    return from_torchvision(shapes, drawn, torchvision_resnet_name, left_out=None)
 
 
 def test_frozen_is_batch_norm_in_evaluation(recorded):

@@ -19,6 +19,7 @@ from jaxstruct.models import (
 )
 
 NAME = partial(torchvision_vgg_name, depth=11)
+RESNET = torchvision_resnet_name
 
 
 class Segmentation(nn.Module):
@@ -114,3 +115,109 @@ def test_what_has_neither_weights_nor_a_value_is_an_error(variables):
         place_weights(shapes, given(("score.weight", (5, 128, 1, 1))), NAME)
     with pytest.raises(ValueError, match=r"weights have no score\.bias, expected one for \(5,\)"):
         from_torchvision(variables, given(("score.weight", (5, 128, 1, 1))), NAME)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    model = ResNet(18, last="conv2")
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+def drawn(variables, name):
+    """Arrays for all variables, by PyTorch's names and in its order of axes."""
+    found = {}
+    for path, variable in jax.tree_util.tree_leaves_with_path(variables):
+        shape = variable.shape
+        shape = shape[:1:-1] + shape[:2] if len(shape) == 4 else shape[::-1]
+        found[name([key.key for key in path])] = np.zeros(shape, np.float32)
+    return found
+
+
+def test_a_deeper_network_s_layers_are_refused(shapes):
+    weights = drawn(shapes, torchvision_resnet_name)
+    more = {"layer1.2.conv1.weight": 0, "layer1.2.bn1.bias": 0, "layer1.2.bn1.weight": 0}
+    message = (
+        r"the variables lack: layer1\.2\.conv1, layer1\.2\.bn1; expected those of the same "
+        r"network, or these layers in left_out \(None: all of them\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        from_torchvision(shapes, weights | more, torchvision_resnet_name)
+    placed = place_weights(shapes, weights | more, torchvision_resnet_name)
+    assert str(placed).endswith("left over: layer1.2.conv1, layer1.2.bn1")
+
+
+def test_layers_behind_the_last_map_are_left_out_by_name(shapes):
+    weights = drawn(shapes, torchvision_resnet_name)
+    expected = from_torchvision(shapes, weights, torchvision_resnet_name)
+    weights |= {"fc.weight": 0, "fc.bias": 0, "bn1.num_batches_tracked": 0}
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, from_torchvision(shapes, weights, RESNET), expected)
+    )
+    weights |= {"layer2.0.conv1.weight": 0, "layer20.weight": 0}
+    with pytest.raises(ValueError, match=r"lack: fc, layer20; expected"):
+        from_torchvision(shapes, weights, RESNET, left_out=["layer2"])
+    from_torchvision(
+        shapes, weights, RESNET, left_out=("layer2", "layer20", "fc.weight", "fc.bias")
+    )
+    from_torchvision(shapes, weights, RESNET, left_out=None)
+    with pytest.raises(TypeError, match="left_out 'fc', expected a sequence of names"):
+        from_torchvision(shapes, weights, RESNET, left_out="fc")
+
+
+@pytest.mark.parametrize("place", [from_torchvision, place_weights])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda weights: {f"module.{n}": a for n, a in weights.items()},
+            r"names with 'module\.', of torch\.nn\.DataParallel, expected them without: "
+            r"{n\.replace\('module\.', ''\): a for n, a in weights\.items\(\)}",
+        ),
+        (
+            lambda weights: {f"encoder.module.{n}": a for n, a in weights.items()},
+            r"begin with 'encoder\.module\.', .*: {n\.removeprefix\('encoder\.module\.'\): a for",
+        ),
+        (
+            lambda weights: {"epoch": 1, "state_dict": weights},
+            r"hold a dictionary: pass weights\['state_dict'\]",
+        ),
+        (
+            lambda weights: {"stem.conv.weight": 0},
+            r"have (no \w+\.[\w.]+, exp|stem\.conv, of which)",
+        ),
+    ],
+)
+def test_weights_under_other_names_say_how_to_rename_them(shapes, place, change, message):
+    weights = change(drawn(shapes, RESNET))
+    variables = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
+    for tree in (variables, shapes) if place is from_torchvision else (variables,):
+        with pytest.raises(ValueError, match=message) as error:
+            place(tree, weights, RESNET)
+        assert "\n" not in str(error.value)
+
+
+def test_one_lacking_layer_is_not_taken_for_names_with_a_prefix(shapes):
+    weights = drawn(shapes, RESNET)
+    del weights["bn1.weight"]  # but there is layer1.0.bn1.weight
+    with pytest.raises(ValueError, match=r"weights have no bn1\.weight, expected one for \(64,\)"):
+        from_torchvision(shapes, weights, RESNET)
+
+
+def test_a_kernel_of_another_order_is_no_linear_layer(shapes):
+    weights = drawn(shapes, RESNET)
+    weights["conv1.weight"] = weights["conv1.weight"].transpose(2, 3, 1, 0)
+    with pytest.raises(
+        ValueError, match=r"conv1\.weight has shape \(7, 7, 3, 64\), expected \(7, 7"
+    ):
+        from_torchvision(shapes, weights, RESNET)
+
+
+def test_a_convolution_that_this_depth_lacks_is_an_error():
+    place = ("params", "features", "conv3_4", "kernel")
+    assert torchvision_vgg_name(place, depth=19) == "features.16.weight"
+    message = r"VGG of depth 16 has no conv3_4, .*partial\(torchvision_vgg_name, depth=19\)"
+    with pytest.raises(ValueError, match=message):
+        torchvision_vgg_name(place)
+    with pytest.raises(ValueError, match=r"depth 17, expected one of \[11, 13, 16, 19\]"):
+        torchvision_vgg_name(place, depth=17)
+    assert torchvision_vgg_name(("params", "conv6_1", "bias")) == "conv6_1.bias"

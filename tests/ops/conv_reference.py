@@ -64,6 +64,17 @@ def slow(x, kernel, stride=(1, 1), ends=((0, 0), (0, 0)), dilation=(1, 1), group
     return out.reshape(*out.shape[:3], -1), back
 
 
+def slow_up(x, kernel, stride, low, size):
+    """By the sum in upconv's docstring, in float64; x is [H, W, C], `size` that of the result."""
+    out = np.zeros((*size, kernel.shape[3]))
+    for q in np.ndindex(x.shape[:2]):
+        for t in np.ndindex(kernel.shape[:2]):
+            o = [s * a + b - cut for s, a, b, cut in zip(stride, q, t, low, strict=True)]
+            if all(0 <= i < n for i, n in zip(o, size, strict=True)):
+                out[*o] += x[q].astype(np.float64) @ kernel[::-1, ::-1][t]
+    return out
+
+
 def quick(f):
     """jit without LLVM's optimisation: Winograd's takes seconds to compile, half of them there.
 

@@ -117,10 +117,19 @@ def test_gradients_are_finite_differences():
             assert found == pytest.approx(np.asarray(slopes), rel=1e-5, abs=1e-7)
 
 
-def test_gradient_of_boxes_without_area_is_finite():
-    empty = jnp.array([[2, 3, 2, 3.0]])
-    gradient = jax.grad(lambda a: jnp.sum(box_iou(a, empty)))(empty)
-    np.testing.assert_array_equal(gradient, np.zeros((1, 4)))
+def test_where_no_area_is_shared_the_gradient_is_zero():
+    point, line, over_it = [2, 3, 2, 3], [2, 3, 2, 9], [2, 5, 2, 12]
+    flat, malformed = [0, 3, 9, 3], [4, 4, 1, 6]
+    square, touching, half = [0, 0, 10, 10], [10, 0, 20, 10], [5, 0, 15, 10]
+    boxes = [square, half, touching, point, line, over_it, flat, malformed]
+    boxes = jnp.array(boxes, jnp.float32)
+    shared = np.zeros((8, 8), bool)
+    shared[:3, :3] = [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+    np.testing.assert_array_equal(np.asarray(box_iou(boxes, boxes)) > 0, shared)
+    gradients = jax.jit(jax.jacrev(box_iou, argnums=(0, 1)))(boxes, boxes)
+    for gradient in map(np.asarray, gradients):
+        np.testing.assert_array_equal(gradient[~shared], 0)
+    np.testing.assert_allclose(gradients[0][1, 0, 1], [-1 / 15, 0, -1 / 45, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])

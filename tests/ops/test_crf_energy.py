@@ -56,6 +56,24 @@ def test_without_kernels():
     np.testing.assert_allclose(energies, np.full(3, expected), atol=1e-5)
 
 
+def test_energies_with_a_forbidden_label_have_gradients():
+    unary, kernels, _ = points()
+
+    @quick
+    def both(unary):
+        energies = lambda unary: mean_field(unary, kernels, iterations=2, trace=True)[1]
+        return energies(unary), jax.grad(lambda unary: energies(unary).sum())(unary)
+
+    # At 1000 exp(-U) is 0, too.
+    (true, gradient), (found, forbidden) = (
+        both(np.where(np.arange(36).reshape(3, 4, 3) == 16, cost, unary).astype(np.float32))
+        for cost in (1000, np.inf)
+    )
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(found, true)
+    np.testing.assert_array_equal(forbidden, gradient)
+
+
 LABELINGS = st.lists(st.integers(0, 2), min_size=12, max_size=12)
 
 
@@ -83,6 +101,41 @@ def test_potts_energy_by_hand():
     assert float(crf.energy(np.array([0, 0, 1]), unary, kernels)) == pytest.approx(10 + 3)
     assert float(crf.energy(np.array([0, 1, 1]), unary, kernels)) == pytest.approx(11 + 6)
     assert float(crf.energy(np.array([0, 1, 0]), unary, kernels)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [(-1, np.int32), (3, np.int32), (255, np.uint8), (2**32, np.int64), (2**31, np.uint32)],
+)
+def test_a_label_out_of_range_has_no_energy(wrong, kind):
+    unary, kernels, _ = points()
+    labels = np.zeros(unary.shape[:-1], kind)
+    right = crf.energy(labels, unary, kernels)
+    traced = jax.jit(lambda labels: crf.energy(labels, unary, kernels))
+    np.testing.assert_allclose(traced(labels), right, rtol=1e-6)
+    labels[1, 2] = wrong
+    message = f"labels reach from {min(0, wrong)} to {max(0, wrong)}, expected 0 to 2; void points"
+    with pytest.raises(ValueError, match=message):
+        crf.energy(labels, unary, kernels)
+    if abs(wrong) < 2**32:  # jit itself cuts NumPy's 64 bits
+        with pytest.raises(ValueError, match="void points need a label"):
+            crf.energy(jnp.asarray(labels), unary, kernels)
+        assert np.isnan(traced(labels))
+
+
+def test_labels_of_eight_bits_and_more_classes_than_these_hold():
+    unary = np.arange(300, dtype=np.float32).reshape(1, 300)
+    assert float(crf.energy(np.array([200], np.uint8), unary, [])) == 200
+
+
+@pytest.mark.parametrize("cost", [np.nan, np.inf, np.array([0, -np.inf, 0])])
+def test_costs_that_are_not_finite(cost):
+    unary, kernels, _ = points()
+    bad = [kernels[0]._replace(compatibility=cost)]
+    with pytest.raises(ValueError, match="are NaN or infinite, expected finite costs"):
+        mean_field(unary, bad)
+    with pytest.raises(ValueError, match="are NaN or infinite"):
+        jax.jit(lambda unary: mean_field(unary, bad))(unary)
 
 
 def test_energy_errors():

@@ -261,6 +261,20 @@ def test_dtypes():
         assert len(kept(nms(single, ones, iou_threshold=0.34, max_outputs=2))) == 2
 
 
+@pytest.mark.parametrize("count", [COUNT, 600])  # 600: class by class
+def test_labels_of_64_bits_are_not_cut(count):
+    boxes, scores, labels = example(12, count)
+    wide = labels + 5 + 2**32 * (np.arange(count) % 2)
+    assert wide.dtype == np.int64
+    expected = slow(boxes, scores, 0.5, wide)
+    assert len(expected) > len(slow(boxes, scores, 0.5, wide.astype(np.int32)))
+    call = functools.partial(batched_nms, iou_threshold=0.5, max_outputs=count)
+    for values in (wide, wide.astype(np.uint64), wide - 2**40):
+        np.testing.assert_array_equal(kept(call(boxes, scores, values)), expected)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(kept(jax.jit(call)(boxes, scores, wide)), expected)
+
+
 def test_the_threshold_is_rounded_down():
     for threshold in (0.1, 0.3, 0.5, 0.7, 1 / 3, 0.0, 1.0):
         floor = _greedy._floor(threshold, np.dtype(np.float32))

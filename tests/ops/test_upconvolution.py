@@ -34,17 +34,6 @@ def example(seed, channels, depth, kernel=(4, 4), size=SIZE, whole=False):
     return [draw(shape).astype(np.float32) for shape in shapes]
 
 
-def slow(x, kernel, stride, low, size):
-    """By the sum in the docstring, in float64."""
-    out = np.zeros((*size, kernel.shape[3]))
-    for q in np.ndindex(x.shape[:2]):
-        for t in np.ndindex(kernel.shape[:2]):
-            o = [s * a + b - cut for s, a, b, cut in zip(stride, q, t, low, strict=True)]
-            if all(0 <= i < n for i, n in zip(o, size, strict=True)):
-                out[*o] += x[q].astype(np.float64) @ kernel[::-1, ::-1][t]
-    return out
-
-
 def test_by_hand():
     # A line of two, a kernel of three, the strides 1 and 2: each input adds the kernel, backwards.
     x, kernel = jnp.array([1.0, 10]).reshape(1, 2, 1), jnp.array([1.0, 2, 3]).reshape(1, 3, 1, 1)
@@ -91,7 +80,7 @@ def test_values_and_gradients_of_linen(kernel, stride, padding):
 def test_slow_reference(form):
     x, kernel = example(3, *FORMS[form], whole=True)
     f = partial(upconv, stride=2, padding=1)
-    expected = slow(x, kernel, (2, 2), (1, 1), (10, 8))
+    expected = conv_reference.slow_up(x, kernel, (2, 2), (1, 1), (10, 8))
     for way in (f, jax.jit(f)):
         np.testing.assert_array_equal(way(x, kernel), expected)
     images, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel + 1])
@@ -135,7 +124,7 @@ def test_dtypes(form, dtype):
         f = partial(upconv, stride=2, padding=1)
         out, back = jax.vjp(f, x, kernel)
         wide = [np.asarray(a, np.float64) for a in (x, kernel)]
-        expected = slow(*wide, (2, 2), (1, 1), (10, 8))
+        expected = conv_reference.slow_up(*wide, (2, 2), (1, 1), (10, 8))
         # Narrow ones are added up in float32, and rounded once.
         tolerance = {jnp.bfloat16: 2**-8, jnp.float16: 2**-11, jnp.float32: 1e-5}
         tolerance = tolerance.get(dtype, 1e-13)
@@ -300,7 +289,9 @@ def test_many_taps_are_one_convolution():
     x, kernel = example(13, 2, 3, (14, 14), whole=True)
     f = lambda x, kernel: upconv(x, kernel, stride=2, padding=6)
     assert "stablehlo.convolution" in jax.jit(f).lower(x, kernel).as_text()
-    np.testing.assert_array_equal(f(x, kernel), slow(x, kernel, (2, 2), (6, 6), (10, 8)))
+    np.testing.assert_array_equal(
+        f(x, kernel), conv_reference.slow_up(x, kernel, (2, 2), (6, 6), (10, 8))
+    )
 
 
 def test_pmap_and_shard_map(devices):

@@ -1,5 +1,6 @@
-"""Fixtures of the tests that call a command line."""
+"""Fixtures of several files: a command line, a trained workdir, a folder of checkpoints."""
 
+import shutil
 import sys
 
 import jax
@@ -7,6 +8,7 @@ import pytest
 
 from jaxstruct.training import main, run
 from tests.training import tiny
+from tests.training.checkpointed import save_all
 
 
 @pytest.fixture
@@ -40,3 +42,17 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     run(tiny.experiment(tiny.Config()), folder, devices=jax.devices()[:1])
     return folder
+
+
+@pytest.fixture(scope="session")
+def saved_once(tmp_path_factory):
+    """What `saved` is a copy of."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    save_all(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(saved_once, tmp_path):
+    """A folder with the checkpoints 10, 20, 25 and 30; see `save_all`."""
+    return shutil.copytree(saved_once, tmp_path / "checkpoints")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -24,13 +25,12 @@ PATIENCE = 120  # seconds until a process that should have ended is said to hang
 pytestmark = pytest.mark.slow
 
 
-def start(workdir, *more, command=COMMAND, **environment):
+def start(workdir, *more, command=COMMAND, options=None, **environment):
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
         [*command, "--workdir", str(workdir), "--devices", "1", *more],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        **(streams | (options or {})),
     )
 
 
@@ -151,6 +151,52 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(tmp_path, uninterru
     _, stderr = end(process)
     assert process.returncode == 0, stderr
     assert began_at(stderr) == ("first", step)
+    assert outcome(tmp_path) == uninterrupted
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a login does: its terminal asks it to stop
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_terminal_that_is_closed_asks_to_stop(tmp_path):
+    mine, terminal = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = start(
+        tmp_path,
+        command=[sys.executable, "-c", TERMINAL, *COMMAND],
+        options={**streams, "start_new_session": True},
+        TINY_PAUSE="0.2",
+    )
+    os.close(terminal)
+    wait_until(lambda: 5 in saved(tmp_path), process)
+    os.close(mine)  # sends SIGHUP; what is said from now on cannot be written
+    end(process)
+    assert process.returncode == 128 + signal.SIGHUP
+    state = restore(tiny.experiment(CONFIG), tmp_path).state
+    assert 5 <= int(state.step) == max(saved(tmp_path)) <= 20
+    recorded = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert int(state.step) - json.loads(recorded[-1])["number"] < 5
+
+
+def test_output_that_nobody_reads_ends_no_run(tmp_path, uninterrupted):
+    process = start(tmp_path, command=["nohup", *COMMAND], TINY_PAUSE="0.05")
+    assert process.stderr.readline()
+    process.stdout.close()
+    process.stderr.close()  # as `2>&1 | head -1` does
+    wait_until(lambda: 5 in saved(tmp_path), process)
+    process.send_signal(signal.SIGHUP)  # which nohup has it ignore
+    assert process.wait(PATIENCE) == 0
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_standard_streams_may_be_closed(tmp_path, uninterrupted):
+    closed = ["sh", "-c", '"$@" >&- 2>&- <&-', "sh", *COMMAND]
+    process = start(tmp_path, command=closed)
+    assert end(process) == ("", "")
+    assert process.returncode == 0
     assert outcome(tmp_path) == uninterrupted
 
 

@@ -163,6 +163,35 @@ def test_predict_does_not_write_over_the_image_it_was_given(call, place, trained
     assert json.loads((place / "a-2.json").read_text())["image"] == "a.png"
 
 
+def test_predict_replaces_no_file(call, place, trained):
+    for name in ("a", "b"):
+        Image.new("L", (6, 4), 100).save(place / f"{name}.jpg")
+    (place / "a.png").write_bytes(b"a user's")
+    (place / "b.json").write_bytes(b"a user's")
+    (place / "samples.png").symlink_to("nowhere")
+    before = {f: f.read_bytes() for f in place.iterdir() if f.exists()}
+    command = ("predict", "--workdir", trained, "--out", ".")
+    for number in (2, 3):
+        status, out, _ = call(*command, "--images", "a.jpg", "b.jpg")
+        assert (status, out.split()) == (0, [f"a-{number}.png", f"b-{number}.png"])
+        assert json.loads((place / f"a-{number}.json").read_text())["image"] == "a.jpg"
+    assert call(*command)[1] == "samples-2.png\n"
+    assert {f: f.read_bytes() for f in before} == before
+    assert not (place / "nowhere").exists()
+
+
+def test_one_file_for_all_images_replaces_none(call, place):
+    def experiment(config: Config) -> Experiment:
+        collect = lambda records: {"all.json": len(records)}
+        return dataclasses.replace(small(config), collect=collect)
+
+    assert call("--workdir", "x", make=experiment)[0] == 0
+    for name in ("all.json", "all-2.json"):
+        _, out, _ = call("predict", "--workdir", "x", "--out", "out", make=experiment)
+        assert out.split()[-1] == f"out/{name}"
+        assert json.loads((place / "out" / name).read_text()) == 1
+
+
 def test_predict_that_cannot_be(call, place, trained):
     status, out, err = call("predict")
     assert (status, out) == (1, "")

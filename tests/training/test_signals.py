@@ -12,15 +12,28 @@ from jaxstruct.training.signals import stop_requests
 @pytest.fixture(autouse=True)
 def handlers():
     """The handlers before a test are those after it."""
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    asking = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {s: signal.getsignal(s) for s in asking}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever called the tests may have ignored it
+    before[signal.SIGHUP], outside = signal.SIG_DFL, before[signal.SIGHUP]
     yield before
     after = {s: signal.getsignal(s) for s in before}
     for s, handler in before.items():
         signal.signal(s, handler)
+    signal.signal(signal.SIGHUP, outside)
     assert after == before
 
 
-@pytest.mark.parametrize("one", [signal.SIGTERM, signal.SIGINT])
+def test_a_hangup_that_is_ignored_stays_so():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_requests() as requested:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert requested(1) is None
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("one", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_a_request(one):
     with stop_requests() as requested:
         assert requested(1) is None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jaxstruct.training import RunError
+from jaxstruct.training.journal import Journal
 from jaxstruct.training.workdir import (
-    Journal,
     check_config,
     locked,
     plain,
@@ -136,6 +136,22 @@ def test_another_configuration_is_refused(tmp_path):
     write_json(tmp_path / "config.json", ["somebody else's"])
     with pytest.raises(RunError, match="is of no run"):
         check_config(tmp_path, "x", config)
+
+
+def test_pictures_of_no_run_are_not_replaced(tmp_path):
+    (tmp_path / "figures").mkdir()
+    check_config(tmp_path, "x", {})
+    (tmp_path / "figures" / "bound.png").write_bytes(b"a user's")
+    with pytest.raises(RunError, match=r"bound\.png is of no run.*choose another --workdir"):
+        check_config(tmp_path, "x", {})
+    write_json(tmp_path / "config.json", {"experiment": "x", "config": {}, "data": []})
+    check_config(tmp_path, "x", {})
+
+
+def test_the_lock_leaves_a_file_of_its_name_as_it_is(tmp_path):
+    (tmp_path / "lock").write_text("a user's")
+    with locked(tmp_path):
+        assert (tmp_path / "lock").read_text() == "a user's"
 
 
 def test_the_journal_goes_on_from_a_checkpoint(tmp_path):

@@ -1,0 +1,123 @@
+"""Damaged checkpoints: told from such as cannot be read just now, and set aside, never deleted.
+
+What may be added: another sign that a read may succeed later.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxstruct.data.names import free_path
+
+# What is missing stays so, other errors of the system may pass: a network, permissions, memory.
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+# How tensorstore, which raises ValueError alone, begins the text of such an error.
+_PASSING = re.compile(
+    r"\b(PERMISSION_DENIED|UNAVAILABLE|RESOURCE_EXHAUSTED|ABORTED|DEADLINE_EXCEEDED|CANCELLED)\b"
+)
+
+
+def may_pass(error: BaseException, folder: Path) -> BaseException | None:
+    """The reason for which a checkpoint's folder cannot be read now but perhaps later, if any.
+
+    `error` is what reading it raised. Where that does not tell, its files are read.
+    """
+    for one in _chain(error):
+        if isinstance(one, MemoryError) or _PASSING.search(str(one)):
+            return one
+        if isinstance(one, OSError) and one.errno and one.errno not in _MISSING:
+            return one
+    try:
+        for path in _files(folder):
+            with path.open("rb") as file:
+                while file.read(1 << 20):
+                    pass
+    except OSError as found:
+        return None if found.errno in _MISSING else found
+    return None
+
+
+def is_gone(folder: Path) -> bool:
+    """Whether there is no such folder; not where that cannot be found out."""
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def set_aside(folder: Path) -> Path:
+    """Renames the folder N to damaged-N, or damaged-N-2, ..., in all processes; returns it."""
+    target = free_path(folder.with_name(f"damaged-{folder.name}"))
+    _together(f"before {folder}")
+    if jax.process_index() == 0:
+        folder.rename(target)
+    _together(f"after {folder}")
+    return target
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in a line."""
+    said = str(error).strip().split("\n")[0][:200]
+    return said or type(error).__name__
+
+
+def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself, as JSON has it, with a checksum of that."""
+    plain = json.loads(json.dumps(meta))
+    return {**plain, "seal": _checksum(plain)}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `sealed` gave, from its JSON; raises ValueError for anything else."""
+    meta = read_object(path)
+    if "seal" in meta and meta.pop("seal") != _checksum(meta):
+        raise ValueError(f"the checksum of {path.parent.name} is not the one that was saved")
+    return meta
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; raises ValueError for anything else."""
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return found
+
+
+def _checksum(meta: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for base, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(base, name) for name in names)
+
+
+def _together(name: str) -> None:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,138 @@
+"""The records of a run while it trains: a line each in metrics.jsonl, and TensorBoard's files.
+
+What may be added: another form in which they are written.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstruct.training.loop import RunError
+from jaxstruct.training.workdir import write_text
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The records of a run, one JSON object a line in metrics.jsonl, and in TensorBoard's form.
+
+    A record is {stage, step, number, train or evaluation: {name: value}, cost: {seconds}}; all but
+    `cost` is the same in every equal run. A context manager; `number` is that of the checkpoint
+    that the run goes on from: what was recorded after it is dropped, since it comes again.
+    Raises RunError for a line that is no record; one that a kill cut short at the end is dropped.
+    """
+
+    def __init__(self, workdir: Path, number: int, write: bool):
+        path = workdir / "metrics.jsonl"
+        self.history = [r for r in read_records(path) if r["number"] <= number]
+        self._file = self._board = None
+        if write:
+            write_text(path, "".join(json.dumps(r) + "\n" for r in self.history))
+            self._file = path.open("a")
+            self._board = _tensorboard(workdir)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for file in (self._file, self._board):
+            if file:
+                file.close()
+
+    def add(self, record: Record) -> None:
+        """Appends a record; it is on the disk before a checkpoint that comes after it."""
+        bisect.insort(self.history, record, key=lambda one: one["number"])
+        if self._file:
+            try:
+                self._file.write(json.dumps(record) + "\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise RunError(f"cannot write {self._file.name} ({error.strerror})") from error
+        if self._board:
+            for kind in ("train", "evaluation"):
+                for name, value in record.get(kind, {}).items():
+                    self._board.add_scalar(f"{kind}/{name}", value, record["number"])
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of metrics.jsonl, in the order of their numbers; none where it is not there.
+
+    Raises RunError with the line that is none. The last one may be cut short: it is left out.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"cannot read {path} ({error.strerror})") from error
+    *lines, last = content.split(b"\n")  # every whole line ends with a newline
+    records = [_record(path, i, line) for i, line in enumerate(lines, 1)]
+    if not _cut_short(last):
+        records.append(_record(path, len(lines) + 1, last))
+    return sorted(records, key=lambda record: record["number"])
+
+
+def up_to(history: Sequence[Record], number: int) -> int:
+    """How many records there are up to a checkpoint."""
+    return sum(record["number"] <= number for record in history)
+
+
+def check_history(workdir: Path, history: Sequence[Record], number: int, expected: int) -> None:
+    """Says on stderr how many of the records up to a checkpoint are lost."""
+    found = up_to(history, number)
+    if found < expected:
+        print(
+            f"warning: {workdir / 'metrics.jsonl'} has lost {expected - found:,} of the "
+            f"{expected:,} records up to checkpoint {number}; curves and history lack them",
+            file=sys.stderr,
+        )
+
+
+def _record(path: Path, line: int, content: bytes) -> Record:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not _is_record(found):
+        raise RunError(
+            f"line {line} of {path} is no record of a run ({content[:40]!r}); take that line out "
+            "to go on without it: the others stay"
+        )
+    return found
+
+
+def _cut_short(line: bytes) -> bool:
+    """Whether this is a beginning of a record; a power cut may leave zeros in its place."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.startswith(b"{") or not line.strip(b"\0")
+    return False
+
+
+def _is_record(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("stage"), str)
+        and all(type(found.get(name)) is int for name in ("step", "number"))
+        and all(_is_named_numbers(found[k]) for k in ("train", "evaluation") if k in found)
+    )
+
+
+def _is_named_numbers(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(x) in (int, float) for x in found.values())
+
+
+def _tensorboard(workdir: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:  # in the extra `experiments`; without it the records are in metrics.jsonl
+        return None
+    return SummaryWriter(str(workdir / "tensorboard"))

@@ -1,0 +1,153 @@
+"""Trains the stages of an experiment in its workdir, one after the other, from where they are.
+
+What may be added: something else that has to be known before the first step, or after the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxstruct import data
+from jaxstruct.training import parallel
+from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.experiment import Experiment, Stage
+from jaxstruct.training.journal import Journal, Record, check_history
+from jaxstruct.training.loop import RunError, Stopped, train
+from jaxstruct.training.progress import Progress
+from jaxstruct.training.restored import root_key
+from jaxstruct.training.signals import stop_requests
+from jaxstruct.training.state import State
+from jaxstruct.training.writer import Writer
+
+
+def train_all(
+    experiment: Experiment,
+    folder: Path,
+    config: dict,
+    devices: list[jax.Device],
+    progress: Progress,
+    profile: bool,
+    started: Callable[[Stage, list[dict[str, str]]], None],
+) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
+    """Trains what is not trained yet: the last states, the records, and what it cost.
+
+    A stage whose last state is lost is trained again to the same bits, while the checkpoints of
+    later ones stay. `started` is told which weights a stage read. Raises RunError and Stopped.
+    """
+    root = root_key(experiment)
+    cost: dict[str, Any] = {"wall_seconds": 0.0}
+    if not experiment.stages:
+        return {}, [], cost
+    with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.ranking) as kept:
+        at = kept.restore(root)
+        number = 0
+        if at:
+            ends = [stage.steps for stage in experiment.stages[: at.index]]
+            number = sum(ends) + int(at.state.step)
+            progress.say(
+                f"going on from step {int(at.state.step):,} of stage "
+                f"{experiment.stages[at.index].name!r}"
+            )
+        # On all devices, as training leaves them: what is scored from them has the same bits.
+        finals = at.finals if at else {}
+        states = {n: parallel.unstack(parallel.stack(x, devices)) for n, x in finals.items()}
+        with (
+            Journal(folder, number, jax.process_index() == 0) as journal,
+            stop_requests() as requested,
+        ):
+            check_history(folder, journal.history, number, at.records if at else 0)
+            observer = Writer(kept, journal, progress, requested, at, folder, profile)
+            try:
+                if at is None:
+                    _check_metric_of_best(experiment, root, devices)
+                previous: State | None = None
+                for i, stage in enumerate(experiment.stages):
+                    if stage.name not in states:
+                        observer.again = at is not None and i < at.index
+                        state, pending = None, None
+                        if at and at.index == i:
+                            state, pending = at.state, at.pending
+                        elif observer.again:
+                            state = kept.restore_stage(stage, root)
+                        if state is None:
+                            state = stage.init(stage_key(root, i), previous)
+                            if stage.start:
+                                state = _start(stage, state, started)
+                        if observer.again:
+                            progress.say(
+                                f"training stage {stage.name!r} again from step "
+                                f"{int(state.step):,}: its last state is lost"
+                            )
+                        progress.start(stage, int(state.step))
+                        states[stage.name] = train(stage, state, devices, observer, pending)
+                        progress.finish(stage, stage.steps)
+                        observer.again = False
+                    previous = states[stage.name]
+                    _evaluate_where_lost(stage, previous, journal.history, observer)
+                    observer.ended(stage)
+                states = {stage.name: states[stage.name] for stage in experiment.stages}
+                kept.wait()
+                # A request that came during the last evaluation: the loop asked before it.
+                if stop := requested(observer.offset):
+                    raise Stopped("saved the end of training", stop)
+            except RunError as error:
+                last = kept.latest()
+                where = f"checkpoint {last} is the last good one" if last else "none was saved yet"
+                raise RunError(f"{error}; {where}") from error
+            finally:
+                observer.close()
+            cost |= {"wall_seconds": observer.seconds_before, **observer.costs()}
+            return states, journal.history, cost
+
+
+def _evaluate_where_lost(
+    stage: Stage, last: State, history: Sequence[Record], observer: Writer
+) -> None:
+    """A stage ends with an evaluation; where its record is lost, it is made again."""
+    if stage.evaluate is None or any(
+        r["stage"] == stage.name and r["step"] == stage.steps and "evaluation" in r for r in history
+    ):
+        return
+    observer.record(stage, stage.steps, stage.evaluate(last), "evaluation")
+
+
+def _check_metric_of_best(
+    experiment: Experiment, root: jax.Array, devices: Sequence[jax.Device]
+) -> None:
+    """Raises RunError, before hours of training, where the evaluation gives no such metric."""
+    if not experiment.ranking:
+        return
+    ranked, metric, _ = experiment.ranking
+    state: State | None = None
+    for i, stage in enumerate(experiment.stages):
+        state = stage.init(stage_key(root, i), state)
+        if stage.name == ranked:
+            assert stage.evaluate is not None
+            found = stage.evaluate(parallel.unstack(parallel.stack(state, devices)))
+            if metric not in found:
+                raise RunError(
+                    f"best is by {metric!r}, but evaluate of stage {ranked!r} gives "
+                    f"{sorted(found)} before its first step; name one of these"
+                )
+            return
+
+
+def _start(
+    stage: Stage, state: State, started: Callable[[Stage, list[dict[str, str]]], None]
+) -> State:
+    """The state in which a stage begins; `started` is told of the weights that were read."""
+    assert stage.start is not None
+    with data.noted_weights() as read:
+        begun = stage.start(state)
+    expected, found = (parallel.shapes_of(tree) for tree in (state, begun))
+    if expected != found:
+        raise RunError(
+            f"start of stage {stage.name!r} changed the shapes of the state that init made; "
+            "expected other values alone"
+        )
+    started(stage, list(read))
+    return begun
