@@ -36,8 +36,8 @@ API = {
         frechet_distance parzen_log_likelihood voc_curves
     """,
     "jaxstruct.figures": """
-        curve_panels curves image_grid label_colors label_overlay manifold_coordinates
-        scatter_panels side_by_side signed_images
+        box_panels curve_panels curves image_grid label_colors label_overlay manifold_coordinates
+        region_pooling scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples Later Prepared Reader SetRecord Source canvas_for

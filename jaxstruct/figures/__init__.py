@@ -19,6 +19,9 @@ from jaxstruct.figures.labels import (
 from jaxstruct.figures.manifold import (
     manifold_coordinates,
 )
+from jaxstruct.figures.regions import (
+    region_pooling,
+)
 from jaxstruct.figures.scatter import (
     scatter_panels,
 )
@@ -31,6 +34,7 @@ __all__ = [
     "label_colors",
     "label_overlay",
     "manifold_coordinates",
+    "region_pooling",
     "scatter_panels",
     "side_by_side",
     "signed_images",

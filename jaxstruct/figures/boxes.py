@@ -4,6 +4,7 @@ What may be added here: another thing that is told of a box.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
@@ -117,7 +118,7 @@ def _boxes(name: str, values: ArrayLike) -> np.ndarray:
     return found
 
 
-def _outline(axes, box: np.ndarray, color, dashed: bool = False) -> None:
+def _outline(axes: Any, box: np.ndarray, color: Any, dashed: bool = False) -> None:
     x1, y1, x2, y2 = box - 0.5  # the first pixel's centre is at 0
     style = (0, (3, 2)) if dashed else "-"
     line = axes.add_patch(
@@ -129,7 +130,7 @@ def _outline(axes, box: np.ndarray, color, dashed: bool = False) -> None:
                            patheffects.Normal()])  # fmt: skip
 
 
-def _name(axes, box: np.ndarray, text: str, color) -> None:
+def _name(axes: Any, box: np.ndarray, text: str, color: Any) -> None:
     x, y = max(box[0], 0), box[1]
     bright = float(np.dot(np.asarray(color)[:3], (0.299, 0.587, 0.114))) > 0.55
     axes.text(

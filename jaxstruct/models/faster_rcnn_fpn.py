@@ -32,7 +32,12 @@ _NAMES = {
 
 
 def faster_rcnn_fpn(
-    classes: int = 90, *, depth: int = 50, norm: Norm = "frozen", dtype: Dtype | None = None
+    classes: int = 90,
+    *,
+    depth: int = 50,
+    norm: Norm = "frozen",
+    epsilon: float = 0.0,
+    dtype: Dtype | None = None,
 ) -> FasterRCNN:
     """torchvision's fasterrcnn_resnet50_fpn; its published weights have frozen norm, 90 classes.
 
@@ -40,13 +45,14 @@ def faster_rcnn_fpn(
         classes: without the background.
         depth: of the ResNet.
         norm: of the ResNet.
+        epsilon: of its norm; 0 is that of the published weights, 1e-5 that of others.
         dtype: the compute dtype; None is what images and parameters promote to.
 
     Source: Lin et al. 2017 (Feature pyramid networks), section 4; torchvision 0.29 for the values.
     """
     return FasterRCNN(
         classes,
-        backbone=ResNet(depth, norm=norm, dtype=dtype),
+        backbone=ResNet(depth, norm=norm, epsilon=epsilon, dtype=dtype),
         levels=("conv2", "conv3", "conv4", "conv5"),
         neck=FPN(256, dtype=dtype),
         head=VGGHead(1024, dropout=0.0, dtype=dtype),

@@ -52,6 +52,7 @@ class ResNet(nn.Module):
         last: the map that the network ends with, without maps and parameters behind it, e.g.
             "conv4"; None is conv5.
         norm: "batch", "frozen" (batch norm of constant statistics) or "group".
+        epsilon: what the norm adds to variances; 0 in torchvision's published detectors.
         axis_name: devices over which batch norm takes its statistics in training, None for one.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
@@ -68,6 +69,7 @@ class ResNet(nn.Module):
     output_stride: int = field(default=32, kw_only=True)
     last: str | None = field(default=None, kw_only=True)
     norm: Norm = field(default="batch", kw_only=True)
+    epsilon: float = field(default=1e-5, kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
@@ -93,12 +95,12 @@ class ResNet(nn.Module):
                 nn.BatchNorm,
                 use_running_average=not train,
                 momentum=0.9,
-                epsilon=1e-5,
+                epsilon=self.epsilon,
                 axis_name=self.axis_name,
                 dtype=self.dtype,
             ),
-            "frozen": partial(_FrozenBatchNorm, dtype=self.dtype),
-            "group": partial(nn.GroupNorm, 32, epsilon=1e-5, dtype=self.dtype),
+            "frozen": partial(_FrozenBatchNorm, self.epsilon, dtype=self.dtype),
+            "group": partial(nn.GroupNorm, 32, epsilon=self.epsilon, dtype=self.dtype),
         }
         if self.norm not in norms:
             raise ValueError(f"got norm {self.norm!r}, expected one of {', '.join(norms)}")
@@ -166,6 +168,7 @@ class _Block(nn.Module):
 class _FrozenBatchNorm(nn.Module):
     """Batch norm whose scale, bias and statistics are constants: none of them is a parameter."""
 
+    epsilon: float
     dtype: Dtype | None
 
     @nn.compact
@@ -178,7 +181,7 @@ class _FrozenBatchNorm(nn.Module):
             for name, fill in initial.items()
         )
         dtype = nn.dtypes.canonicalize_dtype(x, scale, dtype=self.dtype)
-        factor = scale * lax.rsqrt(var + 1e-5)
+        factor = scale * lax.rsqrt(var + self.epsilon)
         factor, shift = (v[None, None, None] for v in (factor, bias - mean * factor))
         return (x * factor + shift).astype(dtype)
 

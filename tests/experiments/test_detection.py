@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detection, faster_rcnn_bccd
+from experiments import _detection, _detections, faster_rcnn_bccd
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -126,14 +126,22 @@ def rows(**changes):
     return made | changes
 
 
+def scores(rows, classes, scored=()):
+    detector = _detections.Detector(None, (8, 8), 1, classes, scored or classes)
+    return _detections.scores(detector, rows)
+
+
 def test_scores():
-    found = _detection.scores(rows(), ("cat", "dog", "cow"))
+    found = scores(rows(), ("cat", "dog", "cow"))
     assert found["ap50/cat"] == found["ap50/dog"] == found["ap50"] == 1
     assert found["ap"] == pytest.approx(1)
     assert (found["recall50"], found["recall70"]) == (0.5, 0.5)
     assert "ap50/cow" not in found
-    missed = _detection.scores(rows(found_valid=np.array([[True, False, False]])), ("cat", "dog"))
-    assert (missed["ap50/cat"], missed["ap50/dog"], missed["ap50"]) == (1, 0, 0.5)
+    missed = rows(found_valid=np.array([[True, False, False]]))
+    found = scores(missed, ("cat", "dog"))
+    assert (found["ap50/cat"], found["ap50/dog"], found["ap50"]) == (1, 0, 0.5)
+    assert scores(missed, ("cat", "dog"), ("cat",))["ap50"] == 1
+    assert "ap50" not in scores(missed, ("cat", "dog", "cow"), ("cow",))
 
 
 @pytest.mark.parametrize(

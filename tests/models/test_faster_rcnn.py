@@ -24,7 +24,7 @@ def answers():
 
 @pytest.fixture(scope="module")
 def model():
-    return models.faster_rcnn_fpn(case.CLASSES)
+    return models.faster_rcnn_fpn(case.CLASSES, epsilon=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +200,69 @@ def test_losses_and_gradients_of_a_step(answers, model, variables):
         ours = case.products(name, by_name[name])
         assert ours[0] == pytest.approx(norm, rel=1e-4), name
         assert ours[1] == pytest.approx(product, abs=1e-4 * norm), name
+
+
+def test_maps_of_odd_sizes_are_enlarged_to_the_nearest_cell():
+    fpn = models.FPN(4)
+    maps = {"fine": jnp.zeros((1, 5, 7, 3)), "coarse": jnp.ones((1, 3, 4, 2))}
+    variables = fpn.init(jax.random.key(0), maps)
+    kernels = {name: jnp.zeros_like(of["kernel"]) for name, of in variables["params"].items()}
+    # The coarse map's row and column numbers go through; 3x3 kernels pass their middle.
+    kernels["inner_1"] = kernels["inner_1"].at[0, 0, 0, 0].set(1.0).at[0, 0, 1, 1].set(1.0)
+    kernels["layer_0"] = kernels["layer_0"].at[1, 1].set(jnp.eye(4))
+    params = {name: {"kernel": k, "bias": jnp.zeros(4)} for name, k in kernels.items()}
+    rows, columns = jnp.meshgrid(jnp.arange(3.0), jnp.arange(4.0), indexing="ij")
+    maps["coarse"] = jnp.stack([rows, columns], -1)[None]
+    found = fpn.apply({"params": params}, maps)
+    assert list(found) == ["fine", "coarse", "pooled"]
+    assert found["fine"][0, :, 0, 0].tolist() == [0, 0, 1, 1, 2]
+    assert found["fine"][0, 0, :, 1].tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert found["pooled"].shape == (1, 2, 2, 4)
+
+
+def test_regions_are_pooled_from_the_level_of_their_size():
+    model = models.faster_rcnn_fpn(2, depth=18, norm="group")
+    given = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *given)
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variables)
+    sides = [16, 8, 4, 2]
+    maps = {f"conv{i + 2}": jnp.full((1, n, n, 256), i + 2.0) for i, n in enumerate(sides)}
+    regions = jnp.array([[[0.0, 0, 30, 30], [0, 0, 120, 120], [0, 0, 230, 230], [0, 0, 500, 500]]])
+    pooled = model.apply(variables, maps, regions / 8, method="pooled")
+    assert pooled[0, :, 0, 0, 0].tolist() == [2, 2, 2, 2]
+    far = {
+        name: jnp.full((1, 8 * x.shape[1], 8 * x.shape[1], 256), x[0, 0, 0, 0])
+        for name, x in maps.items()
+    }
+    pooled = model.apply(variables, far, regions, method="pooled")
+    assert pooled[0, :, 0, 0, 0].tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"levels": ("conv9",)}, "got levels .*'conv9'.*, expected some of conv1, conv2"),
+        ({"scales": ((32.0,),)}, "got scales for 1 levels, expected some for each of the 5 maps"),
+        ({"pooling": "max"}, "got pooling 'max', expected align or pool"),
+        ({"scales": ((32.0,), (1.0, 2.0))}, "expected as many on each level"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(changes, message):
+    model = models.faster_rcnn_fpn(2, depth=18).clone(**changes)
+    given = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), *given)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), ValueError, r"got image \(4, 5\), expected \[H, W, 3\]"),
+        (np.zeros((4, 5, 3)), TypeError, "got image of float64, expected uint8"),
+    ],
+)
+def test_an_image_of_another_kind(image, error, message):
+    with pytest.raises(error, match=message):
+        models.torchvision_detection_input(image)
+    with pytest.raises(ValueError, match="shorter 0 and longer 9, expected at least 1"):
+        models.torchvision_detection_input(np.zeros((4, 5, 3), np.uint8), shorter=0, longer=9)

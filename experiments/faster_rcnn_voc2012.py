@@ -1,0 +1,70 @@
+"""Faster R-CNN with VGG16 on photographs of PASCAL VOC 2012 (Ren et al. 2015, table 7).
+
+python -m experiments.faster_rcnn_voc2012 --weights FILE   # torchvision's vgg16-397923af.pth
+python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --weights FILE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments import _detection
+from experiments._detection import Backbone
+from jaxstruct.training import Claim, Experiment, Reference, main
+
+SCORED = ("cat", "cow", "dog", "horse", "person", "sheep")
+"""The classes that enough images of the lists pack_* show; see docs/data.md."""
+
+CLAIMS = [
+    Claim(
+        "AP50 over six classes of a part of VOC 2012",
+        values=[
+            Reference(
+                "test/ap50",
+                "higher",
+                value=0.75,
+                source="Ren et al. 2015, table 6: VOC 2007, the same classes, all data",
+            )
+        ],
+        why="1,319 training images, all with animals; smaller images and a smaller head",
+    )
+]
+
+
+@dataclass(frozen=True)
+class Config(_detection.Config):
+    """The defaults: the lists pack_*, two hours and a half on two cores."""
+
+    train: str = "pack_train"  # split that is trained on; paper: train+val
+    validation: str = "pack_val"  # split whose average precision chooses the checkpoint
+    test: str = "pack_test"  # split that is scored once
+    backbone: Backbone = "vgg16"  # up to its map of stride 16; of resnet18, stride 8
+    frozen: int = 2  # blocks of VGG, or stages of a ResNet, whose weights stay
+    height: int = 448  # of the canvas that images are scaled onto, in pixels
+    width: int = 448  # of the canvas
+    scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
+    hidden: int = 512  # units of the head's two layers
+    rpn_features: int = 256  # channels of the proposal network
+    batch_size: int = 1  # images a step
+    epochs: float = 6  # passes through the training images
+    learning_rate: float = 1e-4  # of Adam, which rises over 100 steps and falls as a cosine
+    evaluations: int = 5  # how often the average precision is measured during training
+
+
+SMOKE = Config(
+    backbone="resnet18", frozen=0, height=64, width=64, scales=(16.0, 32.0), hidden=16,
+    rpn_features=16, proposals=20, regions=8, batch_size=2, epochs=0.5, evaluations=2,
+)  # fmt: skip
+PAPER = Config(
+    train="train+val", validation="val", test="test", height=1000, width=1000, hidden=4096,
+    rpn_features=512, regions=128, pooling="pool", scales=(128.0, 256.0, 512.0), resize=0.0,
+    color=0.0, epochs=7,
+)  # fmt: skip
+
+
+def experiment(config: Config) -> Experiment:
+    return _detection.experiment(config, "voc2012", CLAIMS, SCORED)
+
+
+if __name__ == "__main__":
+    main(experiment, smoke=SMOKE, paper=PAPER)
