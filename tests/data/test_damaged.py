@@ -260,15 +260,14 @@ def test_a_full_disk_of_decoded_arrays_is_one_line(place, monkeypatch, number):
     def save(file, array):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(np, "save", save)
-    with pytest.raises(DataError) as error:
-        data.load("mnist", "train")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", save)
+        with pytest.raises(DataError) as error:
+            data.load("mnist", "train")
     assert f"prepared: cannot be written ({os.strerror(number)}); expected a folder " in str(
         error.value
     )
     assert ("make room there" in str(error.value)) == (number != errno.EIO)
-    monkeypatch.undo()
-    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(place / "prepared"))
     assert labels() == [*range(10), 0, 1]
 
 
