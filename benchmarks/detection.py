@@ -103,7 +103,7 @@ def loss_of(name: str, model: FasterRCNN) -> Callable[..., jax.Array]:
     valid, size = jnp.ones(BOXES, bool), jnp.array([[HEIGHT, WIDTH]])
 
     def loss(params: Any, others: Any, images: jax.Array, key: jax.Array) -> jax.Array:
-        apply = partial(model.apply, {"params": params, **others})
+        apply: Any = partial(model.apply, {"params": params, **others})
         maps = apply(images, size, method="maps")
         said: Any = apply(maps, images.shape[1:3], method="propose_from")
         proposals = models.best_proposals(said, size, before=2000, after=2000)
@@ -156,7 +156,7 @@ def shares(
 ) -> list[dict[str, Any]]:
     """What the parts of inference with 300 proposals cost, each by itself."""
     size, picture = jnp.array([[HEIGHT, WIDTH]]), image()
-    apply = partial(model.apply, variables)
+    apply: Any = partial(model.apply, variables)
     maps: Any = jax.jit(lambda x: apply(x, size, method="maps"))(picture)
     said = lambda maps: apply(maps, CANVAS, method="propose_from")[:2]
     anchors = apply(maps, CANVAS, method="propose_from")
