@@ -172,7 +172,8 @@ def loss_of(config: Config, model: FasterRCNN) -> Any:
             maps = call(model, variables, "maps", batch["image"], batch["size"])
         said = call(model, variables, "propose_from", maps, batch["image"].shape[1:3])
         proposals = models.best_proposals(said, batch["size"], before=2000, after=config.proposals)
-        # What is difficult is neither learnt nor unlearnt as a box of its own.
+        # What lies on a difficult box is background, as in the authors' code. Anchors across the
+        # border of the canvas learn, too, as in torchvision's.
         usable = batch["boxes_valid"] & ~batch["difficult"]
         draws = jax.vmap(partial(jax.random.split, num=2))(keys)
         anchors = jax.vmap(partial(losses.sample_anchors), (0, None, 0, 0))(
