@@ -26,9 +26,10 @@ API = {
         GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights Proposals
         Proposed ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead anchor_scales
         best_detections best_proposals dcgan_scale_initializer detect_image
-        efficientnet_lite_input faster_rcnn_fpn fit_linear_svm from_torchvision gan_noise
-        place_weights pytorch_efficientnet_name torchvision_detection_input
-        torchvision_faster_rcnn_name torchvision_fpn_name torchvision_resnet_name
+        efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fit_linear_svm
+        from_torchvision gan_noise place_weights pytorch_efficientnet_name
+        torchvision_detection_input torchvision_faster_rcnn_name torchvision_fpn_name
+        torchvision_resnet_name
         torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """

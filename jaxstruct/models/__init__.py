@@ -29,6 +29,7 @@ from jaxstruct.models.faster_rcnn import (
 from jaxstruct.models.faster_rcnn_fpn import (
     detect_image,
     faster_rcnn_fpn,
+    faster_rcnn_from_torchvision,
     torchvision_detection_input,
     torchvision_faster_rcnn_name,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "detect_image",
     "efficientnet_lite_input",
     "faster_rcnn_fpn",
+    "faster_rcnn_from_torchvision",
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",

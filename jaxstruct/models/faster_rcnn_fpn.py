@@ -4,6 +4,7 @@ What may be added: another of torchvision's detectors that has these parts.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import Dtype
+from jax.typing import ArrayLike
 
 from jaxstruct import ops
 from jaxstruct.models.faster_rcnn import Detected, FasterRCNN, anchor_scales
 from jaxstruct.models.pyramid import FPN, torchvision_fpn_name
 from jaxstruct.models.resnet import Norm, ResNet, torchvision_resnet_name
+from jaxstruct.models.torchvision import from_torchvision
 from jaxstruct.models.vgg import VGGHead
 
 _STRIDE = 32  # of the coarsest map of the backbone
@@ -60,6 +63,41 @@ def faster_rcnn_fpn(
         rpn_features=256,
         pooling="align",
         dtype=dtype,
+    )
+
+
+def faster_rcnn_from_torchvision(
+    weights: Mapping[str, ArrayLike], *, epsilon: float = 0.0
+) -> tuple[FasterRCNN, Any]:
+    """A detector with the weights of torchvision's fasterrcnn_resnet50_fpn (published, say).
+
+    Args:
+        weights: arrays by name, of `data.read_weights`; names of older versions of torchvision, as
+            fasterrcnn_resnet50_fpn_coco-258fb6c6.pth has them, are known, too. The number of
+            classes is that of the weights.
+        epsilon: see `faster_rcnn_fpn`.
+
+    Returns:
+        the module and its variables, for `detect_image`.
+
+    Raises:
+        ValueError: a name is missing, has another shape, or belongs to another network.
+    """
+    renamed = {_renamed(name): array for name, array in weights.items()}
+    last = "roi_heads.box_predictor.cls_score.bias"
+    if last not in renamed:
+        raise ValueError(f"weights have no {last}, expected those of fasterrcnn_resnet50_fpn")
+    model = faster_rcnn_fpn(np.shape(renamed[last])[0] - 1, epsilon=epsilon)
+    given = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *given)
+    return model, from_torchvision(shapes, renamed, torchvision_faster_rcnn_name, left_out=())
+
+
+def _renamed(name: str) -> str:
+    """What today's torchvision calls a layer whose name had a part less before."""
+    name = re.sub(r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1", name)
+    return re.sub(
+        r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", name
     )
 
 

@@ -1,6 +1,8 @@
 """Faster R-CNN with a pyramid against torchvision's recorded answers, step by step."""
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct import losses, models
+from jaxstruct import data, losses, models
 from jaxstruct.models.faster_rcnn import IMAGENET
 from jaxstruct.ops import box_iou, match
 from tests.models import detection_case as case
@@ -30,11 +32,29 @@ def model():
 @pytest.fixture(scope="module")
 def variables(answers, model):
     drawn = case.drawn(json.loads(str(answers["shapes"])))
-    given = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *given)
-    placed = models.from_torchvision(shapes, drawn, models.torchvision_faster_rcnn_name)
+    made, placed = models.faster_rcnn_from_torchvision(drawn, epsilon=1e-5)
+    assert made == model
     assert len(jax.tree.leaves(placed)) == len(drawn)
     return placed
+
+
+def test_the_published_file_has_older_names(answers, variables):
+    drawn = case.drawn(json.loads(str(answers["shapes"])))
+    old = {}
+    for name, array in drawn.items():
+        if name.startswith("rpn.head.conv.0.0."):
+            name = name.replace("conv.0.0.", "conv.")
+        if "_blocks." in name:
+            name = name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
+        old[name] = array
+    assert {"rpn.head.conv.weight", "backbone.fpn.inner_blocks.0.weight"} < set(old)
+    assert len(old) == len(drawn)
+    _, placed = models.faster_rcnn_from_torchvision(old)
+    jax.tree.map(np.testing.assert_array_equal, placed, variables)
+    with pytest.raises(ValueError, match="weights have layers that the variables lack: extra"):
+        models.faster_rcnn_from_torchvision({**drawn, "extra.weight": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"no roi_heads\.box_predictor\.cls_score\.bias, exp"):
+        models.faster_rcnn_from_torchvision({"conv1.weight": np.zeros(3)})
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +77,23 @@ def found(model, variables):
         )
         results[name] = (canvas, size, *steps(variables, canvas, jnp.array([size])))
     return results
+
+
+def test_the_lines_of_the_readme_detect(answers, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (lines,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if "faster_rcnn_from_torchvision" in block
+    ]
+    drawn = case.drawn(json.loads(str(answers["shapes"])))
+    monkeypatch.setattr(data, "read_weights", lambda path: drawn)
+    small = partial(models.detect_image, shorter=case.SHORTER, longer=case.LONGER)
+    monkeypatch.setattr(models, "detect_image", small)
+    space = {"image": case.images()["kept"]}
+    exec(lines, space)
+    assert space["found"].boxes.shape == (100, 4)
+    assert bool(space["found"].valid.any())
 
 
 @pytest.mark.parametrize("name", KEPT)
