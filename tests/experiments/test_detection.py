@@ -35,6 +35,11 @@ EIGHT = dataclasses.replace(
 )
 
 
+@pytest.fixture(autouse=True)
+def no_real_data(monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+
+
 @pytest.mark.slow
 @pytest.mark.optimized
 def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch):
