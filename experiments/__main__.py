@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import _pages, _results
+from jaxstruct.data.output import unbroken
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,4 +56,5 @@ def listing() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unbroken():
+        sys.exit(main())

@@ -9,6 +9,7 @@ import platform
 
 import jax
 
+from jaxstruct.data.output import unbroken
 from jaxstruct.training import hardware
 
 PACKAGES = (
@@ -98,4 +99,5 @@ def _size(number: float) -> str:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(prog="python -m jaxstruct", description=__doc__).parse_args()
-    print(report())
+    with unbroken():
+        print(report())

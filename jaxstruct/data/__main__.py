@@ -16,6 +16,7 @@ import numpy as np
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
 from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
+from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
 from jaxstruct.data.sheet import contact_sheet
@@ -187,4 +188,5 @@ def _draw(options: argparse.Namespace) -> str:
 _VERBS = {"list": _list, "prepare": _prepare, "describe": _describe, "draw": _draw}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unbroken():
+        sys.exit(main())

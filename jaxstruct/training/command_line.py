@@ -19,12 +19,12 @@ from typing import Annotated, Any, Literal, NoReturn
 import jax
 
 from jaxstruct import data
+from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study, config_type
 from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.output import unbroken
 from jaxstruct.training.predictions import Predictions
 from jaxstruct.training.restored import of_member, restore
 from jaxstruct.training.run import run, seeds

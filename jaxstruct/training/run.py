@@ -17,11 +17,11 @@ from typing import Any
 import jax
 
 from jaxstruct.data import Examples
+from jaxstruct.data.output import unbroken
 from jaxstruct.training import hardware
 from jaxstruct.training import workdir as files
 from jaxstruct.training.experiment import Claim, Experiment, Stage, Study
 from jaxstruct.training.loop import RunError
-from jaxstruct.training.output import unbroken
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.restored import SEED, Run, StudyRun
 from jaxstruct.training.results import (

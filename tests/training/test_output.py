@@ -3,14 +3,18 @@
 import errno
 import io
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from jaxstruct.data.output import unbroken
 from jaxstruct.training import run
-from jaxstruct.training.output import unbroken
 from tests.training.quick import small, stopping
+
+ROOT = Path(__file__).parents[2]
 
 
 class Failing(io.StringIO):
@@ -78,6 +82,18 @@ def test_a_disk_that_is_full_for_a_while_costs_these_lines_alone(monkeypatch):
         stream.full = False
         print("kept")
     assert stream.getvalue() == "kept\n"
+
+
+@pytest.mark.parametrize("module", ["jaxstruct", "jaxstruct.data", "experiments"])
+def test_a_list_whose_reader_has_ended_is_no_error(module):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", module, *["list"][: module != "jaxstruct"]]
+    answer = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+    )
+    os.close(writer)
+    assert (answer.returncode, answer.stderr) == (0, "")
 
 
 def test_predictions_are_made_without_a_reader(call, place, trained, monkeypatch):
