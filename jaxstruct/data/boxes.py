@@ -9,6 +9,19 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def features(tf: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """What TFDS is told of an image with boxes [n, 4], their classes [n], and the image's name."""
+    return {
+        "image": tf.Image(shape=(None, None, 3)),
+        "name": tf.Text(),
+        "boxes": tf.Tensor(shape=(None, 4), dtype=np.float32),
+        "classes": tf.Sequence(tf.ClassLabel(names=classes)),
+    }
 
 
 class LeftOut:

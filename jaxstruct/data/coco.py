@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import pictures
-from jaxstruct.data.boxes import LeftOut, clipped
+from jaxstruct.data import boxes, pictures
+from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.errors import DataError, read_raw
 
 EXPECTED = (
@@ -40,10 +40,7 @@ def files(folder: Path) -> dict[str, tuple[Path, Path]]:
 def features(classes: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
     """What TFDS is told of an image with boxes (see `Entry.features`)."""
     return lambda tf: {
-        "image": tf.Image(shape=(None, None, 3)),
-        "name": tf.Text(),
-        "boxes": tf.Tensor(shape=(None, 4), dtype=np.float32),
-        "classes": tf.Sequence(tf.ClassLabel(names=classes)),
+        **boxes.features(tf, classes),
         "crowd": tf.Sequence(np.bool_),
         "areas": tf.Tensor(shape=(None,), dtype=np.float32),
     }
@@ -137,7 +134,7 @@ def _example(
             f"{path}: image {name} of {said[0]} x {said[1]}; expected {width} x {height}, as the "
             "file has"
         )
-    boxes, classes, crowd, areas = [], [], [], []
+    corners, classes, crowd, areas = [], [], [], []
     for thing in things:
         raw = thing.get("bbox")
         if not (isinstance(raw, list) and len(raw) == 4 and all(map(_is_number, raw))):
@@ -147,16 +144,18 @@ def _example(
             )
         x, y, across, down = raw
         area = max(across, 0) * max(down, 0)
-        box = clipped(raw, [x, y, x + across, y + down], area, (height, width), path, left_out)
+        box = boxes.clipped(
+            raw, [x, y, x + across, y + down], area, (height, width), path, left_out
+        )
         if box:
-            boxes.append(box)
+            corners.append(box)
             classes.append(label[thing["category_id"]])
             crowd.append(bool(thing.get("iscrowd", 0)))
             areas.append(thing.get("area", area))
     return name, {
         "image": encoded,
         "name": name,
-        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "boxes": np.array(corners, np.float32).reshape(-1, 4),
         "classes": classes,
         "crowd": np.array(crowd, np.bool_),
         "areas": np.array(areas, np.float32),

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxstruct.data import pictures
-from jaxstruct.data.boxes import LeftOut, clipped
+from jaxstruct.data import boxes, pictures
+from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.errors import DataError, read_raw
 
 CLASSES = (
@@ -39,10 +39,7 @@ def is_layout(folder: Path) -> bool:
 def features(classes: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
     """What TFDS is told of an image with boxes (see `Entry.features`)."""
     return lambda tf: {
-        "image": tf.Image(shape=(None, None, 3)),
-        "name": tf.Text(),
-        "boxes": tf.Tensor(shape=(None, 4), dtype=np.float32),
-        "classes": tf.Sequence(tf.ClassLabel(names=classes)),
+        **boxes.features(tf, classes),
         "difficult": tf.Sequence(np.bool_),
     }
 
@@ -132,7 +129,7 @@ def _example(folder: Path, name: str, classes: tuple[str, ...], left_out: LeftOu
             raise DataError(
                 f"{path}: size {said[0]} x {said[1]}; expected {width} x {height}, as the image has"
             )
-    boxes, labels, difficult = [], [], []
+    corners, labels, difficult = [], [], []
     for thing in root.iter("object"):
         of_class = _of(thing, "name", path)
         if of_class not in classes:
@@ -145,17 +142,17 @@ def _example(folder: Path, name: str, classes: tuple[str, ...], left_out: LeftOu
         raw = [_number(bounds, side, path) for side in ("xmin", "ymin", "xmax", "ymax")]
         # Of the raw numbers: a box that ends where it begins would have a pixel by VOC's count.
         area = max(raw[2] - raw[0], 0) * max(raw[3] - raw[1], 0)
-        box = clipped(
+        box = boxes.clipped(
             raw, [raw[0] - 1, raw[1] - 1, *raw[2:]], area, (height, width), path, left_out
         )
         if box:
-            boxes.append(box)
+            corners.append(box)
             labels.append(classes.index(of_class))
             difficult.append(_flag(thing, "difficult", path))
     return {
         "image": image,
         "name": name,
-        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "boxes": np.array(corners, np.float32).reshape(-1, 4),
         "classes": labels,
         "difficult": np.array(difficult, np.bool_),
     }

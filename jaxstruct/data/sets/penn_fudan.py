@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import pictures, shapes
-from jaxstruct.data.boxes import LeftOut, clipped
+from jaxstruct.data import boxes, pictures, shapes
+from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError, read_raw
 
@@ -26,10 +26,7 @@ _EXPECTED = "an annotation of Penn-Fudan, with a line Bounding box for each obje
 def features(tf: Any) -> dict[str, Any]:
     """An image with the boxes and the masks [n, H, W] of its pedestrians, in the same order."""
     return {
-        "image": tf.Image(shape=(None, None, 3)),
-        "name": tf.Text(),
-        "boxes": tf.Tensor(shape=(None, 4), dtype=np.float32),
-        "classes": tf.Sequence(tf.ClassLabel(names=CLASSES)),
+        **boxes.features(tf, CLASSES),
         "masks": tf.Tensor(shape=(None, None, None), dtype=np.bool_, encoding="zlib"),
     }
 
@@ -69,20 +66,20 @@ def _example(folder: Path, name: str, left_out: LeftOut) -> dict[str, Any]:
         raise DataError(
             f"{path}: {len(found)} boxes and {numbers.max()} masks; expected {_EXPECTED}"
         )
-    boxes, masks = [], []
+    corners, masks = [], []
     for number, *sides in found:
         raw = [float(side) for side in sides]
         area = max(raw[2] - raw[0], 0) * max(raw[3] - raw[1], 0)
         whole = [raw[0] - 1, raw[1] - 1, *raw[2:]]
-        box = clipped(raw, whole, area, (height, width), path, left_out)
+        box = boxes.clipped(raw, whole, area, (height, width), path, left_out)
         if box:
-            boxes.append(box)
+            corners.append(box)
             masks.append(numbers == int(number))
     return {
         "image": image,
         "name": name,
-        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
-        "classes": [0] * len(boxes),
+        "boxes": np.array(corners, np.float32).reshape(-1, 4),
+        "classes": [0] * len(corners),
         "masks": np.array(masks, np.bool_).reshape(-1, height, width),
     }
 
@@ -96,14 +93,14 @@ def imitate(folder: Path) -> None:
             name = f"{place}{number:05}"
             group = shapes.group(3 + i, number, (96, 128))
             large = np.minimum(*(group.boxes[:, 2:] - group.boxes[:, :2]).T) >= 4
-            boxes, masks = group.boxes[large].astype(int), group.masks[large]
+            around, masks = group.boxes[large].astype(int), group.masks[large]
             numbers = np.zeros(group.image.shape[:2], np.uint8)
             for k, mask in enumerate(masks, 1):
                 numbers[mask] = k
             lines = [
                 f'Bounding box for object {k} "PASpersonWalking" (Xmin, Ymin) - (Xmax, Ymax) : '
                 f"({x1 + 1}, {y1 + 1}) - ({x2}, {y2})\n"
-                for k, (x1, y1, x2, y2) in enumerate(boxes.tolist(), 1)
+                for k, (x1, y1, x2, y2) in enumerate(around.tolist(), 1)
             ]
             if not lines:
                 continue
