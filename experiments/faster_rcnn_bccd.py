@@ -19,6 +19,7 @@ CLAIMS = [
                 "test/ap50", "higher", value=0.8535, source="Joshi et al. 2022, the best published"
             )
         ],
+        why="one seed; their images and split may be others",
     )
 ]
 

@@ -131,7 +131,9 @@ def _outline(axes: Any, box: np.ndarray, color: Any, dashed: bool = False) -> No
 
 
 def _name(axes: Any, box: np.ndarray, text: str, color: Any) -> None:
-    x, y = max(box[0], 0), box[1]
+    right = axes.get_xlim()[1]
+    y, late = box[1], box[0] > 0.8 * right  # a name that begins there would be cut
+    x = min(box[2], right) if late else max(box[0], 0)
     bright = float(np.dot(np.asarray(color)[:3], (0.299, 0.587, 0.114))) > 0.55
     axes.text(
         x,
@@ -140,7 +142,7 @@ def _name(axes: Any, box: np.ndarray, text: str, color: Any) -> None:
         fontsize=_style.TICK_POINTS - 2,
         color="black" if bright else "white",
         va="bottom" if y > 0.06 * axes.get_ylim()[0] else "top",
-        ha="left",
+        ha="right" if late else "left",
         clip_on=True,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
     )

@@ -33,6 +33,12 @@ def test_boxes_lie_on_the_edges_of_their_pixels():
     assert second.images[0].get_array().shape == (60, 40, 3)
 
 
+def test_a_name_at_the_right_ends_with_its_box():
+    boxes = [np.array([[52.0, 5, 58, 25], [10, 5, 58, 25]])]
+    (axes,) = box_panels(images()[:1], boxes, labels=[["late", "early"]]).axes
+    assert [(t.get_ha(), t.get_position()[0]) for t in axes.texts] == [("right", 58), ("left", 10)]
+
+
 def test_truth_is_dashed():
     figure = box_panels(images()[:1], [BOXES[0][:1]], truth=[BOXES[0]])
     (axes,) = figure.axes
