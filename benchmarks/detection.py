@@ -213,8 +213,9 @@ class Peer:
     def __init__(self, name: str, variables: Any, proposals: int):
         import torch
         from torchvision.models import vgg16
-        from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+        from torchvision.models.detection import FasterRCNN
         from torchvision.models.detection.anchor_utils import AnchorGenerator
+        from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
         from torchvision.ops import MultiScaleRoIAlign
         from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -225,10 +226,11 @@ class Peer:
             for mode in ("test", "train")
         }
         if name == "r50-fpn":
-            model = fasterrcnn_resnet50_fpn(
-                weights=None, weights_backbone=None, num_classes=CLASSES + 1,
-                norm_layer=FrozenBatchNorm2d, trainable_backbone_layers=5, **size, **limits,
+            backbone = resnet_fpn_backbone(
+                backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d,
+                trainable_layers=5,
             )  # fmt: skip
+            model = FasterRCNN(backbone, CLASSES + 1, **size, **limits)
         else:
             features = vgg16(weights=None).features[:-1]
             features.out_channels = 512
@@ -241,7 +243,7 @@ class Peer:
                 box_head=TwoMLPHead(512 * 49, 4096), box_batch_size_per_image=SAMPLED[name],
                 box_predictor=_predictor(4096), **size, **limits,
             )  # fmt: skip
-        model.load_state_dict(state_dict(name, variables), strict=False)
+        model.load_state_dict(state_dict(name, variables))
         self._model = _torch.placed(model, "float32")
         boxes, classes = truth()
         picture = np.moveaxis(np.asarray(image())[0, :HEIGHT], -1, 0)
