@@ -53,7 +53,7 @@ class Config:
     backbone: Backbone = "resnet18"  # up to its map of stride 16; of resnet18, stride 8
     weights: str = ""  # a file of its ImageNet weights, .pth or .safetensors; none: from scratch
     frozen: int = 0  # blocks of VGG, or stages of a ResNet, whose weights stay
-    height: int = 240  # of the canvas that images are scaled onto, in pixels
+    height: int = 240  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 320  # of the canvas
     scales: tuple[float, ...] = (24.0, 48.0, 96.0)  # of anchors: sides of squares, in pixels
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width of anchors
@@ -108,9 +108,10 @@ def network(config: Config, classes: int) -> FasterRCNN:
     )
 
 
-def _example(config: Config, draw: Any, example: dict[str, Any]) -> dict[str, Any]:
+def _example(
+    config: Config, canvas: tuple[int, int], draw: Any, example: dict[str, Any]
+) -> dict[str, Any]:
     """One image on the canvas with its boxes; moved by chance where there is a `draw`."""
-    canvas = config.height, config.width
     image = example["image"]
     size = image.shape[:2]
     if draw is None:
@@ -143,7 +144,8 @@ def batches_of(config: Config, reader: Reader, *, train: bool) -> Batches:
     """The batches of a split, whose images are moved by chance in training."""
 
     def augment(draws: Any, batch: dict) -> dict:
-        one = lambda draw, example: _example(config, draw if train else None, example)
+        canvas = _detections.shared_canvas(batch["image"], (config.height, config.width))
+        one = lambda draw, example: _example(config, canvas, draw if train else None, example)
         return augment_each(one)(draws, batch)
 
     like = {
@@ -247,6 +249,7 @@ def experiment(
         batches=batches_of(config, readers["train"], train=True),
         evaluate=_detections.evaluation_of(detector, validation),
         evaluate_every=every,
+        compilations=_detections.CANVASES,
     )
     score = _detections.evaluation_of(detector, test)
     return Experiment(

@@ -23,6 +23,7 @@ from jaxstruct.training import Batches, Run, State, make_collection, make_predic
 
 GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
 SHOWN = 0.5  # the score of a detection that is drawn
+CANVASES = 3  # wide, upright, and the square that holds both
 CURVES_OF = 200  # images of which precision and recall are drawn
 TRUTH = ("scale", "boxes", "boxes_valid", "classes", "difficult")
 
@@ -35,6 +36,16 @@ class Detector(NamedTuple):
     proposals: int  # that are classified
     classes: tuple[str, ...]
     scored: tuple[str, ...]  # classes whose mean is the average precision
+
+
+def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tuple[int, int]:
+    """The canvas of a batch: as it is, turned, or a square where the images need both.
+
+    Processes see parts of a batch, whose shapes must be the same: several share the square.
+    """
+    turns = {data.canvas_for(x.shape[:2], (canvas, canvas[::-1])) for x in images}
+    (one, *others) = turns
+    return (max(canvas),) * 2 if others or jax.process_count() > 1 else one
 
 
 def variables_of(state: State) -> dict[str, Any]:
@@ -75,7 +86,9 @@ def _rows(detector: Detector) -> Callable:
 
 def evaluation_of(detector: Detector, batches: Batches) -> Callable[[State], dict[str, float]]:
     """Average precision, in all and of each class, and the recall of the proposals."""
-    return make_collection(_rows(detector), batches, partial(scores, detector))
+    return make_collection(
+        _rows(detector), batches, partial(scores, detector), compilations=CANVASES
+    )
 
 
 def _compared(rows: Mapping[str, np.ndarray]) -> tuple[metrics.Detections, metrics.Truth]:
@@ -116,6 +129,11 @@ def _detect(detector: Detector, variables: Any, images: Any, sizes: Any) -> Any:
     return detect(detector, variables, images, sizes)
 
 
+def _on_canvas(detector: Detector, image: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
+    """An image on the canvas of its orientation, its scale and its size there."""
+    return data.letter_box(image, shared_canvas([image], detector.canvas), fill=GREY)
+
+
 def in_image(
     detector: Detector, state: State, image: np.ndarray, least: float = SHOWN
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +141,7 @@ def in_image(
 
     `image` is uint8 [H, W, 3] of any size; the proposals [P, 4] are in its pixels, the best first.
     """
-    canvas, scale, size = data.letter_box(image, detector.canvas, fill=GREY)
+    canvas, scale, size = _on_canvas(detector, image)
     pixels = jnp.asarray(canvas[None], jnp.float32) / 255
     proposals, found = _detect(detector, variables_of(state), pixels, jnp.array([size]))
     boxes, scores, classes, valid = (np.asarray(x[0]) for x in found)
@@ -209,11 +227,11 @@ def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> 
 
 def _anchors(detector: Detector, image: np.ndarray) -> Figure:
     """The anchors of the cell in the middle, on the canvas."""
-    canvas, *_ = data.letter_box(image, detector.canvas, fill=GREY)
+    canvas, *_ = _on_canvas(detector, image)
     model = detector.model
     (level,), (scales,) = model.levels, model.scales
     stride = model.backbone.strides()[level]
-    sizes = [side // stride for side in detector.canvas]
+    sizes = [side // stride for side in canvas.shape[:2]]
     each = len(scales) * len(model.ratios)
     middle = ((sizes[0] // 2) * sizes[1] + sizes[1] // 2) * each
     anchors = ops.anchor_grid(*sizes, stride=stride, scales=scales, ratios=model.ratios)
@@ -224,7 +242,7 @@ def _anchors(detector: Detector, image: np.ndarray) -> Figure:
 
 def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.ndarray) -> Figure:
     """The largest and the smallest of the best proposals, as grids of 3x3 and 4x4 cells."""
-    canvas, scale, size = data.letter_box(image, detector.canvas, fill=GREY)
+    canvas, scale, size = _on_canvas(detector, image)
     pixels = jnp.asarray(canvas[None], jnp.float32) / 255
     model = detector.model
     maps = call(model, variables_of(state), "maps", pixels, jnp.array([size]))
@@ -248,7 +266,9 @@ def _precision_recall(detector: Detector, batches: Batches, state: State) -> Fig
     def indices(step: int) -> np.ndarray:
         return some(step) if step < limit else np.zeros(0, np.int32)
 
-    rows = make_prediction(_rows(detector))(state, dataclasses.replace(batches, indices=indices))
+    rows = make_prediction(_rows(detector), compilations=CANVASES)(
+        state, dataclasses.replace(batches, indices=indices)
+    )
     found, truth = _compared(rows)
     numbers = [detector.classes.index(name) + 1 for name in detector.scored]
     curves = metrics.voc_curves(found, truth, classes=numbers)

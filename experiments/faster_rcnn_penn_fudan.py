@@ -17,7 +17,7 @@ class Config(_detection.Config):
 
     train: str = "train[:85%]"  # split that is trained on
     validation: str = "train[85%:]"  # split whose average precision chooses the checkpoint
-    height: int = 320  # of the canvas that images are scaled onto, in pixels
+    height: int = 320  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 320  # of the canvas
     scales: tuple[float, ...] = (64.0, 112.0, 192.0)  # of anchors: sides of squares, in pixels
     ratios: tuple[float, ...] = (1.0, 2.0, 3.0)  # height / width of anchors

@@ -48,8 +48,8 @@ class Config(_detection.Config):
     test: str = "pack_test"  # split that is scored once
     backbone: Backbone = "vgg16"  # up to its map of stride 16; of resnet18, stride 8
     frozen: int = 2  # blocks of VGG, or stages of a ResNet, whose weights stay
-    height: int = 448  # of the canvas that images are scaled onto, in pixels
-    width: int = 448  # of the canvas
+    height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
+    width: int = 512  # of the canvas
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
     hidden: int = 512  # units of the head's two layers
     rpn_features: int = 256  # channels of the proposal network
@@ -60,12 +60,12 @@ class Config(_detection.Config):
 
 
 SMOKE = Config(
-    backbone="resnet18", frozen=0, height=64, width=64, scales=(16.0, 32.0), hidden=16,
+    backbone="resnet18", frozen=0, height=64, width=96, scales=(16.0, 32.0), hidden=16,
     rpn_features=16, proposals=20, regions=8, batch_size=2, epochs=0.5, evaluations=2,
 )  # fmt: skip
 PAPER = Config(
     dataset="voc2007",
-    train="train+val", validation="val", test="test", height=1000, width=1000, hidden=4096,
+    train="train+val", validation="val", test="test", height=608, width=1008, hidden=4096,
     rpn_features=512, regions=128, pooling="pool", scales=(128.0, 256.0, 512.0), resize=0.0,
     color=0.0, epochs=7,
 )  # fmt: skip

@@ -33,6 +33,7 @@ EIGHT = dataclasses.replace(
     evaluations=1,
     most=8,
 )
+CANVAS = EIGHT.height, EIGHT.width
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def photograph():
 @pytest.mark.parametrize("seed", range(6))
 def test_boxes_follow_their_images(seed):
     config = dataclasses.replace(EIGHT, flip=0.5, resize=0.4)
-    moved = _detection._example(config, np.random.default_rng(seed), photograph())
+    moved = _detection._example(config, CANVAS, np.random.default_rng(seed), photograph())
     assert moved["image"].shape == (96, 128, 3)
     assert moved["size"].tolist() == [96, 128]
     assert moved["classes"].tolist() == [2, *[0] * 7]
@@ -96,11 +97,62 @@ def test_boxes_follow_their_images(seed):
 
 
 def test_an_evaluation_places_images_at_the_top_left():
-    placed = _detection._example(EIGHT, None, photograph())
+    placed = _detection._example(EIGHT, CANVAS, None, photograph())
     assert placed["size"].tolist() == [96, 128]
     np.testing.assert_allclose(placed["boxes"][0] / placed["scale"], [20, 12, 50, 36], atol=1e-4)
     wide = photograph() | {"image": np.zeros((30, 80, 3), np.uint8)}
-    assert _detection._example(EIGHT, None, wide)["size"].tolist() == [48, 128]
+    assert _detection._example(EIGHT, CANVAS, None, wide)["size"].tolist() == [48, 128]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(60, 80), (30, 90)], (96, 128)),
+        ([(80, 60)], (128, 96)),
+        ([(80, 60), (60, 80)], (128, 128)),
+        ([(70, 70)], (96, 128)),
+    ],
+)
+def test_the_canvas_turns_with_the_images_of_a_batch(monkeypatch, sizes, expected):
+    images = [np.zeros((*size, 3), np.uint8) for size in sizes]
+    assert _detections.shared_canvas(images, CANVAS) == expected
+    assert _detections.shared_canvas(images, CANVAS[::-1]) == (
+        (128, 96) if sizes == [(70, 70)] else expected
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert _detections.shared_canvas(images, CANVAS) == (128, 128)
+
+
+class Upright:
+    """A reader of photographs of 80x60 pixels, and of 60x80 at odd places."""
+
+    size = 4
+    source = None
+
+    def __call__(self, indices):
+        wide = photograph()
+        tall = wide | {
+            "image": wide["image"].transpose(1, 0, 2),
+            "boxes": wide["boxes"][:, [1, 0, 3, 2]],
+        }
+        examples = [wide if i % 2 else tall for i in indices]
+        return {key: [one[key] for one in examples] for key in wide}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_upright_images_have_an_upright_canvas(train):
+    batches = _detection.batches_of(
+        dataclasses.replace(EIGHT, batch_size=1), Upright(), train=train
+    )
+    for index, shape in enumerate([(128, 96), (96, 128)]):
+        draws = [np.random.default_rng(0)]
+        batch = batches.augment(draws, batches.read(np.array([index])))
+        (image,), (boxes,), (scale,) = batch["image"], batch["boxes"], batch["scale"]
+        assert image.shape[:2] == shape
+        if not train:
+            assert scale == pytest.approx(1.6)
+            expected = [12, 20, 36, 50] if index == 0 else [20, 12, 50, 36]
+            np.testing.assert_allclose(boxes[0] / scale, expected, atol=1e-4)
 
 
 def test_more_boxes_than_configured_are_named():
@@ -109,7 +161,7 @@ def test_more_boxes_than_configured_are_named():
     example["classes"] = np.repeat(example["classes"], 9)
     example["difficult"] = np.repeat(example["difficult"], 9)
     with pytest.raises(ValueError, match="got 9 values, expected at most 8"):
-        _detection._example(EIGHT, None, example)
+        _detection._example(EIGHT, CANVAS, None, example)
 
 
 def rows(**changes):
