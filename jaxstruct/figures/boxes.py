@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike
 
 from jaxstruct.figures import _style
@@ -89,7 +90,7 @@ def box_panels(
                 )
                 _outline(axes, box, color)
                 if labels is not None:
-                    _name(axes, box, labels[i][j], color)
+                    _name(axes, box, labels[i][j], color, pictures[i].shape[1] / width)
             left += width + gap
         top -= height + gap
     return figure
@@ -130,16 +131,18 @@ def _outline(axes: Any, box: np.ndarray, color: Any, dashed: bool = False) -> No
                            patheffects.Normal()])  # fmt: skip
 
 
-def _name(axes: Any, box: np.ndarray, text: str, color: Any) -> None:
-    right = axes.get_xlim()[1]
-    y, late = box[1], box[0] > 0.8 * right  # a name that begins there would be cut
+def _name(axes: Any, box: np.ndarray, text: str, color: Any, per_inch: float) -> None:
+    """Writes a name at the box; `per_inch` are the pixels of the image in an inch of the page."""
+    right, points = axes.get_xlim()[1], _style.TICK_POINTS - 2
+    length = TextPath((0, 0), text, size=points).get_extents().width / 72 * per_inch
+    y, late = box[1], max(box[0], 0) + length > right  # a name that begins there would be cut
     x = min(box[2], right) if late else max(box[0], 0)
     bright = float(np.dot(np.asarray(color)[:3], (0.299, 0.587, 0.114))) > 0.55
     axes.text(
         x,
         max(y, 0),
         text,
-        fontsize=_style.TICK_POINTS - 2,
+        fontsize=points,
         color="black" if bright else "white",
         va="bottom" if y > 0.06 * axes.get_ylim()[0] else "top",
         ha="right" if late else "left",

@@ -33,10 +33,20 @@ def test_boxes_lie_on_the_edges_of_their_pixels():
     assert second.images[0].get_array().shape == (60, 40, 3)
 
 
-def test_a_name_at_the_right_ends_with_its_box():
-    boxes = [np.array([[52.0, 5, 58, 25], [10, 5, 58, 25]])]
-    (axes,) = box_panels(images()[:1], boxes, labels=[["late", "early"]]).axes
-    assert [(t.get_ha(), t.get_position()[0]) for t in axes.texts] == [("right", 58), ("left", 10)]
+def test_a_name_that_would_be_cut_at_the_right_ends_with_its_box():
+    boxes = [np.array([[59.0, 5, 60, 25], [10, 5, 58, 25], [10, 5, 58, 25]])]
+    labels = [["late", "early", "l" * 300]]
+    (axes,) = box_panels(images()[:1], boxes, labels=labels).axes
+    placed = [(t.get_ha(), t.get_position()[0]) for t in axes.texts]
+    assert placed[:2] == [("right", 59.5), ("left", 10)]
+    assert placed[2][0] == "right"
+    # Names that fit end within the picture, wherever they begin.
+    many = [np.array([[x, 5.0, x + 2, 25] for x in range(40, 60)])]
+    figure = box_panels([np.zeros((400, 600, 3), np.uint8)], many, labels=[["word 0.97"] * 20])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ends = [t.get_window_extent().x1 for t in axes.texts]
+    assert max(ends) <= axes.get_window_extent().x1 + 2
 
 
 def test_truth_is_dashed():
