@@ -107,8 +107,6 @@ def save_cells(folder):
 # Files that a user has, in the folder of the page or, with ~, in the home folder.
 FILES = {
     "my_digit.jpg": save_image,
-    "cells.jpg": save_image,
-    "new.jpg": save_image,
     "photo.png": save_image,
     "scribbles.png": save_labels,
     "resnet18.safetensors": save_weights,
