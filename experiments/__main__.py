@@ -1,8 +1,8 @@
 """python -m experiments [list | collect WORKDIR | write]: the experiments and their results.
 
-list (the default) names the experiments and their state; collect copies what a finished run is
-worth from its workdir into experiments/results; write writes the pages of results: the README's
-table, docs/results.md and a page for each experiment.
+list (the default) names the experiments and their state; collect copies metrics and pictures of a
+finished run from its workdir into experiments/results; write writes the pages of results: the
+README's table, docs/results.md and a page for each experiment.
 """
 
 from __future__ import annotations

@@ -52,26 +52,26 @@ def with_table(readme: str, content: str) -> str:
 
 
 def table(results: Results) -> str:
-    """A row for each experiment, with its first claim; links stand below, to keep rows short."""
-    header = ("experiment", "claim", "compared with", "ours", "verdict", "why it differs")
-    rows, links = [], []
+    """A row for each experiment, with its first claim; `all_claims` has the others, and reasons."""
+    header = ("experiment", "claim", "compared with", "ours", "verdict")
+    rows = []
     for name, folders in results.items():
-        links.append(f"[{name}]: experiments/results/{name}/README.md")
+        link = f"[{name}](experiments/results/{name}/README.md)"
         found = [
             (claim, result)
             for result in folders.values()
             for claim in claims_about(_results.claims(name), result["config"])
         ]
         if not found:
-            rows.append((f"[{name}]", "none marked", "", "", "", ""))
+            rows.append((link, "none marked", "", "", ""))
             continue
         claim, result = found[0]
         judged = judge(claim, result["metrics"])
         numbers = _first_of([_minus(j.paper) for j in judged])
         compared = numbers or judged[0].source or NOT_IN_THE_PAPER
         ours = _first_of([_minus(j.ours) for j in judged])
-        rows.append((f"[{name}]", claim.text, compared, ours, verdict(judged), claim.why))
-    return "\n".join([_table(header, rows), "", *links])
+        rows.append((link, claim.text, compared, ours, verdict(judged)))
+    return _table(header, rows)
 
 
 def all_claims(results: Results) -> str:

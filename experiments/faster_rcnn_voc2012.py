@@ -14,7 +14,7 @@ from experiments._backbones import Name
 from jaxstruct.training import Claim, Experiment, Reference, main
 
 SCORED = ("cat", "cow", "dog", "horse", "person", "sheep")
-"""The classes that enough images of the lists pack_* show; see docs/data.md."""
+"""The classes that enough images of the lists pack_* show; see docs/detection.md."""
 
 CLAIMS = [
     Claim(
