@@ -1,16 +1,87 @@
-"""What experiments expect of the numbers of their configurations.
+"""The limits of a configuration's numbers, and one wording for what lies outside of them.
 
-What may be added: other properties that several experiments ask for.
+What may be added: another kind of limit that several experiments have.
 """
 
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
-def at_least(config: Any, **least: float) -> None:
-    """Raises ValueError that names the first field below its least value, or number of a tuple."""
-    for name, value in least.items():
-        given = getattr(config, name)
-        for number in given if isinstance(given, tuple) else (given,):
-            if number < value:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} is {number}, expected at least {value:g}")
+class Limits(NamedTuple):
+    """The finite numbers from `least` to `most`; an open end is not among them."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    open_least: bool = False
+    open_most: bool = False
+
+    def hold(self, number: float) -> bool:
+        """Whether a number is finite and lies between the ends."""
+        above = number > self.least if self.open_least else number >= self.least
+        below = number < self.most if self.open_most else number <= self.most
+        return math.isfinite(number) and above and below
+
+    def __str__(self) -> str:
+        lower = f"{'more than' if self.open_least else 'at least'} {self.least:.10g}"
+        upper = f"{'less than' if self.open_most else 'at most'} {self.most:.10g}"
+        return f"{lower} and {upper}" if math.isfinite(self.most) else lower
+
+
+def at_least(number: float) -> Limits:
+    """No number below this one."""
+    return Limits(number)
+
+
+COUNT = at_least(1)
+NOT_NEGATIVE = at_least(0)
+POSITIVE = Limits(0, open_least=True)
+SHARE = Limits(0, 1)
+BELOW_1 = Limits(0, 1, open_most=True)
+BETWEEN_0_AND_1 = Limits(0, 1, open_least=True, open_most=True)
+SEED = Limits(0, 2**32 - 1)
+"""Seeds of JAX: a larger one would give the same random numbers as one of these."""
+
+
+def check(config: Any, *, filled: Sequence[str] = (), **limits: Limits) -> None:
+    """Raises ValueError that names the first field whose value no experiment can use.
+
+    Args:
+        config: a dataclass, whose `__post_init__` calls this.
+        filled: names of the tuples that have at least one element.
+        **limits: of numbers, and of each number of a tuple, by the names of their fields. A number
+            without limits is not checked; a Literal is, without being named.
+    """
+    for name, allowed in _choices(type(config)).items():
+        for value in _elements(getattr(config, name)):
+            if value not in allowed:
+                raise _refused(name, value, f"one of {', '.join(map(str, allowed))}")
+    for name in filled:
+        if not getattr(config, name):
+            raise _refused(name, "empty", "at least one value")
+    for name, limit in limits.items():
+        for number in _elements(getattr(config, name)):
+            if not limit.hold(number):
+                raise _refused(name, number, "a finite number" if math.isinf(number) else limit)
+
+
+def _refused(name: str, value: Any, expected: Any) -> ValueError:
+    return ValueError(f"--{name.replace('_', '-')} is {value}, expected {expected}")
+
+
+def _elements(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
+    """The values of the fields that are a Literal, or a tuple of one, by name."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        annotation = hints[field.name]
+        if get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
+        if get_origin(annotation) is Literal:
+            found[field.name] = get_args(annotation)
+    return found

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import _fid, _gan
-from experiments._checks import at_least
+from experiments._checks import BELOW_1, COUNT, NOT_NEGATIVE, POSITIVE, at_least, check
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.data.names import free_path
@@ -56,6 +56,19 @@ class Config(_gan.Config):
     parts: int = 5  # stages, each as long as all before it: their ends show how samples come
     fid_images: int = 10_000  # real and generated ones each, at most, in fid_lite0; 0: none
     svm_C: float = 3e-4  # weight of the squared hinge loss on the discriminator's features
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self,
+            latent=COUNT,
+            features=COUNT,
+            learning_rate=POSITIVE,
+            momentum=BELOW_1,
+            parts=COUNT,
+            fid_images=at_least(2) if self.fid_images else NOT_NEGATIVE,
+            svm_C=POSITIVE,
+        )
 
 
 PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
@@ -226,8 +239,6 @@ def experiment(
     `sum_of` are the classes A, B and C whose A - B + C is drawn; without it, labels are not used.
     A `reader` trains in place of `train`, which are the first of its images.
     """
-    at_least(config, batch_size=1, latent=1, features=1, parts=1, svm_C=1e-9)
-    at_least(config, fid_images=2 if config.fid_images else 0)
     size = train["image"].shape[1]
     play = players(config, size)
     walk = _gan.key_of(config, 1)

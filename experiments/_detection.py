@@ -18,7 +18,16 @@ import numpy as np
 import optax
 
 from experiments import _detections
-from experiments._checks import at_least
+from experiments._checks import (
+    BELOW_1,
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    at_least,
+    check,
+)
 from experiments._detections import GREY, Detector, call, variables_of
 from jaxstruct import data, losses, models
 from jaxstruct.data import Reader
@@ -72,12 +81,33 @@ class Config:
     evaluations: int = 10  # how often the average precision is measured during training
     seed: int = 0  # of initialisation, order, augmentation and samples
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            filled=["scales", "ratios"],
+            frozen=NOT_NEGATIVE,
+            height=at_least(32),
+            width=at_least(32),
+            scales=POSITIVE,
+            ratios=POSITIVE,
+            hidden=COUNT,
+            rpn_features=COUNT,
+            proposals=COUNT,
+            regions=at_least(2),
+            batch_size=COUNT,
+            epochs=NOT_NEGATIVE,
+            learning_rate=POSITIVE,
+            flip=SHARE,
+            resize=BELOW_1,
+            color=SHARE,
+            most=COUNT,
+            evaluations=COUNT,
+            seed=SEED,
+        )
+
 
 def network(config: Config, classes: int) -> FasterRCNN:
     """The detector of so many classes."""
-    at_least(
-        config, height=32, width=32, hidden=1, proposals=1, regions=2, batch_size=1, evaluations=1
-    )
     normal = models.faster_rcnn.IMAGENET
     if config.backbone == "vgg16":
         backbone: Any = models.VGG(16, last="conv5_3")
@@ -85,16 +115,11 @@ def network(config: Config, classes: int) -> FasterRCNN:
     elif config.backbone == "efficientnet_lite0":
         backbone, level = models.EfficientNetLite0(last="blocks_10"), "blocks_10"
         normal = ((127 / 255,) * 3, (128 / 255,) * 3)
-    elif config.backbone in ("resnet18", "resnet50"):
+    else:
         depth = int(config.backbone.removeprefix("resnet"))
         level = "conv3" if depth == 18 else "conv4"
         norm: Any = "frozen" if config.weights else "batch"
         backbone = models.ResNet(depth, last=level, norm=norm, axis_name=AXIS)
-    else:
-        raise ValueError(
-            f"backbone is {config.backbone!r}, expected resnet18, resnet50, vgg16 or "
-            "efficientnet_lite0"
-        )
     return FasterRCNN(
         classes,
         backbone=backbone,

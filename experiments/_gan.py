@@ -19,7 +19,7 @@ import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
 
-from experiments._checks import at_least
+from experiments._checks import BELOW_1, COUNT, NOT_NEGATIVE, SEED, check
 from jaxstruct import figures, losses
 from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
@@ -67,6 +67,18 @@ class Config:
     r1: float = 0.0  # weight of D's squared gradient at real images, pixels in [0, 1]; 0: none
     average: float = 0.0  # decay of the mean of G's parameters that is judged and drawn; 0: none
     seed: int = 0  # of initialization, order, noise and dropout
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            discriminator_steps=COUNT,
+            batch_size=COUNT,
+            epochs=NOT_NEGATIVE,
+            evaluations=COUNT,
+            r1=NOT_NEGATIVE,
+            average=BELOW_1,
+            seed=SEED,
+        )
 
 
 def key_of(config: Config, purpose: int) -> jax.Array:
@@ -148,8 +160,6 @@ def moves(players: Players, loss: str, r1: float = 0.0) -> dict[str, Any]:
         "minimax": losses.minimax_loss,
         "non_saturating": losses.non_saturating_loss,
     }
-    if loss not in of_generators:
-        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(of_generators)}")
     of_generator = of_generators[loss]
 
     def made(params: Any, model_state: Any, keys: jax.Array) -> Any:
@@ -235,8 +245,6 @@ def keep_average(update: Update, decay: float) -> Update:
     Of parameters and of batch norm's statistics, which an optimiser's `average_parameters` would
     not see.
     """
-    if not 0 < decay < 1:
-        raise ValueError(f"average is {decay}, expected 0 <= average < 1")
 
     def kept(state: State, batch: Any) -> Any:
         after, terms = update(state, batch)
@@ -277,7 +285,6 @@ def stage(
     A `reader` gives images in place of `train`, which are the first of them; `start` is the
     stage's.
     """
-    at_least(config, batch_size=1, discriminator_steps=1, epochs=0, evaluations=1, r1=0)
     train, test = train.only("image"), test.only("image")
     batch = config.batch_size * config.discriminator_steps
     size = reader.size if reader else train.size

@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
 
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check
 from jaxstruct import data, figures, losses
 from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
@@ -112,6 +112,18 @@ class Method:
     importance_images: int = 10_000  # at most so many test images are in that estimate
     seed: int = 0  # of initialization, order and noise
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            hidden=COUNT,
+            batch_size=COUNT,
+            learning_rate=POSITIVE,
+            evaluations=COUNT,
+            importance_samples=COUNT,
+            importance_images=COUNT,
+            seed=SEED,
+        )
+
 
 @dataclass(frozen=True)
 class Config(Method):
@@ -119,6 +131,10 @@ class Config(Method):
 
     latent: int = 20  # dimensions of z
     epochs: float = 60  # passes through the training images
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, latent=COUNT, epochs=NOT_NEGATIVE)
 
 
 PAPER: dict[str, Any] = {
@@ -175,8 +191,6 @@ def experiment(
 
     `dark`: the images' background is black, see `fit_image`.
     """
-    at_least(config, batch_size=1, latent=1, hidden=1, epochs=0, evaluations=1)
-    at_least(config, importance_samples=1, importance_images=1)
     train, test = train.only("image"), test.only("image")
     shape = train["image"].shape[1:]
     optimizer = getattr(optax, config.optimizer)(config.learning_rate)
@@ -312,7 +326,6 @@ def study(
     Draws the bounds of figure 2, the random samples of figure 5 and, where there are two
     dimensions, the manifold of figure 4.
     """
-    at_least(config, latents=1, samples=0)
     shared = {field.name: getattr(config, field.name) for field in fields(Method)}
     epochs = samples / train.size
     members = {

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Coder
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check
 from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.models import Autoencoder
@@ -74,6 +74,22 @@ class Config:
     linear_learning_rate: float = 1e-2
     seed: int = 0  # of initialization and order
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            filled=["codes"],
+            codes=COUNT,
+            overcomplete=COUNT,
+            hidden=COUNT,
+            batch_size=COUNT,
+            epochs=NOT_NEGATIVE,
+            learning_rate=POSITIVE,
+            linear_batch_size=COUNT,
+            linear_epochs=NOT_NEGATIVE,
+            linear_learning_rate=POSITIVE,
+            seed=SEED,
+        )
+
 
 SMOKE = Config(
     codes=(2, 5),
@@ -99,10 +115,6 @@ class Pca(NamedTuple):
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, batch_size=1, linear_batch_size=1, epochs=0, linear_epochs=0)
-    at_least(config, codes=1, overcomplete=1, hidden=1)
-    if not config.codes:
-        raise ValueError("--codes is empty, expected the dimensions of at least one code")
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
     size = int(np.prod(shape))

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Corruption
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check
 from jaxstruct import data, figures, ops
 from jaxstruct.models import Autoencoder
 from jaxstruct.training import Claim, Experiment, Run, State, Study, main
@@ -38,6 +38,21 @@ class Config:
     learning_rate: float = 0.1  # of stochastic gradient descent on the cross-entropy
     seed: int = 0  # of initialization, order and noise
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            masking=SHARE,
+            gaussian=NOT_NEGATIVE,
+            salt_and_pepper=SHARE,
+            hidden=COUNT,
+            batch_size=COUNT,
+            epochs=NOT_NEGATIVE,
+            learning_rate=POSITIVE,
+            seed=SEED,
+        )
+        if not self.gaussian and not self.salt_and_pepper:
+            check(self, filled=["masking"])
+
 
 CLAIMS = [
     Claim(
@@ -50,7 +65,6 @@ SMOKE = Config(masking=(0.0, 0.5), gaussian=(), salt_and_pepper=(0.25,), hidden=
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, batch_size=1, epochs=0, hidden=1)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
     model = Autoencoder(

@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from experiments._checks import BETWEEN_0_AND_1, COUNT, NOT_NEGATIVE, POSITIVE, SEED, check
 from jaxstruct import figures
 from jaxstruct.data import DataError, Source
 from jaxstruct.data.names import free_path
@@ -56,6 +57,24 @@ class Config:
     photographs: tuple[Name, ...] = ("coffee", "chelsea", "astronaut")  # of scikit-image's
     width: int = 240  # of the photographs, in pixels
     seed: int = 0  # of the noise
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            filled=["photographs"],
+            bilateral_weight=NOT_NEGATIVE,
+            sigma_xy=POSITIVE,
+            sigma_rgb=POSITIVE,
+            gaussian_weight=NOT_NEGATIVE,
+            sigma_gaussian=POSITIVE,
+            iterations=NOT_NEGATIVE,
+            evidence_xy=POSITIVE,
+            evidence_rgb=POSITIVE,
+            scribble_prob=BETWEEN_0_AND_1,
+            noise=NOT_NEGATIVE,
+            width=COUNT,
+            seed=SEED,
+        )
 
 
 CLAIMS = [

@@ -21,7 +21,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments import _gan
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check
 from jaxstruct import figures, losses
 from jaxstruct.data import Examples, Source
 from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
@@ -59,6 +59,21 @@ class Config:
     thief_steps: int = 10  # of the generator alone, until panel c
     steps: int = 3000  # of the game, until panel d
     seed: int = 0  # of initialization, order and noise
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            discriminator_steps=COUNT,
+            hidden=COUNT,
+            pieces=COUNT,
+            batch_size=COUNT,
+            learning_rate=POSITIVE,
+            early_steps=NOT_NEGATIVE,
+            police_steps=NOT_NEGATIVE,
+            thief_steps=NOT_NEGATIVE,
+            steps=NOT_NEGATIVE,
+            seed=SEED,
+        )
 
 
 SMOKE = Config(hidden=8, batch_size=50, early_steps=40, police_steps=100, thief_steps=10, steps=200)
@@ -132,8 +147,6 @@ class Cells(NamedTuple):
 
 
 def experiment(config: Config) -> Experiment:
-    at_least(config, batch_size=1, discriminator_steps=1, hidden=1, pieces=1)
-    at_least(config, early_steps=0, police_steps=0, thief_steps=0, steps=0)
     players = players_of(config)
     drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
 

@@ -19,7 +19,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _gan
-from experiments._checks import at_least
+from experiments._checks import COUNT, POSITIVE, check
 from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.metrics import parzen_log_likelihood
@@ -76,6 +76,18 @@ class Config(_gan.Config):
     epochs: float = 60  # passes of the discriminator through the 50,000 training images
     parzen_samples: int = 10_000  # around which the Parzen window lies
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self,
+            latent=COUNT,
+            hidden=COUNT,
+            maxout=COUNT,
+            pieces=COUNT,
+            learning_rate=POSITIVE,
+            parzen_samples=COUNT,
+        )
+
 
 SMOKE = Config(latent=8, hidden=32, maxout=16, pieces=2, epochs=4, evaluations=4, parzen_samples=50)
 PAPER = Config(
@@ -106,7 +118,6 @@ def game(
     claims: Sequence[Claim],
 ) -> Experiment:
     """The game for images uint8 [N, H, W, 1]; those of `validation` choose the Parzen window."""
-    at_least(config, batch_size=1, latent=1, hidden=1, maxout=1, pieces=1, parzen_samples=1)
     shape = train["image"].shape[1:]
     players = _gan.perceptrons(*networks(config, math.prod(shape)), config.latent, shape)
 
@@ -193,8 +204,6 @@ def from_the_mean(state: State, images: np.ndarray) -> State:
 
 def optimizer(config: Config, images: int) -> optax.GradientTransformation:
     """That of either player; sgd as the authors configured it, for so many training images."""
-    if config.optimizer not in ("adam", "sgd"):
-        raise ValueError(f"optimizer is {config.optimizer!r}, expected adam or sgd")
     if config.optimizer == "adam":
         return optax.adam(config.learning_rate, b1=0.5)
     epoch = images / config.batch_size  # steps

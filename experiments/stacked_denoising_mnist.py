@@ -18,7 +18,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _autoencoder
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check
 from jaxstruct import data, figures, ops
 from jaxstruct.metrics import Mean
 from jaxstruct.models import Autoencoder, Perceptron
@@ -88,12 +88,24 @@ class Config:
     learning_rate: float = 1e-3  # of Adam at first; it falls to 0
     seed: int = 0  # of initialization, order and noise
 
+    def __post_init__(self) -> None:
+        check(
+            self,
+            hidden=COUNT,
+            corruption=SHARE,
+            batch_size=COUNT,
+            pretraining_epochs=NOT_NEGATIVE,
+            pretraining_rate=POSITIVE,
+            epochs=NOT_NEGATIVE,
+            learning_rate=POSITIVE,
+            seed=SEED,
+        )
+
 
 SMOKE = Config(hidden=(30, 20), batch_size=20, pretraining_epochs=1, epochs=2)
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, hidden=1, batch_size=1, pretraining_epochs=0, epochs=0)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     held_out = min(VALIDATION, train.size // 6)
     train, valid = train.take(slice(-held_out)), train.take(slice(-held_out, None))

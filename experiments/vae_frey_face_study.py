@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments import _vae
+from experiments._checks import COUNT, NOT_NEGATIVE, check
 from jaxstruct.models import VAE, GaussianDecoder, GaussianEncoder
 from jaxstruct.training import Study, main
 
@@ -22,6 +23,10 @@ class Config(_vae.Method):
     hidden: int = 200  # units of the hidden layers of encoder and decoder
     split: Literal["random", "temporal"] = "random"  # which 200 of the 1,965 frames are held out
     importance_images: int = 1000  # test images in the estimate of log p(x)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, filled=["latents"], latents=COUNT, samples=NOT_NEGATIVE)
 
 
 SMOKE = Config(

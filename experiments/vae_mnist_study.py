@@ -8,6 +8,7 @@ python -m experiments.vae_mnist_study
 from dataclasses import dataclass
 
 from experiments import _vae
+from experiments._checks import COUNT, NOT_NEGATIVE, check
 from jaxstruct import data
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Claim, Reference, Study, main
@@ -20,6 +21,10 @@ class Config(_vae.Method):
     latents: tuple[int, ...] = (2, 3, 5, 10, 20, 200)  # dimensions of z
     samples: float = 1e7  # training images seen by each model (the paper: 1e8)
     importance_images: int = 1000  # test images in the estimate of log p(x)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, filled=["latents"], latents=COUNT, samples=NOT_NEGATIVE)
 
 
 SMOKE = Config(

@@ -270,6 +270,8 @@ def _parse(
         if stop.code:
             raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
+    except ValueError as error:  # of a Config, whose __post_init__ knows the limits of its fields
+        raise UsageError(str(error)) from error
     return parsed.config, parsed.options, parsed.own if own else None
 
 

@@ -167,26 +167,3 @@ def test_the_value_as_played_is_what_the_discriminator_is_trained_on():
     assert found["played_value"] == pytest.approx(np.mean(values), rel=1e-4)
     at_rest = make_evaluation(_gan.value(play), batches_in_order(images(8, seed=1), 4))(state)
     assert abs(at_rest["value"] - found["played_value"]) > 0.01
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "least"),
-    [
-        ("batch_size", 0, 1),
-        ("discriminator_steps", 0, 1),
-        ("epochs", -3, 0),
-        ("evaluations", 0, 1),
-        ("features", 0, 1),
-        ("fid_images", -5, 2),
-        ("fid_images", 1, 2),
-        ("latent", 0, 1),
-        ("parts", 0, 1),
-        ("r1", -1, 0),
-        ("svm_C", 0, "1e-09"),
-    ],
-)
-def test_a_number_that_no_game_has_is_refused_before_it_begins(name, value, least):
-    config = dataclasses.replace(CONFIG, **{name: value})
-    message = f"--{name.replace('_', '-')} is {value}, expected at least {least}$"
-    with pytest.raises(ValueError, match=message):
-        _dcgan.experiment(config, images(), images(), sum_of=SUM)

@@ -219,11 +219,6 @@ def test_frozen_parts(backbone, frozen, places):
     assert sorted(found) == [f"backbone/{place}" for place in places]
 
 
-def test_a_backbone_that_does_not_exist():
-    with pytest.raises(ValueError, match="backbone is 'vgg', expected resnet18, resnet50, vgg16"):
-        _detection.network(dataclasses.replace(EIGHT, backbone="vgg"), 3)
-
-
 def test_weights_of_the_backbone_are_placed(tmp_path):
     from safetensors.numpy import save_file
 

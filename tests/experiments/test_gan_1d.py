@@ -161,13 +161,6 @@ def test_steps_are_whole_calls():
     assert found == [gan_1d.SMOKE.early_steps, 10, 10, 30]
 
 
-@pytest.mark.parametrize("name", ["early_steps", "police_steps", "thief_steps", "steps"])
-def test_a_stage_of_less_than_no_steps_is_refused(name):
-    option = name.replace("_", "-")
-    with pytest.raises(ValueError, match=f"^--{option} is -40, expected at least 0$"):
-        gan_1d.experiment(dataclasses.replace(gan_1d.SMOKE, **{name: -40}))
-
-
 def test_the_rate_of_every_player_falls_to_0_with_a_stage():
     devices = jax.devices()[:1]
     for stage in gan_1d.experiment(gan_1d.SMOKE).stages:

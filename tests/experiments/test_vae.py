@@ -3,7 +3,6 @@
 The gradients of the model and of each loss term have their tests beside the models and the losses.
 """
 
-import dataclasses
 import math
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments import _vae, vae_mnist_study
+from experiments import _vae
 from jaxstruct import losses
 from jaxstruct.data import Examples, load
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianDecoder, GaussianEncoder
@@ -159,28 +158,6 @@ def test_bound_and_likelihood_of_an_experiment_are_the_model_s():
     assert metrics["train_bound"] == metrics["bound"]
     estimate = _vae.importance_estimate(model, likelihood, 2000)(state.params, x[:6], keys[:6])
     assert metrics["log_likelihood"] == pytest.approx(float(np.mean(estimate)), rel=1e-5)
-
-
-@pytest.mark.parametrize("value", [0, -100])
-@pytest.mark.parametrize("name", ["importance_images", "importance_samples", "hidden"])
-def test_a_count_that_no_estimate_has_is_refused(name, value):
-    config = dataclasses.replace(_vae.Config(), **{name: value})
-    images = Examples({"image": np.zeros((3, 2, 2, 1), np.uint8)})
-    model = VAE(GaussianEncoder(4, 2), BernoulliDecoder(4, 4))
-    option = name.replace("_", "-")
-    with pytest.raises(ValueError, match=f"^--{option} is {value}, expected at least 1$"):
-        _vae.experiment(config, model, _vae.BERNOULLI, images, images)
-
-
-def test_a_study_of_less_than_no_images_is_refused():
-    images = Examples({"image": np.zeros((3, 2, 2, 1), np.uint8)})
-    for options, said in (
-        ({"samples": -1.0}, "--samples is -1.0, expected at least 0"),
-        ({"latents": (2, 0)}, "--latents is 0, expected at least 1"),
-    ):
-        config = dataclasses.replace(vae_mnist_study.SMOKE, **options)
-        with pytest.raises(ValueError, match=f"^{said}$"):
-            _vae.study(config, config.latents, config.samples, VAE, _vae.BERNOULLI, images, images)
 
 
 @pytest.mark.slow
