@@ -46,6 +46,7 @@ from jaxstruct.training import (
     partition,
     reads_in_order,
     shuffled_reads,
+    steps_of_epochs,
 )
 
 Backbone = Literal["resnet18", "resnet50", "vgg16", "efficientnet_lite0"]
@@ -249,7 +250,7 @@ def experiment(
     model = network(config, len(classes))
     canvas = config.height, config.width
     detector = Detector(model, canvas, config.proposals, classes, tuple(scored) or classes)
-    steps = max(1, round(config.epochs * readers["train"].size / config.batch_size))
+    steps = steps_of_epochs(config.epochs, readers["train"].size, config.batch_size)
     every = max(1, steps // config.evaluations)
     steps = every * max(1, round(steps / every))
     rise = min(100, steps // 2)

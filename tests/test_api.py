@@ -51,7 +51,7 @@ API = {
         batches_in_order example_keys fit_image in_proportion interleaved main make_collection
         make_evaluation make_game_step make_prediction make_step means merge objective
         on_devices_of partition read_image read_labels reads_in_order reduce_gradients restore
-        run seeds shuffled_batches shuffled_reads write_labels
+        run seeds shuffled_batches shuffled_reads steps_of_epochs write_labels
     """,
 }
 

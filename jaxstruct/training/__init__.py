@@ -14,6 +14,7 @@ from jaxstruct.training.batches import (
     reads_in_order,
     shuffled_batches,
     shuffled_reads,
+    steps_of_epochs,
 )
 from jaxstruct.training.command_line import main
 from jaxstruct.training.evaluation import (
@@ -86,5 +87,6 @@ __all__ = [
     "seeds",
     "shuffled_batches",
     "shuffled_reads",
+    "steps_of_epochs",
     "write_labels",
 ]
