@@ -10,6 +10,7 @@ from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.later import Later
+from jaxstruct.data.pictures import middle_square
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.recorded import SetRecord, recorded
@@ -33,6 +34,7 @@ __all__ = [
     "letter_box",
     "load",
     "looking",
+    "middle_square",
     "move",
     "move_boxes",
     "noted_weights",

@@ -4,6 +4,7 @@ What may be added: another way to step or to evaluate. Models, losses and figure
 functions by an experiment; nothing here imports them.
 """
 
+from jaxstruct.training.averages import AVERAGE, average_of, keep_average, with_average
 from jaxstruct.training.batches import (
     Batches,
     Interleaved,
@@ -28,13 +29,13 @@ from jaxstruct.training.freezing import merge, partition
 from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
+from jaxstruct.training.parts import in_parts
 from jaxstruct.training.restored import Run, StudyRun, restore
 from jaxstruct.training.run import run, seeds
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,
-    average_parameters,
-    averaged,
+    begin_game,
     example_keys,
     make_game_step,
     make_step,
@@ -43,6 +44,7 @@ from jaxstruct.training.step import (
 )
 
 __all__ = [
+    "AVERAGE",
     "AXIS",
     "Batches",
     "Claim",
@@ -60,13 +62,15 @@ __all__ = [
     "TraceError",
     "add_up",
     "augment_each",
-    "average_parameters",
-    "averaged",
+    "average_of",
     "batches_in_order",
+    "begin_game",
     "example_keys",
     "fit_image",
+    "in_parts",
     "in_proportion",
     "interleaved",
+    "keep_average",
     "main",
     "make_collection",
     "make_evaluation",
@@ -88,5 +92,6 @@ __all__ = [
     "shuffled_batches",
     "shuffled_reads",
     "steps_of_epochs",
+    "with_average",
     "write_labels",
 ]

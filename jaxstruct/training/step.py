@@ -8,7 +8,7 @@ are all that knows of other devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -160,46 +160,18 @@ def make_game_step(
     return update
 
 
-class AverageState(NamedTuple):
-    """The state of `average_parameters`."""
+def begin_game(
+    key: jax.Array,
+    params: Mapping[str, Any],
+    model_state: Any,
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> State:
+    """The state in which players begin that `make_game_step` moves.
 
-    mean: Any
-
-
-def average_parameters(decay: float) -> optax.GradientTransformation:
-    """An exponential mean of the parameters, as the last link of `optax.chain`.
-
-    The mean lives in the optimiser's state, so it is saved and restored with it;
-    `averaged(opt_state)` reads it. mean <- decay * mean + (1 - decay) * params, begun at the
-    initial parameters.
+    `params` has an entry for each player; only players with an optimiser move.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay is {decay}, expected 0 <= decay < 1")
-
-    def update(updates: Any, state: Any, params: Any = None) -> Any:
-        moved = optax.apply_updates(params, updates)
-        mean = jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, state.mean, moved)
-        return updates, AverageState(mean)
-
-    # A copy: the same buffer in params and here could not be donated twice.
-    return optax.GradientTransformation(
-        lambda params: AverageState(jax.tree.map(jnp.copy, params)), update
-    )
-
-
-def averaged(opt_state: Any) -> Any:
-    """The parameters' mean that `average_parameters` keeps in an optimiser's state.
-
-    Raises ValueError where there is none.
-    """
-    found = [
-        x
-        for x in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AverageState))
-        if isinstance(x, AverageState)
-    ]
-    if len(found) != 1:
-        raise ValueError(f"expected one average of parameters in the state, found {len(found)}")
-    return found[0].mean
+    opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
+    return State.create(key, params, opt_state, model_state)
 
 
 def _check_clip_norm(clip_norm: float | None) -> None:

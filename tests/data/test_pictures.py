@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstruct.data import DataError, pictures
+from jaxstruct.data import DataError, middle_square, pictures
 
 WIDE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
@@ -278,3 +278,16 @@ def test_encodes_arrays():
     with Image.open(io.BytesIO(pictures.jpeg(WIDE // 64 * 8))) as image:
         assert image.format == "JPEG"
         assert np.abs(np.asarray(image).astype(int) - WIDE // 64 * 8).mean() < 10
+
+
+def test_a_middle_square_is_cut_out_and_averaged():
+    image = np.zeros((40, 20, 3), np.uint8)
+    image[10:30] = 255
+    np.testing.assert_array_equal(middle_square(image, 10), 255)
+    assert middle_square(image[:, :7], 16).shape == (16, 16, 3)
+    rows, columns = np.mgrid[:40, :20]
+    tall = np.stack([6 * rows, 12 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    halves = tall[10:30].reshape(10, 2, 10, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(middle_square(tall, 10), halves, atol=0.5)
+    wide = tall.swapaxes(0, 1)
+    np.testing.assert_array_equal(middle_square(wide, 10), middle_square(tall, 10).swapaxes(0, 1))
