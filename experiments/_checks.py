@@ -5,7 +5,6 @@ What may be added: another kind of limit that several experiments have.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
@@ -16,6 +15,19 @@ class Limits(NamedTuple):
     most: float = math.inf
     open_least: bool = False
     open_most: bool = False
+
+    def check(self, config: Any, *names: str) -> None:
+        """Raises ValueError that names the first of these fields of a Config outside the limits.
+
+        Of a tuple, each number is checked. A Config's `__post_init__` calls this, so that a wrong
+        option fails before an experiment reads, trains or writes anything.
+        """
+        for name in names:
+            for number in _elements(getattr(config, name)):
+                if math.isinf(number):
+                    raise _refused(name, number, "a finite number")
+                if not self.hold(number):
+                    raise _refused(name, number, self)
 
     def hold(self, number: float) -> bool:
         """Whether a number is finite and lies between the ends."""
@@ -44,26 +56,28 @@ SEED = Limits(0, 2**32 - 1)
 """Seeds of JAX: a larger one would give the same random numbers as one of these."""
 
 
-def check(config: Any, *, filled: Sequence[str] = (), **limits: Limits) -> None:
-    """Raises ValueError that names the first field whose value no experiment can use.
-
-    Args:
-        config: a dataclass, whose `__post_init__` calls this.
-        filled: names of the tuples that have at least one element.
-        **limits: of numbers, and of each number of a tuple, by the names of their fields. A number
-            without limits is not checked; a Literal is, without being named.
-    """
-    for name, allowed in _choices(type(config)).items():
-        for value in _elements(getattr(config, name)):
-            if value not in allowed:
-                raise _refused(name, value, f"one of {', '.join(map(str, allowed))}")
-    for name in filled:
+def check_filled(config: Any, *names: str) -> None:
+    """Raises ValueError that names the first of these tuples of a Config that is empty."""
+    for name in names:
         if not getattr(config, name):
             raise _refused(name, "empty", "at least one value")
-    for name, limit in limits.items():
-        for number in _elements(getattr(config, name)):
-            if not limit.hold(number):
-                raise _refused(name, number, "a finite number" if math.isinf(number) else limit)
+
+
+def check_choices(config: Any) -> None:
+    """Raises ValueError that names the first field whose value its Literal does not have.
+
+    The command line refuses other values itself; Python does not.
+    """
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        annotation = hints[field.name]
+        if get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
+        if get_origin(annotation) is not Literal:
+            continue
+        for value in _elements(getattr(config, field.name)):
+            if value not in get_args(annotation):
+                raise _refused(field.name, value, f"one of {', '.join(get_args(annotation))}")
 
 
 def _refused(name: str, value: Any, expected: Any) -> ValueError:
@@ -72,16 +86,3 @@ def _refused(name: str, value: Any, expected: Any) -> ValueError:
 
 def _elements(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
-    """The values of the fields that are a Literal, or a tuple of one, by name."""
-    hints = get_type_hints(kind)
-    found = {}
-    for field in dataclasses.fields(kind):
-        annotation = hints[field.name]
-        if get_origin(annotation) is tuple:
-            annotation = get_args(annotation)[0]
-        if get_origin(annotation) is Literal:
-            found[field.name] = get_args(annotation)
-    return found

@@ -17,17 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _detections
-from experiments._checks import (
-    BELOW_1,
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SEED,
-    SHARE,
-    at_least,
-    check,
-)
+from experiments import _checks, _detections
 from experiments._detections import GREY, Detector, call, variables_of
 from jaxstruct import data, losses, models
 from jaxstruct.data import Reader
@@ -83,28 +73,18 @@ class Config:
     seed: int = 0  # of initialisation, order, augmentation and samples
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            filled=["scales", "ratios"],
-            frozen=NOT_NEGATIVE,
-            height=at_least(32),
-            width=at_least(32),
-            scales=POSITIVE,
-            ratios=POSITIVE,
-            hidden=COUNT,
-            rpn_features=COUNT,
-            proposals=COUNT,
-            regions=at_least(2),
-            batch_size=COUNT,
-            epochs=NOT_NEGATIVE,
-            learning_rate=POSITIVE,
-            flip=SHARE,
-            resize=BELOW_1,
-            color=SHARE,
-            most=COUNT,
-            evaluations=COUNT,
-            seed=SEED,
+        _checks.check_choices(self)
+        _checks.check_filled(self, "scales", "ratios")
+        _checks.NOT_NEGATIVE.check(self, "frozen", "epochs")
+        _checks.at_least(32).check(self, "height", "width")
+        _checks.POSITIVE.check(self, "scales", "ratios", "learning_rate")
+        _checks.COUNT.check(
+            self, "hidden", "rpn_features", "proposals", "batch_size", "most", "evaluations"
         )
+        _checks.at_least(2).check(self, "regions")
+        _checks.SHARE.check(self, "flip", "color")
+        _checks.BELOW_1.check(self, "resize")
+        _checks.SEED.check(self, "seed")
 
 
 def network(config: Config, classes: int) -> FasterRCNN:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Corruption
-from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check_filled
 from jaxstruct import data, figures, ops
 from jaxstruct.models import Autoencoder
 from jaxstruct.training import Claim, Experiment, Run, State, Study, main
@@ -30,28 +30,22 @@ class Config:
     """The defaults: minutes an autoencoder on two cores."""
 
     masking: tuple[float, ...] = (0.0, 0.1, 0.2, 0.5)  # fractions of the pixels set to 0
-    gaussian: tuple[float, ...] = (0.5,)  # standard deviations, of pixels in [0, 1]
+    gaussian: tuple[float, ...] = (0.5,)  # standard deviations of Gaussian noise on the pixels
     salt_and_pepper: tuple[float, ...] = (0.25,)  # fractions of the pixels set to 0 or 1
-    hidden: int = 500  # units, whose decoder has the encoder's weights
+    hidden: int = 500  # units; the decoder has the encoder's weights
     batch_size: int = 20  # images a step
     epochs: float = 30  # passes through the training images
     learning_rate: float = 0.1  # of stochastic gradient descent on the cross-entropy
     seed: int = 0  # of initialization, order and noise
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            masking=SHARE,
-            gaussian=NOT_NEGATIVE,
-            salt_and_pepper=SHARE,
-            hidden=COUNT,
-            batch_size=COUNT,
-            epochs=NOT_NEGATIVE,
-            learning_rate=POSITIVE,
-            seed=SEED,
-        )
+        SHARE.check(self, "masking", "salt_and_pepper")
+        NOT_NEGATIVE.check(self, "gaussian", "epochs")
+        COUNT.check(self, "hidden", "batch_size")
+        POSITIVE.check(self, "learning_rate")
+        SEED.check(self, "seed")
         if not self.gaussian and not self.salt_and_pepper:
-            check(self, filled=["masking"])
+            check_filled(self, "masking")
 
 
 CLAIMS = [
@@ -110,7 +104,7 @@ def experiment(config: Config) -> Study:
             seed=config.seed,
             corrupt=corrupt,
         )
-        predict = _autoencoder.predictor(coder, test, dark=True)
+        predict = functools.partial(_autoencoder.predict, coder, test)
         return Experiment(config, [stage], score=score, figures=draw, predict=predict, model=model)
 
     def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:
@@ -118,7 +112,7 @@ def experiment(config: Config) -> Study:
             f"{100 * fraction:g} % masked": f"masking={fraction:g}" for fraction in config.masking
         }
         followed = largest(runs[list(masked.values())[-1]], shape, 2) if masked else []
-        x = _autoencoder.some(test, 10)
+        x = test.spread(10)["image"] / np.float32(255)
         rows: dict[str, np.ndarray] = {"test image": x}
         for name, corrupt in corruptions.items():
             keys = jax.random.split(jax.random.key(config.seed), len(x))

@@ -19,12 +19,19 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _gan
-from experiments._checks import COUNT, POSITIVE, check
+from experiments._checks import COUNT, POSITIVE
 from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.metrics import parzen_log_likelihood
-from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
+from jaxstruct.models import (
+    GANDiscriminator,
+    GANGenerator,
+    latent_lines,
+    perceptron_players,
+    uniform_initializer,
+)
 from jaxstruct.training import (
+    AVERAGE,
     Claim,
     Experiment,
     Reference,
@@ -35,6 +42,7 @@ from jaxstruct.training import (
     main,
     make_prediction,
     on_devices_of,
+    with_average,
 )
 
 STEPS_PER_CALL = 10  # no convolutions: so many steps run in one call
@@ -69,24 +77,17 @@ class Config(_gan.Config):
     latent: int = 100  # dimensions of z
     hidden: int = 1200  # units of the generator's two hidden layers
     maxout: int = 240  # units of the discriminator's two hidden layers
-    pieces: int = 5  # linear functions of which each of these units is the largest
-    optimizer: Literal["adam", "sgd"] = "adam"  # paper: sgd, whose momentum rises, with a decay
+    pieces: int = 5  # linear functions of which a unit of the discriminator is the maximum
+    optimizer: Literal["adam", "sgd"] = "adam"  # paper: sgd with rising momentum and falling rate
     learning_rate: float = 2e-4  # of the optimizer
-    initialization: Literal["lecun", "paper"] = "lecun"  # of kernels; paper: small, uniform
+    initialization: Literal["lecun", "paper"] = "lecun"  # of kernels; paper: small and uniform
     epochs: float = 60  # passes of the discriminator through the 50,000 training images
-    parzen_samples: int = 10_000  # around which the Parzen window lies
+    parzen_samples: int = 10_000  # samples that the Parzen window is put around
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(
-            self,
-            latent=COUNT,
-            hidden=COUNT,
-            maxout=COUNT,
-            pieces=COUNT,
-            learning_rate=POSITIVE,
-            parzen_samples=COUNT,
-        )
+        COUNT.check(self, "latent", "hidden", "maxout", "pieces", "parzen_samples")
+        POSITIVE.check(self, "learning_rate")
 
 
 SMOKE = Config(latent=8, hidden=32, maxout=16, pieces=2, epochs=4, evaluations=4, parzen_samples=50)
@@ -100,14 +101,8 @@ PAPER = Config(
 
 def experiment(config: Config) -> Experiment:
     images, test = data.load("mnist", "train"), data.load("mnist", "test")
-    held_out = images.size // 6  # the last 10,000, as in the authors' code
-    return game(
-        config,
-        images.take(slice(-held_out)),
-        images.take(slice(-held_out, None)),
-        test,
-        claims=CLAIMS,
-    )
+    train, validation = images.hold_out(images.size // 6)  # 10,000, as in the authors' code
+    return game(config, train, validation, test, claims=CLAIMS)
 
 
 def game(
@@ -119,10 +114,10 @@ def game(
 ) -> Experiment:
     """The game for images uint8 [N, H, W, 1]; those of `validation` choose the Parzen window."""
     shape = train["image"].shape[1:]
-    players = _gan.perceptrons(*networks(config, math.prod(shape)), config.latent, shape)
+    players = perceptron_players(*networks(config, math.prod(shape)), config.latent, shape)
 
     def score(states: Any) -> dict[str, float]:
-        z = _gan.noise(players, _gan.key_of(config, 2), config.parzen_samples)
+        z = players.noise(_gan.key_of(config, 2), config.parzen_samples)
         samples = _gan.generated(players, states["game"], z)
         instead = _pixels(train["image"][: config.parzen_samples])
         state = states["game"]
@@ -133,15 +128,19 @@ def game(
         return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
 
     def sample(state: State, key: jax.Array) -> np.ndarray:
-        return _gan.generated(players, state, _gan.noise(players, key, 10, 10))
+        return _gan.generated(players, state, players.noise(key, 10, 10))
 
     def draw(run: Run) -> dict[str, Figure]:
         assert run.state is not None
+        ends = players.noise(_gan.key_of(config, 1), 2, 8).swapaxes(0, 1)
         return {
             "samples": _gan.beside_nearest(
                 sample(run.state, _gan.key_of(config, 0)), train["image"]
             ),
-            "interpolation": _gan.interpolations(players, run.state, _gan.key_of(config, 1)),
+            "interpolation": figures.image_grid(
+                _gan.generated(players, run.state, latent_lines(ends, 15)),
+                title="straight lines between two z",
+            ),
             **_gan.curves(run, config.batch_size * config.discriminator_steps),
         }
 
@@ -190,16 +189,10 @@ def from_the_mean(state: State, images: np.ndarray) -> State:
     mean = np.clip(np.mean(images, 0, np.float64).ravel() / 255, 1e-7, 1 - 1e-7)
     bias = jnp.asarray(np.log(mean / (1 - mean)), jnp.float32)
 
-    def begun(params: Any) -> Any:
-        return {**params, "output": {**params["output"], "bias": bias}}
-
-    params = {**state.params, "generator": begun(state.params["generator"])}
-    model_state = dict(state.model_state)
-    if kept := model_state.get("average"):
-        # A copy: the same buffer could not be donated twice.
-        average = jax.tree.map(jnp.copy, begun(kept["params"]))
-        model_state["average"] = {**kept, "params": average}
-    return state.replace(params=params, model_state=model_state)
+    params = state.params["generator"]
+    params = {**params, "output": {**params["output"], "bias": bias}}
+    begun = state.replace(params={**state.params, "generator": params})
+    return with_average(begun, _gan.of_generator) if AVERAGE in state.model_state else begun
 
 
 def optimizer(config: Config, images: int) -> optax.GradientTransformation:

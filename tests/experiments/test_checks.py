@@ -17,7 +17,8 @@ from experiments._checks import (
     SEED,
     SHARE,
     at_least,
-    check,
+    check_choices,
+    check_filled,
 )
 from experiments._results import names
 from jaxstruct.training import main
@@ -175,7 +176,10 @@ class Config:
     step_size: float = 0.5
 
     def __post_init__(self):
-        check(self, filled=["sizes"], sizes=COUNT, step_size=POSITIVE)
+        check_choices(self)
+        check_filled(self, "sizes")
+        COUNT.check(self, "sizes")
+        POSITIVE.check(self, "step_size")
 
 
 @pytest.mark.parametrize(

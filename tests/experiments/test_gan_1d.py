@@ -120,7 +120,7 @@ def test_cells_are_those_of_many_samples():
     now = gan_1d.cells(players, state)
     assert now.data.sum() == pytest.approx(1)
     assert now.generated.sum() == pytest.approx(1)
-    x = _gan.generated(players, state, _gan.noise(players, jax.random.key(2), 20_000)).ravel()
+    x = _gan.generated(players, state, players.noise(jax.random.key(2), 20_000)).ravel()
     counted = np.histogram(x, gan_1d.EDGES)[0] / len(x)
     error = np.sqrt(now.generated / len(x)) + 1e-3
     assert np.all(np.abs(counted - now.generated) < 5 * error)
