@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from jaxstruct import figures
-from jaxstruct.data import DataError, Source
+from jaxstruct.data import DataError, Source, read_image, read_labels, write_labels
 from jaxstruct.data.names import free_path
 from jaxstruct.ops import crf, gaussian
 from jaxstruct.training import (
@@ -29,9 +29,6 @@ from jaxstruct.training import (
     Run,
     RunError,
     main,
-    read_image,
-    read_labels,
-    write_labels,
 )
 
 VOID = 255  # no label

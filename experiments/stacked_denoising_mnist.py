@@ -31,7 +31,6 @@ from jaxstruct.training import (
     State,
     Study,
     batches_in_order,
-    fit_image,
     main,
     make_evaluation,
     make_step,
@@ -186,7 +185,7 @@ def experiment(config: Config) -> Study:
             chosen = jax.random.choice(key, test.size, (min(10, test.size),), replace=False)
             x = _autoencoder.unit(test["image"][np.asarray(chosen)])
         else:
-            x = fit_image(image, shape, dark=True)[None]
+            x = data.fit_image(image, shape, dark=True)[None]
         found = np.asarray(nn.softmax(classify(state.params, x)), np.float64)
         digits = [int(p.argmax()) for p in found]
         texts = [f"{digit}: {100 * p.max():.0f} %" for digit, p in zip(digits, found, strict=True)]

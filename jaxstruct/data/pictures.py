@@ -127,7 +127,7 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
     return content if kept else png(image), image.height, image.width
 
 
-def read_image(path: Path, expected: str) -> tuple[bytes, int, int]:
+def read_encoded(path: Path, expected: str) -> tuple[bytes, int, int]:
     """What `stored` gives of an image file: the bytes to store, height and width.
 
     Raises DataError that names `path` and what was `expected` there for what is no image.

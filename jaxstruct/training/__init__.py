@@ -25,7 +25,6 @@ from jaxstruct.training.evaluation import (
 )
 from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
 from jaxstruct.training.freezing import merge, partition
-from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
 from jaxstruct.training.restored import Run, StudyRun, restore
@@ -48,7 +47,6 @@ __all__ = [
     "Claim",
     "Experiment",
     "Interleaved",
-    "LabelMap",
     "Reference",
     "Run",
     "RunError",
@@ -64,7 +62,6 @@ __all__ = [
     "averaged",
     "batches_in_order",
     "example_keys",
-    "fit_image",
     "in_proportion",
     "interleaved",
     "main",
@@ -78,8 +75,6 @@ __all__ = [
     "objective",
     "on_devices_of",
     "partition",
-    "read_image",
-    "read_labels",
     "reads_in_order",
     "reduce_gradients",
     "restore",
@@ -88,5 +83,4 @@ __all__ = [
     "shuffled_batches",
     "shuffled_reads",
     "steps_of_epochs",
-    "write_labels",
 ]

@@ -23,7 +23,6 @@ from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.experiment import Experiment, Study, config_type
-from jaxstruct.training.images import read_image
 from jaxstruct.training.loop import RunError, Stopped
 from jaxstruct.training.predictions import Predictions
 from jaxstruct.training.restored import of_member, restore
@@ -207,7 +206,7 @@ def _predict(made: Experiment, options: Any, workdir: Path) -> int:
     failed = 0
     for path in options.images or (None,):
         try:
-            image = None if path is None else read_image(path)
+            image = None if path is None else data.read_image(path)
         except data.DataError as error:
             print(f"skipped: {error}", file=sys.stderr)
             failed += 1

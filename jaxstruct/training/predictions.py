@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxstruct.data.label_maps import write_class_map
 from jaxstruct.data.names import numbered, taken
-from jaxstruct.training.images import write_class_map
 
 
 class Predictions:

@@ -18,7 +18,6 @@ from jaxstruct import data
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.experiment import Experiment, Study, config_type
-from jaxstruct.training.images import read_image
 from jaxstruct.training.journal import check_history, read_records
 from jaxstruct.training.loop import RunError
 from jaxstruct.training.results import Record, mean_and_spread, named, read_results
@@ -52,7 +51,7 @@ class Run:
         if self.experiment is None or self.experiment.predict is None:
             raise RunError("this experiment has no predict")
         if isinstance(image, str | Path):
-            image = read_image(Path(image))
+            image = data.read_image(Path(image))
         return self.experiment.predict(jax.random.key(seed), self.state, image)
 
     @property
