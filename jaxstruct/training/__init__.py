@@ -17,18 +17,19 @@ from jaxstruct.training.batches import (
     steps_of_epochs,
 )
 from jaxstruct.training.command_line import main
+from jaxstruct.training.errors import RunError, Stopped, TraceError
 from jaxstruct.training.evaluation import (
     make_collection,
     make_evaluation,
     make_prediction,
     means,
 )
-from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
+from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage
 from jaxstruct.training.freezing import merge, partition
-from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
-from jaxstruct.training.restored import Run, StudyRun, restore
-from jaxstruct.training.run import run, seeds
+from jaxstruct.training.parallel import AXIS, on_devices_of
+from jaxstruct.training.restored import restore
+from jaxstruct.training.run import run
+from jaxstruct.training.runs import Run, StudyRun
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,
@@ -40,6 +41,7 @@ from jaxstruct.training.step import (
     objective,
     reduce_gradients,
 )
+from jaxstruct.training.study import Study, seeds
 
 __all__ = [
     "AXIS",
