@@ -18,7 +18,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from jaxstruct import figures, losses
-from jaxstruct.data import Examples
+from jaxstruct.data import Examples, fit_image
 from jaxstruct.metrics import Mean
 from jaxstruct.models import Autoencoder, Perceptron
 from jaxstruct.training import (
@@ -26,7 +26,6 @@ from jaxstruct.training import (
     Stage,
     State,
     batches_in_order,
-    fit_image,
     make_evaluation,
     make_step,
     shuffled_batches,

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_choices
 from jaxstruct import figures, losses
-from jaxstruct.data import Examples
+from jaxstruct.data import Examples, fit_image
 from jaxstruct.metrics import Mean
 from jaxstruct.models import vae_initializer
 from jaxstruct.training import (
@@ -31,7 +31,6 @@ from jaxstruct.training import (
     Stage,
     State,
     batches_in_order,
-    fit_image,
     make_evaluation,
     make_step,
     shuffled_batches,

@@ -28,7 +28,7 @@ from experiments._checks import (
     check_filled,
 )
 from jaxstruct import figures
-from jaxstruct.data import DataError, Source
+from jaxstruct.data import DataError, Source, read_image, read_labels, write_labels
 from jaxstruct.data.names import free_path
 from jaxstruct.ops import crf, gaussian
 from jaxstruct.training import (
@@ -38,9 +38,6 @@ from jaxstruct.training import (
     Run,
     RunError,
     main,
-    read_image,
-    read_labels,
-    write_labels,
 )
 
 VOID = 255  # no label

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from experiments import _gan
 from experiments._checks import COUNT, POSITIVE
 from jaxstruct import data, figures
-from jaxstruct.data import Examples
+from jaxstruct.data import Examples, fit_image
 from jaxstruct.metrics import parzen_log_likelihood
 from jaxstruct.models import (
     GANDiscriminator,
@@ -38,7 +38,6 @@ from jaxstruct.training import (
     Run,
     State,
     batches_in_order,
-    fit_image,
     main,
     make_prediction,
     on_devices_of,

@@ -43,18 +43,18 @@ API = {
         region_pooling scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        Affine CATALOGUE DataError Examples Later Prepared Reader SetRecord Source
-        canvas_for draw_affine installed_weights jitter_color letter_box load looking
-        middle_square move move_boxes noted_weights open_reader padded prepare
-        prepare_folder read_weights recorded where
+        Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader SetRecord Source
+        canvas_for draw_affine fit_image installed_weights jitter_color letter_box load looking
+        middle_square move move_boxes noted_weights open_reader padded prepare prepare_folder
+        read_image read_labels read_weights recorded where write_labels
     """,
     "jaxstruct.training": """
-        AVERAGE AXIS Batches Claim Experiment Interleaved LabelMap Reference Run RunError Stage
-        State Stopped Study StudyRun TraceError add_up augment_each average_of batches_in_order
-        begin_game example_keys fit_image in_parts in_proportion interleaved keep_average main
-        make_collection make_evaluation make_game_step make_prediction make_step means merge
-        objective on_devices_of partition read_image read_labels reads_in_order reduce_gradients
-        restore run seeds shuffled_batches shuffled_reads steps_of_epochs with_average write_labels
+        AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped
+        Study StudyRun TraceError add_up augment_each average_of batches_in_order begin_game
+        example_keys in_parts in_proportion interleaved keep_average main make_collection
+        make_evaluation make_game_step make_prediction make_step means merge objective on_devices_of
+        partition reads_in_order reduce_gradients restore run seeds shuffled_batches shuffled_reads
+        steps_of_epochs with_average
     """,
 }
 

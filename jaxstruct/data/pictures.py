@@ -150,7 +150,7 @@ def _middle(width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, left + side, top + side
 
 
-def read_image(path: Path, expected: str) -> tuple[bytes, int, int]:
+def read_encoded(path: Path, expected: str) -> tuple[bytes, int, int]:
     """What `stored` gives of an image file: the bytes to store, height and width.
 
     Raises DataError that names `path` and what was `expected` there for what is no image.

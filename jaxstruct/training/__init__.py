@@ -18,20 +18,20 @@ from jaxstruct.training.batches import (
     steps_of_epochs,
 )
 from jaxstruct.training.command_line import main
+from jaxstruct.training.errors import RunError, Stopped, TraceError
 from jaxstruct.training.evaluation import (
     make_collection,
     make_evaluation,
     make_prediction,
     means,
 )
-from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
+from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage
 from jaxstruct.training.freezing import merge, partition
-from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
-from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
+from jaxstruct.training.parallel import AXIS, on_devices_of
 from jaxstruct.training.parts import in_parts
-from jaxstruct.training.restored import Run, StudyRun, restore
-from jaxstruct.training.run import run, seeds
+from jaxstruct.training.restored import restore
+from jaxstruct.training.run import run
+from jaxstruct.training.runs import Run, StudyRun
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,
@@ -42,6 +42,7 @@ from jaxstruct.training.step import (
     objective,
     reduce_gradients,
 )
+from jaxstruct.training.study import Study, seeds
 
 __all__ = [
     "AVERAGE",
@@ -50,7 +51,6 @@ __all__ = [
     "Claim",
     "Experiment",
     "Interleaved",
-    "LabelMap",
     "Reference",
     "Run",
     "RunError",
@@ -66,7 +66,6 @@ __all__ = [
     "batches_in_order",
     "begin_game",
     "example_keys",
-    "fit_image",
     "in_parts",
     "in_proportion",
     "interleaved",
@@ -82,8 +81,6 @@ __all__ = [
     "objective",
     "on_devices_of",
     "partition",
-    "read_image",
-    "read_labels",
     "reads_in_order",
     "reduce_gradients",
     "restore",
@@ -93,5 +90,4 @@ __all__ = [
     "shuffled_reads",
     "steps_of_epochs",
     "with_average",
-    "write_labels",
 ]

@@ -109,7 +109,7 @@ def test_wide_grey_values_of_an_unclear_range_are_refused(tmp_path, values, said
     assert str(error.value) == f"{said}; {expected}"
     (tmp_path / "a.tif").write_bytes(tiff(values))
     with pytest.raises(DataError) as named:
-        pictures.read_image(tmp_path / "a.tif", "a leaf")
+        pictures.read_encoded(tmp_path / "a.tif", "a leaf")
     assert str(named.value).startswith(f"{tmp_path / 'a.tif'}: no image ({said}; ")
 
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_read(format):
 def test_reads_a_file_as_it_is_stored(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(Image.fromarray(WIDE), "JPEG"))
-    assert pictures.read_image(path, "a leaf") == (path.read_bytes(), 12, 20)
+    assert pictures.read_encoded(path, "a leaf") == (path.read_bytes(), 12, 20)
 
 
 GREY = WIDE[..., 0]
@@ -258,7 +258,7 @@ def test_reads_the_indices_of_a_palette_image(tmp_path):
 def test_a_bad_file_is_named(tmp_path, content, problem):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    for read in (pictures.read_image, pictures.read_values):
+    for read in (pictures.read_encoded, pictures.read_values):
         with pytest.raises(DataError, match=f"{problem}; expected a mask") as error:
             read(path, "a mask")
         assert str(error.value).startswith(f"{path}: ")
