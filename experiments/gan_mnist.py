@@ -7,8 +7,9 @@ python -m experiments.gan_mnist --loss minimax     # the generator's loss of equ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -26,6 +27,7 @@ from jaxstruct.metrics import parzen_log_likelihood
 from jaxstruct.models import (
     GANDiscriminator,
     GANGenerator,
+    Players,
     latent_lines,
     perceptron_players,
     uniform_initializer,
@@ -115,40 +117,6 @@ def game(
     shape = train["image"].shape[1:]
     players = perceptron_players(*networks(config, math.prod(shape)), config.latent, shape)
 
-    def score(states: Any) -> dict[str, float]:
-        z = players.noise(_gan.key_of(config, 2), config.parzen_samples)
-        samples = _gan.generated(players, states["game"], z)
-        instead = _pixels(train["image"][: config.parzen_samples])
-        state = states["game"]
-        of_images = parzen(instead, validation["image"], test["image"], state)
-        flat = samples.reshape(len(samples), -1)
-        of_samples = parzen(flat, validation["image"], test["image"], state)
-        print(f"note: {CAVEAT}")
-        return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
-
-    def sample(state: State, key: jax.Array) -> np.ndarray:
-        return _gan.generated(players, state, players.noise(key, 10, 10))
-
-    def draw(run: Run) -> dict[str, Figure]:
-        assert run.state is not None
-        ends = players.noise(_gan.key_of(config, 1), 2, 8).swapaxes(0, 1)
-        return {
-            "samples": _gan.beside_nearest(
-                sample(run.state, _gan.key_of(config, 0)), train["image"]
-            ),
-            "interpolation": figures.image_grid(
-                _gan.generated(players, run.state, latent_lines(ends, 15)),
-                title="straight lines between two z",
-            ),
-            **_gan.curves(run, config.batch_size * config.discriminator_steps),
-        }
-
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        assert state is not None
-        if image is None:
-            return {"samples": 100}, figures.image_grid(sample(state, key))
-        return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
-
     of_steps = optimizer(config, train.size)
     stage = _gan.stage(
         config,
@@ -157,18 +125,62 @@ def game(
         train,
         test,
         steps_per_call=STEPS_PER_CALL,
-        start=lambda state: from_the_mean(state, train["image"]),
+        start=partial(from_the_mean, images=train["image"]),
     )
     return Experiment(
         config,
         [stage],
-        score=score,
-        figures=draw,
-        predict=predict,
+        score=partial(score, config, players, train, validation, test),
+        figures=partial(draw, config, players, train),
+        predict=partial(predict, players, shape),
         claims=claims,
         model=dict(players.modules),
         data=[s.source for s in (test,) if s.source],
     )
+
+
+def score(
+    config: Config,
+    players: Players,
+    train: Examples,
+    validation: Examples,
+    test: Examples,
+    states: Mapping[str, State],
+) -> dict[str, float]:
+    """The Parzen window's log-likelihood of samples, and of as many training images."""
+    state = states["game"]
+    z = players.noise(_gan.key_of(config, 2), config.parzen_samples)
+    samples = _gan.generated(players, state, z)
+    images = _pixels(train["image"][: config.parzen_samples])
+    of_images = parzen(images, validation["image"], test["image"], state)
+    flat = samples.reshape(len(samples), -1)
+    of_samples = parzen(flat, validation["image"], test["image"], state)
+    print(f"note: {CAVEAT}")
+    return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
+
+
+def draw(config: Config, players: Players, train: Examples, run: Run) -> dict[str, Figure]:
+    """Samples beside the nearest training images, interpolations, and the curves of the game."""
+    assert run.state is not None
+    samples = _gan.generated(players, run.state, players.noise(_gan.key_of(config, 0), 10, 10))
+    ends = players.noise(_gan.key_of(config, 1), 2, 8).swapaxes(0, 1)
+    lines = _gan.generated(players, run.state, latent_lines(ends, 15))
+    return {
+        "samples": _gan.beside_nearest(samples, train["image"]),
+        "interpolation": figures.image_grid(lines, title="straight lines between two z"),
+        **_gan.curves(run, config.batch_size * config.discriminator_steps),
+    }
+
+
+def predict(
+    players: Players, shape: tuple[int, ...], key: jax.Array, state: State | None, image: Any
+) -> tuple[dict, Figure]:
+    """100 samples, or what the players say of a user's image."""
+    assert state is not None
+    if image is None:
+        samples = _gan.generated(players, state, players.noise(key, 10, 10))
+        return {"samples": 100}, figures.image_grid(samples)
+    return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
 
 
 def networks(config: Config, size: int) -> tuple[GANGenerator, GANDiscriminator]:
