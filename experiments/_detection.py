@@ -65,6 +65,8 @@ class Config:
     batch_size: int = 2  # images a step
     epochs: float = 40  # passes through the training images
     learning_rate: float = 5e-4  # of Adam, which rises over 100 steps and falls as a cosine
+    clip_norm: float = 10.0  # the norm to which a longer gradient is clipped
+    accumulate: int = 1  # parts of a batch whose gradients are taken one by one, to save memory
     flip: float = 0.5  # the share of images that are mirrored
     resize: float = 0.25  # images are scaled by factors from 1 - resize to 1 + resize
     color: float = 0.2  # strength of changes of brightness, contrast and saturation
@@ -77,10 +79,13 @@ class Config:
         _checks.check_filled(self, "scales", "ratios")
         _checks.NOT_NEGATIVE.check(self, "frozen", "epochs")
         _checks.at_least(32).check(self, "height", "width")
-        _checks.POSITIVE.check(self, "scales", "ratios", "learning_rate")
-        _checks.COUNT.check(
-            self, "hidden", "rpn_features", "proposals", "batch_size", "most", "evaluations"
-        )
+        _checks.POSITIVE.check(self, "scales", "ratios", "learning_rate", "clip_norm")
+        _checks.COUNT.check(self, "hidden", "rpn_features", "proposals", "most", "evaluations")
+        _checks.COUNT.check(self, "batch_size", "accumulate")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"--accumulate is {self.accumulate}, expected a divisor of {self.batch_size}"
+            )
         _checks.at_least(2).check(self, "regions")
         _checks.SHARE.check(self, "flip", "color")
         _checks.BELOW_1.check(self, "resize")
@@ -243,6 +248,7 @@ def experiment(
         params, frozen = partition(made["params"], frozen_parts(config, made["params"]))
         return State.create(key, params, optimizer.init(params), {"frozen": frozen, "stats": stats})
 
+    options: Any = {"accumulate": config.accumulate, "clip_norm": config.clip_norm}
     validation, test = (
         batches_of(config, readers[split], train=False) for split in ("validation", "test")
     )
@@ -251,7 +257,7 @@ def experiment(
         steps=steps,
         init=init,
         start=partial(from_weights, config) if config.weights else None,
-        update=make_step(loss_of(config, model), optimizer, clip_norm=10.0),
+        update=make_step(loss_of(config, model), optimizer, **options),
         batches=batches_of(config, readers["train"], train=True),
         evaluate=_detections.evaluation_of(detector, validation),
         evaluate_every=every,

@@ -78,7 +78,8 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
-    _check_clip_norm(clip_norm)
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
 
     def update(state: State, batch: Any) -> tuple[State, Terms]:
         keys = example_keys(state, batch)
@@ -111,8 +112,6 @@ def make_game_step(
     losses: Mapping[str, Loss],
     optimizers: Mapping[str, optax.GradientTransformation],
     rounds: int = 1,
-    *,
-    clip_norm: float | None = None,
 ) -> Update:
     """The update of players that move in turn: `rounds` moves of the first, one of each other.
 
@@ -126,7 +125,6 @@ def make_game_step(
         raise ValueError(f"losses of {list(losses)}, but optimizers of {list(optimizers)}")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}, expected at least 1")
-    _check_clip_norm(clip_norm)
     first, *others = losses
 
     def move(state: State, player: str, part: Any, keys: Any) -> tuple[State, Terms]:
@@ -135,7 +133,7 @@ def make_game_step(
 
         mine, opt_state = state.params[player], state.opt_state[player]
         gradients, terms, model_state = _gradient(own, mine, state.model_state, part, keys)
-        gradients = reduce_gradients(gradients, clip_norm)
+        gradients = reduce_gradients(gradients)
         updates, opt_state = optimizers[player].update(gradients, opt_state, mine)
         after = state.replace(
             params={**state.params, player: optax.apply_updates(mine, updates)},
@@ -172,11 +170,6 @@ def begin_game(
     """
     opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
     return State.create(key, params, opt_state, model_state)
-
-
-def _check_clip_norm(clip_norm: float | None) -> None:
-    if clip_norm is not None and clip_norm <= 0:
-        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
 
 
 def _gradient(

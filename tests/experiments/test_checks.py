@@ -24,6 +24,8 @@ from experiments._results import names
 from jaxstruct.training import main
 
 ZEROS = [
+    "accumulate",
+    "clip_norm",
     "batch_size",
     "codes",
     "discriminator_steps",
@@ -206,3 +208,11 @@ def test_denoising_needs_some_noise():
     dataclasses.replace(SMOKE, masking=(), gaussian=(0.1,), salt_and_pepper=())
     with pytest.raises(ValueError, match="--masking is empty, expected at least one value"):
         dataclasses.replace(SMOKE, masking=(), gaussian=(), salt_and_pepper=())
+
+
+def test_a_detector_s_batch_is_accumulated_in_equal_parts():
+    from experiments.faster_rcnn_bccd import SMOKE
+
+    dataclasses.replace(SMOKE, batch_size=6, accumulate=3)
+    with pytest.raises(ValueError, match="--accumulate is 4, expected a divisor of 6"):
+        dataclasses.replace(SMOKE, batch_size=6, accumulate=4)
