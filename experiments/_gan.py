@@ -61,13 +61,13 @@ def equilibrium(why: str = "") -> Claim:
 class Config:
     """What every game can be configured with."""
 
-    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # what G minimises
-    discriminator_steps: int = 1  # k: steps of the discriminator D for each step of the generator G
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # what the generator G minimises
+    discriminator_steps: int = 1  # k: steps of the discriminator D for each step of G
     batch_size: int = 100  # real images in a step of D, and as many generated images
     epochs: float = 60  # passes of D through the training images
     evaluations: int = 50  # how often the value function is measured during training
     r1: float = 0.0  # weight of the R1 penalty on D's gradient at real images; 0: no penalty
-    average: float = 0.0  # decay of the average of G's parameters that samples are drawn with; 0: G
+    average: float = 0.0  # decay of the average of G's parameters, which makes samples; 0: none
     seed: int = 0  # of initialization, order, noise and dropout
 
     def __post_init__(self) -> None:

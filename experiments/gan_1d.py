@@ -55,8 +55,8 @@ WIDTH = 8.0  # of what D sees of (0, 1): as wide as its layers' first bends lie 
 class Config:
     """The defaults: three minutes on two cores."""
 
-    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # what G minimises
-    discriminator_steps: int = 5  # k: steps of the discriminator D for each step of the generator G
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # what the generator G minimises
+    discriminator_steps: int = 5  # k: steps of the discriminator D for each step of G
     hidden: int = 64  # units of the hidden layers
     pieces: int = 5  # linear functions of which a unit of D is the maximum
     batch_size: int = 200  # data in a step of D, and as many generated values
