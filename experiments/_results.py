@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,21 +73,38 @@ def variant(name: str, folder: str) -> str | None:
 def collect(workdir: Path, folder: str) -> str:
     """Copies metrics.json and the figures of a finished run into a folder of experiments/results.
 
-    They take the place of those that are there; notes.md and README.md stay. Raises ResultsError
-    where there is no result, its data are not real, or the folder has not its experiment's name.
+    They take the place of those that are there; notes.md and README.md stay. A file that the run
+    was told to read, of weights say, is known by its name, and not by its place. Raises
+    ResultsError where there is no result, its data are not real, or the folder has not its
+    experiment's name.
     """
     result = _read(workdir, "remove it, and the command of the run scores again")
     _demand_real_data(str(workdir), result)
     target = RESULTS / folder
     _demand_name(folder, result)
     target.mkdir(parents=True, exist_ok=True)
-    copied = [workdir / "metrics.json", *sorted((workdir / "figures").glob("*.png"))]
+    copied = sorted((workdir / "figures").glob("*.png"))
     for path in copied:
         shutil.copy(path, target / path.name)
+    content = (workdir / "metrics.json").read_text(encoding="utf-8")
+    for value in _strings(result["config"]):
+        if Path(value).is_absolute():
+            content = content.replace(json.dumps(value)[1:-1], Path(value).name)
+    (target / "metrics.json").write_text(content, encoding="utf-8")
     # Not before: what cannot be copied must not cost the old ones.
     for path in set(target.glob("*.png")) - {target / path.name for path in copied}:
         path.unlink()
-    return f"{target}: {len(copied)} files; python -m experiments write brings the pages up to date"
+    count = len(copied) + 1
+    return f"{target}: {count} files; python -m experiments write brings the pages up to date"
+
+
+def _strings(config: Any) -> list[str]:
+    """The words of a configuration, or of each member's."""
+    if isinstance(config, str):
+        return [config]
+    values = config.values() if isinstance(config, dict) else config
+    nested = isinstance(config, dict | list)
+    return [word for value in values for word in _strings(value)] if nested else []
 
 
 def data_of(result: Result) -> str:

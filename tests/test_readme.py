@@ -271,6 +271,17 @@ def test_collect_takes_metrics_and_figures_and_leaves_the_notes(folder, tmp_path
     assert (folder / "vae_mnist" / "notes.md").read_text() == "words"
 
 
+def test_files_that_a_run_read_are_known_by_their_names(folder, tmp_path):
+    path = tmp_path / "vae_mnist" / "metrics.json"
+    config = {"weights": "/home/someone/vgg16.pth", "train": "train", "sides": [8, 9.5]}
+    command = "python -m experiments.vae_mnist --weights /home/someone/vgg16.pth"
+    write_result(path.parent, config=config, cost={"wall_seconds": 1.0, "command": command})
+    experiments.main(["collect", str(path.parent)])
+    text = (folder / "vae_mnist" / "metrics.json").read_text()
+    assert text == path.read_text().replace("/home/someone/", "")
+    assert json.loads(text)["config"] == config | {"weights": "vgg16.pth"}
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", "5", '{"metrics": []}'])
 def test_what_is_no_result_is_one_line(folder, tmp_path, capsys, content):
     for where in (folder / "vae_mnist", tmp_path / "vae_mnist"):

@@ -68,6 +68,7 @@ TOO_LARGE = {
     "average": 1,
     "color": 1.5,
     "corruption": 2,
+    "dropout": 1,
     "flip": 1.01,
     "masking": 1.5,
     "momentum": 1,
@@ -214,5 +215,5 @@ def test_a_detector_s_batch_is_accumulated_in_equal_parts():
     from experiments.faster_rcnn_bccd import SMOKE
 
     dataclasses.replace(SMOKE, batch_size=6, accumulate=3)
-    with pytest.raises(ValueError, match="--accumulate is 4, expected a divisor of 6"):
+    with pytest.raises(ValueError, match="--accumulate is 4, expected a divisor of --batch-size 6"):
         dataclasses.replace(SMOKE, batch_size=6, accumulate=4)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detection, _detections, faster_rcnn_bccd
+from experiments import _backbones, _detection, _detections, faster_rcnn_bccd
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -215,7 +215,7 @@ def test_frozen_parts(backbone, frozen, places):
     model = _detection.network(config, 3)
     given = np.zeros((1, 64, 64, 3), np.float32), np.full((1, 2), 64)
     params = jax.eval_shape(model.init, jax.random.key(0), *given)["params"]
-    found = _detection.frozen_parts(config, params)
+    found = _backbones.frozen_parts(backbone, frozen, params)
     assert sorted(found) == [f"backbone/{place}" for place in places]
 
 
@@ -238,3 +238,69 @@ def test_weights_of_the_backbone_are_placed(tmp_path):
     mean = state.model_state["stats"]["batch_stats"]["backbone"]["bn1"]["mean"]
     np.testing.assert_array_equal(mean, weights["bn1.running_mean"])
     assert isinstance(made.model, models.FasterRCNN)
+
+
+def test_the_head_takes_the_weights_of_fc6_and_fc7_if_it_has_their_width(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = str(tmp_path / "vgg.safetensors")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "features.0.weight": (64, 3, 3, 3),
+        "classifier.0.weight": (8, 3 * 7 * 7),
+        "classifier.6.bias": (10,),
+    }
+    weights = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+    save_file(weights, path)
+    variables = {
+        "params": {
+            "backbone": {"conv1_1": {"kernel": np.zeros((3, 3, 3, 64), np.float32)}},
+            "head": {"fc6": {"kernel": np.zeros((7, 7, 3, 8), np.float32)}},
+        }
+    }
+    with_head = _backbones.with_weights(variables, "vgg16", path, head=True)["params"]
+    expected = weights["classifier.0.weight"].reshape(8, 3, 7, 7).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(with_head["head"]["fc6"]["kernel"], expected)
+    without = _backbones.with_weights(variables, "vgg16", path, head=False)["params"]
+    np.testing.assert_array_equal(without["head"]["fc6"]["kernel"], 0)
+    for found in (with_head, without):
+        expected = weights["features.0.weight"].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(found["backbone"]["conv1_1"]["kernel"], expected)
+
+
+def test_the_authors_optimizer():
+    config = dataclasses.replace(EIGHT, optimizer="sgd", learning_rate=0.1)
+    optimizer = _detection.optimizer_of(config, 7)
+    params = {"kernel": jax.numpy.ones((2, 2)), "bias": jax.numpy.ones(2)}
+    gradients = jax.tree.map(jax.numpy.ones_like, params)
+    state, kernel, bias, momenta = optimizer.init(params), 1.0, 1.0, np.zeros(2)
+    for step in range(7):
+        updates, state = optimizer.update(gradients, state, params)
+        params = jax.tree.map(lambda x, y: x + y, params, updates)
+        rate = 0.1 if step < 5 else 0.01
+        momenta = 0.9 * momenta + [1 + 5e-4 * kernel, 1.0]
+        kernel, bias = kernel - rate * momenta[0], bias - rate * momenta[1]
+        np.testing.assert_allclose(params["kernel"], kernel, rtol=1e-5)
+        np.testing.assert_allclose(params["bias"], bias, rtol=1e-5)
+    with pytest.raises(ValueError, match="optimizer is 'lamb', expected adam or sgd"):
+        _detection.optimizer_of(dataclasses.replace(EIGHT, optimizer="lamb"), 7)
+
+
+def test_units_are_dropped_by_the_key_of_the_image():
+    config = dataclasses.replace(EIGHT, hidden=16, dropout=0.5)
+    model = _detection.network(config, 3)
+    images, sizes = np.zeros((2, 64, 64, 3), np.float32), np.full((2, 2), 64)
+    variables = jax.jit(model.init)(jax.random.key(0), images, sizes)
+    maps = {"conv3": jax.random.normal(jax.random.key(1), (2, 8, 8, 128))}
+    regions = np.tile(np.array([0.0, 0, 60, 60], np.float32), (2, 5, 1))
+    keys = jax.random.split(jax.random.key(2), 2)
+    classified = jax.jit(_detection.classified, static_argnums=0)
+    found, _ = classified(model, variables, maps, regions, keys)
+    # Each image has draws of its own, whatever batch it is in; those of its regions differ.
+    alone, _ = classified(model, variables, {"conv3": maps["conv3"][1:]}, regions[1:], keys[1:])
+    np.testing.assert_allclose(found[1], alone[0], rtol=1e-5)
+    assert len(np.unique(np.asarray(found[0, :, 0]))) == 5
+    whole = _detection.network(dataclasses.replace(config, dropout=0.0), 3)
+    found, _ = classified(whole, variables, maps, regions, keys)
+    expected, _ = model.apply(variables, maps, regions, method="classify")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
