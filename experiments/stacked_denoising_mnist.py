@@ -109,27 +109,20 @@ def experiment(config: Config) -> Study:
     count = functools.partial(errors, classifier)
     of_test = make_evaluation(count, batches_in_order(test, 1000))
     of_valid = make_evaluation(count, batches_in_order(valid, 1000))
+    evaluate = lambda state: {
+        "test_error": of_test(state)["error"],
+        "validation_error": of_valid(state)["error"],
+    }
+    corruptions = {"random": None, "autoencoder": 0.0, "denoising": config.corruption}
     members = {}
-    for start, corruption in (
-        ("random", None),
-        ("autoencoder", 0.0),
-        ("denoising", config.corruption),
-    ):
-        layers = range(1, 1 + len(config.hidden) * (corruption is not None))
+    for start, corruption in corruptions.items():
+        stages = [fine_tuning(config, classifier, train, evaluate)]
+        if corruption is not None:
+            layers = range(1, len(config.hidden) + 1)
+            stages[:0] = [pretraining(config, train, test, i, corruption) for i in layers]
         members[f"start={start}"] = Experiment(
             config,
-            [
-                *(pretraining(config, train, test, layer, corruption or 0.0) for layer in layers),
-                fine_tuning(
-                    config,
-                    classifier,
-                    train,
-                    lambda state: {
-                        "test_error": of_test(state)["error"],
-                        "validation_error": of_valid(state)["error"],
-                    },
-                ),
-            ],
+            stages,
             figures=functools.partial(draw, train["image"].shape[1:]),
             predict=functools.partial(predict, classifier, test),
             model=classifier,
