@@ -65,6 +65,11 @@ class Squares:
         """How many images there are."""
         return self.reader.size
 
+    @property
+    def source(self) -> data.Source:
+        """The source of the images, which a run writes down."""
+        return self.reader.source
+
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The images uint8 [M, side, side, 3] at indices [M]."""
         images = self.reader(indices)["image"]
@@ -82,7 +87,7 @@ def _first(images: Squares, count: int) -> data.Examples:
     """The first images of a reader, which are read when they are used."""
     read = lambda: images(np.arange(count))["image"]
     later: Any = data.Later((count, SIZE, SIZE, 3), np.uint8, read)
-    return data.Examples({"image": later}, images.reader.source)
+    return data.Examples({"image": later}, images.source)
 
 
 if __name__ == "__main__":
