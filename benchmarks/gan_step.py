@@ -33,8 +33,8 @@ from flax import linen as nn
 from benchmarks import _timing, _torch
 from experiments import _dcgan, _gan, gan_mnist
 from jaxstruct.data import Examples
-from jaxstruct.models import dcgan
-from jaxstruct.training import Stage, parallel, run
+from jaxstruct.models import dcgan, dcgan_players
+from jaxstruct.training import AXIS, Stage, parallel, run
 
 SIZE, FEATURES, LATENT, BATCH = 64, 64, 100, 64
 SLOW_REPEATS = 2
@@ -85,7 +85,7 @@ def ours(
 ) -> Callable[[], Any]:
     """A step that waits for its result."""
     config = _dcgan.Config(features=FEATURES, latent=LATENT, batch_size=len(images))
-    play = _dcgan.players(config, SIZE, dtype=jnp.dtype(options.dtype))
+    play = dcgan_players(SIZE, FEATURES, LATENT, axis_name=AXIS, dtype=jnp.dtype(options.dtype))
     adam = optax.adam(config.learning_rate, b1=config.momentum)
     optimizers = {"discriminator": adam, "generator": adam}
     stage: Stage = _gan.stage(

@@ -1,12 +1,13 @@
 """What the experiments with autoencoders share: the stage that trains one, its error, its pictures.
 
-What may be added: another objective, as a function of a prediction and what it should be.
+What may be added: another objective, as a function of a prediction and its target.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from jaxstruct import figures, losses
-from jaxstruct.data import Examples
+from jaxstruct.data import Examples, fit_image
 from jaxstruct.metrics import Mean
 from jaxstruct.models import Autoencoder, Perceptron
 from jaxstruct.training import (
@@ -25,10 +26,10 @@ from jaxstruct.training import (
     Stage,
     State,
     batches_in_order,
-    fit_image,
     make_evaluation,
     make_step,
     shuffled_batches,
+    steps_of_epochs,
 )
 
 Corruption = Callable[[jax.Array, jax.Array], jax.Array]
@@ -44,8 +45,8 @@ class Coder(NamedTuple):
     """An autoencoder of vectors x [..., D] in [0, 1], and what it is trained with.
 
     `loss(prediction, x) -> [...]`; `output(prediction)` is the reconstruction. `mean() -> [D]`, if
-    any, is measured when training starts, and kept in the state as model_state["mean"]: it is taken
-    from what is encoded, and added to the prediction.
+    any, is measured when training starts, and kept in the state as model_state["mean"]: the mean is
+    taken from the input, and added to the prediction.
     """
 
     model: Autoencoder
@@ -67,7 +68,7 @@ class Coder(NamedTuple):
         return prediction + jnp.broadcast_to(model_state["mean"], x.shape)
 
     def reconstruct(self, state: State, images: np.ndarray) -> np.ndarray:
-        """What becomes of images [..., H, W, C] in [0, 1]."""
+        """The reconstructions of images [..., H, W, C] in [0, 1]."""
         x = images.reshape(-1, self.model.size)
         prediction = self.predict(state.params, state.model_state, x)
         return np.asarray(self.output(prediction)).reshape(images.shape)
@@ -104,44 +105,57 @@ def stage(
 ) -> Stage:
     """Trains an autoencoder to reconstruct images uint8 [N,H,W,C]; schedule(steps) optimises.
 
-    `corrupt` is applied to what is encoded, not to what is to be reconstructed, and not where the
-    error of the `test` images is measured. `below` are layers that the stages before have trained,
-    one each: what they make of an image takes its place, and their parameters stay as they are, in
-    `model_state`.
+    Noise by `corrupt` is added to the input and not to the target, and not where the error of the
+    `test` images is measured. `below` are the layers that the stages before have trained, one each:
+    their output replaces the image, and their parameters stay as they are, in `model_state`.
     """
-    calls = max(1, round(epochs * train.size / batch_size / STEPS_PER_CALL))
-    optimizer = schedule(calls * STEPS_PER_CALL)
-
-    def init(key: jax.Array, previous: State | None) -> State:
-        params_key, state_key = jax.random.split(key)
-        params = coder.model.init(params_key, jnp.zeros((1, coder.model.size)))["params"]
-        model_state = encoder_of(previous)
-        if coder.mean:
-            model_state["mean"] = jnp.zeros(coder.model.size)
-        return State.create(state_key, params, optimizer.init(params), model_state)
-
-    def start(state: State) -> State:
-        assert coder.mean is not None
-        mean = jnp.asarray(coder.mean(), jnp.float32)
-        return state.replace(model_state={**state.model_state, "mean": mean})
-
-    def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
-        x = _seen(below, model_state, batch["image"])
-        given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
-        prediction = coder.predict(params, model_state, given)
-        return {"reconstruction": Mean.of(coder.loss(prediction, x))}, model_state
-
+    steps = steps_of_epochs(epochs, train.size, batch_size, steps_per_call=STEPS_PER_CALL)
+    optimizer = schedule(steps)
     return Stage(
         name=name,
-        steps=calls * STEPS_PER_CALL,
-        init=init,
-        update=make_step(loss, optimizer),
+        steps=steps,
+        init=partial(init, coder, optimizer),
+        update=make_step(partial(loss, coder, below, corrupt), optimizer),
         batches=shuffled_batches(train.only("image"), batch_size, seed=seed),
         evaluate=error_of(coder, test, below),
-        start=start if coder.mean else None,
-        evaluate_every=STEPS_PER_CALL * max(1, round(calls / evaluations)),
+        start=partial(with_mean, coder.mean) if coder.mean else None,
+        evaluate_every=STEPS_PER_CALL * max(1, round(steps // STEPS_PER_CALL / evaluations)),
         steps_per_call=STEPS_PER_CALL,
     )
+
+
+def init(
+    coder: Coder, optimizer: optax.GradientTransformation, key: jax.Array, previous: State | None
+) -> State:
+    """The state before the first step; its model state holds the layers trained before."""
+    params_key, state_key = jax.random.split(key)
+    params = coder.model.init(params_key, jnp.zeros((1, coder.model.size)))["params"]
+    model_state = encoder_of(previous)
+    if coder.mean:
+        model_state["mean"] = jnp.zeros(coder.model.size)
+    return State.create(state_key, params, optimizer.init(params), model_state)
+
+
+def with_mean(mean: Callable[[], np.ndarray], state: State) -> State:
+    """The state with the mean of the training images, which is measured here."""
+    model_state = {**state.model_state, "mean": jnp.asarray(mean(), jnp.float32)}
+    return state.replace(model_state=model_state)
+
+
+def loss(
+    coder: Coder,
+    below: Perceptron | None,
+    corrupt: Corruption | None,
+    params: Any,
+    model_state: Any,
+    batch: Any,
+    keys: jax.Array,
+) -> tuple[dict[str, Mean], Any]:
+    """The loss of the prediction from the input with noise, by the input without."""
+    x = _input(below, model_state, batch["image"])
+    noisy = x if corrupt is None else jax.vmap(corrupt)(keys, x)
+    prediction = coder.predict(params, model_state, noisy)
+    return {"reconstruction": Mean.of(coder.loss(prediction, x))}, model_state
 
 
 def encoder_of(state: State | None) -> dict[str, Any]:
@@ -158,44 +172,52 @@ def error_of(
     below: Perceptron | None = None,
     corrupt: Corruption | None = None,
 ) -> Callable[[State], dict[str, float]]:
-    """An `evaluate` of the mean squared error per component, in [0, 1], of what is reconstructed.
+    """An `evaluate` of the mean squared error of reconstructions, per component in [0, 1].
 
     The same noise corrupts an image every time.
     """
-
-    def count(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
-        x = _seen(below, state.model_state, batch["image"])
-        given = x if corrupt is None else jax.vmap(corrupt)(keys, x)
-        made = coder.output(coder.predict(state.params, state.model_state, given))
-        return {"error": Mean.of(losses.squared_error(made, x) / x.shape[-1], valid)}
-
+    count = partial(_error, coder, below, corrupt)
     return make_evaluation(count, batches_in_order(images.only("image"), 1000))
 
 
-def predictor(
-    coder: Coder, test: Examples, *, dark: bool
-) -> Callable[[jax.Array, State | None, Any], tuple[dict, Figure]]:
-    """The `predict` of an experiment: a user's image, or ten random test images, reconstructed."""
-    shape = test["image"].shape[1:]
+def _error(
+    coder: Coder,
+    below: Perceptron | None,
+    corrupt: Corruption | None,
+    state: State,
+    batch: Any,
+    valid: Any,
+    keys: jax.Array,
+) -> dict[str, Mean]:
+    x = _input(below, state.model_state, batch["image"])
+    noisy = x if corrupt is None else jax.vmap(corrupt)(keys, x)
+    output = coder.output(coder.predict(state.params, state.model_state, noisy))
+    return {"error": Mean.of(losses.squared_error(output, x) / x.shape[-1], valid)}
 
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        assert state is not None
-        if image is None:
-            chosen = jax.random.choice(key, test.size, (min(10, test.size),), replace=False)
-            x = unit(test["image"][np.asarray(chosen)])
-        else:
-            x = fit_image(image, shape, dark=dark)[None]
-        made = coder.reconstruct(state, x)
-        error = np.mean((made - x) ** 2, axis=(1, 2, 3))
-        record = {"error": float(error.mean()), "units": "mean squared error per pixel in [0, 1]"}
-        if image is None:
-            rows = ["test image", "reconstruction"]
-            return record, figures.image_grid(np.stack([x, made]), row_labels=rows, gap=1)
-        code = coder.encode(state.params, state.model_state, flat(x))
-        record["code"] = np.asarray(code[0]).tolist()
-        return record, figures.side_by_side({"image": x[None], "reconstruction": made[None]})
 
-    return predict
+def predict(
+    coder: Coder, test: Examples, key: jax.Array, state: State | None, image: Any
+) -> tuple[dict, Figure]:
+    """The reconstruction of a user's image, or of ten random test images, and its error."""
+    assert state is not None
+    x = image_or_some(key, image, test)
+    reconstruction = coder.reconstruct(state, x)
+    error = np.mean((reconstruction - x) ** 2, axis=(1, 2, 3))
+    record = {"error": float(error.mean()), "units": "mean squared error per pixel in [0, 1]"}
+    if image is None:
+        rows = ["test image", "reconstruction"]
+        return record, figures.image_grid(np.stack([x, reconstruction]), row_labels=rows, gap=1)
+    code = coder.encode(state.params, state.model_state, flat(x))
+    record["code"] = np.asarray(code[0]).tolist()
+    return record, figures.side_by_side({"image": x[None], "reconstruction": reconstruction[None]})
+
+
+def image_or_some(key: jax.Array, image: Any, test: Examples) -> np.ndarray:
+    """[N,H,W,C] in [0, 1]: a user's image as MNIST has digits, or ten random test images."""
+    if image is not None:
+        return fit_image(image, test["image"].shape[1:], dark=True)[None]
+    chosen = jax.random.choice(key, test.size, (min(10, test.size),), replace=False)
+    return test["image"][np.asarray(chosen)] / np.float32(255)
 
 
 def learning_curves(runs: Mapping[str, Run], metric: str = "error", **options: Any) -> Figure:
@@ -203,17 +225,6 @@ def learning_curves(runs: Mapping[str, Run], metric: str = "error", **options: A
     lines = {name: run.curve(metric) for name, run in runs.items()}
     y_label = "squared error per pixel of test images"
     return figures.curves(lines, **{"x_label": "steps", "y_label": y_label, **options})
-
-
-def some(examples: Examples, count: int) -> np.ndarray:
-    """Evenly spaced images of a set, float32 [count,H,W,C] in [0, 1]."""
-    chosen = np.linspace(0, examples.size - 1, min(count, examples.size)).round().astype(int)
-    return unit(examples["image"][chosen])
-
-
-def unit(images: np.ndarray) -> np.ndarray:
-    """Stored uint8 as float32 in [0, 1]."""
-    return images.astype(np.float32) / np.float32(255)
 
 
 def flat(images: Any) -> Any:
@@ -226,6 +237,7 @@ def adam(rate: float) -> Callable[[int], optax.GradientTransformation]:
     return lambda steps: optax.adam(optax.cosine_decay_schedule(rate, steps))
 
 
-def _seen(below: Perceptron | None, layers: Any, images: Any) -> Any:
+def _input(below: Perceptron | None, layers: Any, images: Any) -> Any:
+    """What an autoencoder reconstructs [N, D]: pixels, or the output of the layers below."""
     x = flat(images)
     return x if below is None else below.apply({"params": layers}, x)

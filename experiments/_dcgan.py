@@ -1,14 +1,13 @@
-"""What the DCGAN experiments share: the players, the game in parts, latent walks and arithmetic.
+"""What the DCGAN experiments share: the game in parts, what D has learned, latent arithmetic.
 
 What may be added: other figures of what the generator has learned.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -17,30 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.figure import Figure
-from PIL import Image
 
 from experiments import _fid, _gan
-from experiments._checks import at_least
-from jaxstruct import data, figures, ops
-from jaxstruct.data import Examples
+from experiments._checks import BELOW_1, COUNT, NOT_NEGATIVE, POSITIVE, at_least
+from jaxstruct import data, figures, models
 from jaxstruct.data.names import free_path
-from jaxstruct.models import DCGANDiscriminator, DCGANGenerator, fit_linear_svm
 from jaxstruct.training import (
     AXIS,
-    Batches,
     Claim,
     Experiment,
     Reference,
     Run,
     RunError,
-    Stage,
     State,
     batches_in_order,
+    in_parts,
     make_prediction,
 )
-
-JITTER = 0.25
-"""The paper's uniform noise around a sum of latent vectors, for the images around the middle."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +41,23 @@ class Config(_gan.Config):
 
     latent: int = 100  # dimensions of z, uniform in [-1, 1]
     features: int = 64  # channels of the discriminator's first layer (the paper: 128)
-    batch_size: int = 64  # real images a step, and as many generated ones (the paper: 128)
+    batch_size: int = 64  # real images in a step, and as many generated images (the paper: 128)
     learning_rate: float = 2e-4  # of Adam
     momentum: float = 0.5  # beta1 of Adam
     normalization: Literal["batch", "spectral", "none"] = "batch"  # of the discriminator
-    parts: int = 5  # stages, each as long as all before it: their ends show how samples come
-    fid_images: int = 10_000  # real and generated ones each, at most, in fid_lite0; 0: none
-    svm_C: float = 3e-4  # weight of the squared hinge loss on the discriminator's features
+    parts: int = 5  # stages, each as long as all before it; a figure shows samples of their ends
+    fid_images: int = 10_000  # at most so many real and generated images in fid_lite0; 0: no FID
+    svm_C: float = 3e-4  # weight of the squared hinge loss of the SVMs on D's features
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        COUNT.check(self, "latent", "features", "parts")
+        POSITIVE.check(self, "learning_rate", "svm_C")
+        BELOW_1.check(self, "momentum")
+        (at_least(2) if self.fid_images else NOT_NEGATIVE).check(self, "fid_images")
 
 
-PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}
-"""The paper's choices, where the defaults are others."""
-
+PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}  # where the defaults are others
 
 DIRECTIONS = Claim(
     "moving z towards a class gives that class (share)",
@@ -70,315 +67,198 @@ DIRECTIONS = Claim(
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Mean latent vectors of samples: A - B + C, and noise around it (figure 7)."""
+    """Images of A - B + C, means of latent vectors, and of noise around the sum (figure 7)."""
 
-    a: tuple[int, ...]  # samples of figures/samples.png, row by row from 0
-    b: tuple[int, ...]  # samples whose mean is taken away
+    a: tuple[int, ...]  # samples of figures/samples.png, counted row by row from 0
+    b: tuple[int, ...]  # samples whose mean is subtracted
     c: tuple[int, ...]  # samples whose mean is added
-    output: Path | None = None  # a PNG, which may be there [arithmetic.png, -2 where that is]
+    output: Path | None = None  # a PNG file, which is replaced [arithmetic.png, or a free name]
     noise_seed: int = 0  # of the noise around the sum
 
 
-def players(config: Config, size: int, dtype: Any = None) -> _gan.Players:
+Scores = Callable[[np.ndarray], np.ndarray]  # of images [N, size, size, 3]: [N, classes]
+
+
+class Game(NamedTuple):
+    """What is played, with which images, and the three classes whose sum is drawn, if any."""
+
+    config: Config
+    players: models.Players
+    train: data.Examples
+    test: data.Examples
+    sum_of: Sequence[str] | None = None
+
+    def noise(self, purpose: int, *shape: int) -> jax.Array:
+        """z [*shape, latent] of a purpose after training."""
+        return self.players.noise(_gan.key_of(self.config, purpose), *shape)
+
+    def samples(self, state: State, z: jax.Array) -> np.ndarray:
+        """Images [..., size, size, 3] in [0, 1] of z [..., latent]."""
+        return _gan.generated(self.players, state, z)
+
+
+def players(config: Config, size: int) -> models.Players:
     """Generator and discriminator of RGB images of so many pixels, with batch norm in training."""
-    generator = DCGANGenerator(size, config.features, axis_name=AXIS, dtype=dtype)
-    discriminator = DCGANDiscriminator(
-        config.features, normalization=config.normalization, axis_name=AXIS, dtype=dtype
+    return models.dcgan_players(
+        size, config.features, config.latent, normalization=config.normalization, axis_name=AXIS
     )
-
-    def init(key: jax.Array) -> Any:
-        keys = jax.random.split(key)
-        variables = {
-            "discriminator": discriminator.init(keys[0], jnp.zeros((1, size, size, 3))),
-            "generator": generator.init(keys[1], jnp.zeros((1, config.latent))),
-        }
-        params = {player: v["params"] for player, v in variables.items()}
-        return params, {player: v.get("batch_stats", {}) for player, v in variables.items()}
-
-    def applied(model: Any, player: str, params: Any, model_state: Any, x: Any, train: bool) -> Any:
-        variables = {"params": params, "batch_stats": model_state[player]}
-        if not train:
-            return model.apply(variables, x), model_state
-        out, moved = model.apply(variables, x, train=True, mutable=["batch_stats"])
-        return out, {**model_state, player: moved.get("batch_stats", {})}
-
-    def generate(params: Any, model_state: Any, z: jax.Array, train: bool) -> Any:
-        images, model_state = applied(generator, "generator", params, model_state, z, train)
-        return (images + 1) / 2, model_state
-
-    def judge(params: Any, model_state: Any, images: jax.Array, keys: Any) -> Any:
-        (logits, _), model_state = applied(
-            discriminator, "discriminator", params, model_state, 2 * images - 1, keys is not None
-        )
-        return logits, model_state
-
-    def draw(key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, (config.latent,), minval=-1.0, maxval=1.0)
-
-    modules = ("discriminator", discriminator), ("generator", generator)
-    return _gan.Players(init, draw, generate, judge, modules)
 
 
 def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
-    """What the discriminator has learned: (state, images uint8 or in [0, 1]) -> [N, D] float32.
+    """The discriminator's features: (state, images uint8 or in [0, 1]) -> [N, D] float32."""
+    discriminator = models.DCGANDiscriminator(config.features, normalization=config.normalization)
 
-    The maps of all its layers, max-pooled to 4x4 and put together, as in section 5.1.
-    """
-    discriminator = DCGANDiscriminator(config.features, normalization=config.normalization)
-
-    def of(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+    def predict(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
         _, maps = cast(Any, discriminator.apply(variables, 2 * batch["image"] - 1))
-        pooled = [ops.max_pool(m, m.shape[1] // 4, stride=m.shape[1] // 4) for m in maps]
-        return {"features": jnp.concatenate([m.reshape(len(m), -1) for m in pooled], axis=1)}
+        return {"features": models.dcgan_features(maps)}
 
-    predicted = make_prediction(of)
+    predicted, name = make_prediction(predict), "discriminator"
 
-    def extracted(state: State, images: np.ndarray) -> np.ndarray:
-        player = "discriminator"
-        variables = {"params": state.params[player], "batch_stats": state.model_state[player]}
+    def extract(state: State, images: np.ndarray) -> np.ndarray:
+        variables = {"params": state.params[name], "batch_stats": state.model_state[name]}
         batches = batches_in_order({"image": images}, 500, one_shape=True)
         return predicted(variables, batches)["features"]
 
-    return extracted
+    return extract
 
 
-class Classes(NamedTuple):
-    """Linear SVMs on the discriminator's features, trained on labelled images."""
-
-    names: tuple[str, ...]
-    scores: Callable[[np.ndarray], np.ndarray]  # images [N, size, size, 3] -> [N, K]
-
-
-def classes(config: Config, state: State, train: Examples) -> Classes:
-    """The SVMs of `train`'s labels; each feature that moves is divided by its deviation."""
+def class_scores(config: Config, state: State, train: data.Examples) -> Scores:
+    """By a linear SVM a class, on the discriminator's features divided by their deviations."""
     extract = features(config)
-    found = extract(state, train["image"])
-    deviation = found.std(axis=0)
+    x = extract(state, train["image"])
+    deviation = x.std(axis=0)
     scale = 1 / np.where(deviation > 1e-5 * deviation.max(), deviation, 1)  # below: rounding
-    found *= scale
-    chunks = [found[i : i + 10_000] for i in range(0, len(found), 10_000)]
-    svm = fit_linear_svm(
+    x *= scale
+    chunks = [x[i : i + 10_000] for i in range(0, len(x), 10_000)]
+    svm = models.fit_linear_svm(
         chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3
     )
-    return Classes(
-        train.classes, lambda images: np.asarray(svm.scores(scale * extract(state, images)))
-    )
+    return lambda images: np.asarray(svm.scores(scale * extract(state, images)))
 
 
-class Attributes(NamedTuple):
-    """Latent vectors by what the discriminator's features say of their images."""
-
-    names: tuple[str, ...]
-    best: jax.Array  # [K, top, latent], the z of the samples most like each class
-
-    def means(self) -> jax.Array:
-        """[K, latent]."""
-        return self.best.mean(axis=1)
-
-    def directions(self) -> jax.Array:
-        """[K, latent]: from the mean over all classes to each class's."""
-        return self.means() - self.means().mean(axis=0, keepdims=True)
+def attributes(game: Game, state: State, scores: Scores, *, top: int = 50) -> jax.Array:
+    """z [K, top, latent]: of 2,000 samples, those that each class's SVM sets above the others'."""
+    z = game.noise(2, 2000)
+    return models.class_vectors(z, scores(game.samples(state, z)), top)
 
 
-def attributes(
-    play: _gan.Players, config: Config, state: State, judge: Classes, *, top: int = 50
-) -> Attributes:
-    """The z of the `top` of 2,000 samples that each class's SVM sets above the others' most.
+def moved(game: Game, state: State, scores: Scores, count: int = 500) -> dict[str, float]:
+    """How often moving z towards a class gives that class, and how often chance does.
 
-    The highest scores alone are those of the strangest samples, whose features are large.
+    A sample's class is the one with the highest score; the shares are means over the classes.
     """
-    z = _gan.noise(play, _gan.key_of(config, 2), 2000)
-    scores = judge.scores(_gan.generated(play, state, z))
-    others = [np.delete(scores, k, axis=1).max(axis=1) for k in range(scores.shape[1])]
-    margins = scores - np.stack(others, axis=1)
-    return Attributes(judge.names, z[np.argsort(-margins, axis=0)[:top].T])
-
-
-def moved(
-    play: _gan.Players, config: Config, state: State, judge: Classes, count: int = 500
-) -> dict[str, float]:
-    """How often a sample is of a class once its z has moved towards it, and how often before.
-
-    Mean over classes; a sample's class is the one whose SVM scores highest.
-    """
-    directions = attributes(play, config, state, judge).directions()
-    z = _gan.noise(play, _gan.key_of(config, 3), count)
-    share = lambda z, k: float(
-        np.mean(judge.scores(_gan.generated(play, state, z)).argmax(axis=1) == k)
-    )
-    after = [
-        share(z + jnp.broadcast_to(direction, z.shape), k) for k, direction in enumerate(directions)
-    ]
-    return {"attribute_share": float(np.mean(after)), "chance_share": 1 / len(directions)}
+    directions = models.class_directions(attributes(game, state, scores))
+    z, shares = game.noise(3, count), []
+    for k, direction in enumerate(directions):
+        images = game.samples(state, z + jnp.broadcast_to(direction, z.shape))
+        shares.append(float(np.mean(scores(images).argmax(axis=1) == k)))
+    return {"attribute_share": float(np.mean(shares)), "chance_share": 1 / len(directions)}
 
 
 def experiment(
     config: Config,
-    train: Examples,
-    test: Examples,
+    train: data.Examples,
+    test: data.Examples,
     *,
     sum_of: Sequence[str] | None,
-    reader: _gan.Reader | None = None,
+    reader: Any = None,
     claims: Sequence[Claim] = (),
 ) -> Experiment:
     """The game for images uint8 [N, size, size, 3].
 
     `sum_of` are the classes A, B and C whose A - B + C is drawn; without it, labels are not used.
-    A `reader` trains in place of `train`, which are the first of its images.
+    A `reader` reads training images that no memory holds, of which `train` holds the first ones.
     """
-    at_least(config, batch_size=1, latent=1, features=1, parts=1, svm_C=1e-9)
-    at_least(config, fid_images=2 if config.fid_images else 0)
-    size = train["image"].shape[1]
-    play = players(config, size)
-    walk = _gan.key_of(config, 1)
+    game = Game(config, players(config, train["image"].shape[1]), train, test, sum_of)
+    fitted: list[tuple[State, Scores]] = []
 
-    of_game = _gan.as_played(play, test, config.batch_size)
-
-    fitted: list[tuple[State, Classes]] = []
-
-    def judge_of(state: State) -> Classes:
-        """Fitted once for what is scored and drawn."""
+    def scores_of(state: State) -> Scores:
+        """The SVMs are fitted once, for the metrics and the figures of one state."""
         if not fitted or fitted[0][0] is not state:
-            fitted[:] = [(state, classes(config, state, train))]
+            fitted[:] = [(state, class_scores(config, state, train))]
         return fitted[0][1]
 
-    def score(states: Mapping[str, State]) -> dict[str, float]:
-        state = list(states.values())[-1]
-        found = {}
-        if sum_of:
-            judge = judge_of(state)
-            right = judge.scores(test["image"]).argmax(axis=1) == test["label"]
-            found = {"svm_accuracy": 100 * float(np.mean(right))}
-            found |= moved(play, config, state, judge)
-        found |= of_game(state)
-        real = (
-            _fid.lite0_moments(train["image"][: config.fid_images], state)
-            if config.fid_images
-            else None
-        )
-        if real is not None:
-            z = _gan.noise(play, _gan.key_of(config, 5), config.fid_images)
-            found |= _fid.fid_lite0(real, _fid.lite0_moments(_gan.generated(play, state, z), state))
-        return found
-
-    def draw(run: Run) -> dict[str, Figure]:
-        state = _last(run)
-        samples = _gan.generated(play, state, chosen(play, config))
-        over_training = {
-            f"{seen(run, name, config):,} images": _gan.generated(
-                play, state, chosen(play, config)[:4, :4]
-            )
-            for name, state in run.states.items()
-        }
-        by_class = {}
-        if sum_of:
-            known = attributes(play, config, state, judge_of(state))
-            groups = [known.best[known.names.index(name)][:3] for name in sum_of]
-            by_class = {
-                "attributes": towards(play, config, state, known),
-                "arithmetic": sum_figure(play, state, sum_of, groups, config.seed),
-            }
-        return {
-            "samples": figures.image_grid(samples, title="samples 0, 1, 2 ... row by row"),
-            "nearest": _gan.beside_nearest(samples[:6, :6], train["image"]),
-            "over_training": figures.side_by_side(over_training),
-            "walk": latent_walk(play, state, walk),
-            **by_class,
-            **_gan.curves(run, config.batch_size * config.discriminator_steps),
-        }
-
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        assert state is not None
-        if image is None:
-            samples = _gan.generated(play, state, _gan.noise(play, key, 10, 10))
-            return {"samples": 100}, figures.image_grid(samples)
-        return _gan.judged(play, state, key, square(image, size).astype(np.float32) / 255)
-
     optimizer = optax.adam(config.learning_rate, b1=config.momentum)
-    whole = _gan.stage(
-        config,
-        play,
-        {"discriminator": optimizer, "generator": optimizer},
-        train,
-        test,
-        reader=reader,
-    )
+    optimizers = {"discriminator": optimizer, "generator": optimizer}
+    whole = _gan.stage(config, game.players, optimizers, train, test, reader=reader)
     return Experiment(
         config,
         in_parts(whole, config.parts),
-        score=score,
-        figures=draw,
-        predict=predict,
+        score=partial(score, game, scores_of),
+        figures=partial(draw, game, scores_of),
+        predict=partial(predict, game),
         claims=claims,
-        commands={"arithmetic": (Arithmetic, lambda given, run: add(play, config, given, run))},
-        model=dict(play.modules),
+        commands={"arithmetic": (Arithmetic, partial(add, game))},
+        model=dict(game.players.modules),
     )
 
 
-def in_parts(whole: Stage, parts: int) -> list[Stage]:
-    """The game as stages that go on with the same batches, each as long as all before it."""
-    ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
-    stages = []
-    assert isinstance(whole.batches, Batches)
-    for i, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
-        indices = functools.partial(_later, whole.batches.indices, begin)
-        batches = dataclasses.replace(whole.batches, indices=indices)
-        stages.append(
-            dataclasses.replace(
-                whole,
-                name=f"part{i}",
-                steps=end - begin,
-                init=whole.init if i == 1 else _go_on,
-                batches=batches,
-            )
-        )
-    return stages
+def score(
+    game: Game, scores_of: Callable[[State], Scores], states: Mapping[str, State]
+) -> dict[str, float]:
+    """What is measured after training, of the last state."""
+    state = [*states.values()][-1]
+    found = {}
+    if game.sum_of:
+        scores = scores_of(state)
+        right = scores(game.test["image"]).argmax(axis=1) == game.test["label"]
+        found = {"svm_accuracy": 100 * float(np.mean(right)), **moved(game, state, scores)}
+    found |= _gan.as_played(game.players, game.test, game.config.batch_size)(state)
+    if count := game.config.fid_images:
+        generate = lambda: game.samples(state, game.noise(5, count))
+        found |= _fid.fid_lite0(game.train["image"][:count], generate, state)
+    return found
 
 
-def _later(indices: Callable[[int], np.ndarray], begin: int, step: int) -> np.ndarray:
-    return indices(begin + step)
+def draw(game: Game, scores_of: Callable[[State], Scores], run: Run) -> dict[str, Figure]:
+    """The samples, how they came, what is nearest to them, and where z leads."""
+    states, z = [*run.states.values()], chosen(game)
+    state, samples = states[-1], game.samples(states[-1], z)
+    over_training = {
+        f"{count:,} images": game.samples(then, z[:4, :4])
+        for count, then in zip(seen(game.config, run), states, strict=True)
+    }
+    by_class = {}
+    if game.sum_of:
+        best = attributes(game, state, scores_of(state))
+        groups = [best[game.train.classes.index(name)][:3] for name in game.sum_of]
+        by_class["attributes"] = towards(game, state, best)
+        by_class["arithmetic"] = sum_figure(game, state, game.sum_of, groups, game.config.seed)
+    walk = game.samples(state, models.latent_lines(game.noise(1, 6, 3), 6))
+    return {
+        "samples": figures.image_grid(samples, title="samples 0, 1, 2 ... row by row"),
+        "nearest": _gan.beside_nearest(samples[:6, :6], game.train["image"]),
+        "over_training": figures.side_by_side(over_training),
+        "walk": figures.image_grid(walk, title="straight lines between three z"),
+        **by_class,
+        **_gan.curves(run, game.config.batch_size * game.config.discriminator_steps),
+    }
 
 
-def _go_on(key: jax.Array, previous: State | None) -> State:
-    assert previous is not None
-    return State.create(key, previous.params, previous.opt_state, previous.model_state)
+def predict(game: Game, key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
+    """100 samples, or what the players say of the middle square of a user's image."""
+    assert state is not None
+    if image is None:
+        samples = game.samples(state, game.players.noise(key, 10, 10))
+        return {"samples": 100}, figures.image_grid(samples)
+    x = data.middle_square(image, game.train["image"].shape[1])
+    return _gan.judged(game.players, state, key, x.astype(np.float32) / 255)
 
 
-def chosen(play: _gan.Players, config: Config) -> jax.Array:
+def chosen(game: Game) -> jax.Array:
     """The z [10, 10, latent] of figures/samples.png, which `Arithmetic` counts."""
-    return _gan.noise(play, _gan.key_of(config, 0), 10, 10)
+    return game.noise(0, 10, 10)
 
 
-def seen(run: Run, name: str, config: Config) -> int:
-    """Real images that the discriminator had seen at the end of a stage."""
-    stages = list(run.states)
-    steps = sum(int(run.states[stage].step) for stage in stages[: stages.index(name) + 1])
-    return steps * config.batch_size * config.discriminator_steps
+def seen(config: Config, run: Run) -> list[int]:
+    """Real images that the discriminator had seen at the end of each stage."""
+    ends = np.cumsum([int(state.step) for state in run.states.values()])
+    return (ends * config.batch_size * config.discriminator_steps).tolist()
 
 
-def latent_walk(play: _gan.Players, state: State, key: jax.Array, rows: int = 6) -> Figure:
-    """What is generated along lines from one z to the next and the next, as in figure 4."""
-    ends = _gan.noise(play, key, rows, 3)
-    halves = [jnp.linspace(ends[:, i], ends[:, i + 1], 6, axis=1) for i in (0, 1)]
-    z = jnp.concatenate([halves[0], halves[1][:, 1:]], axis=1)
-    return figures.image_grid(
-        _gan.generated(play, state, z), title="straight lines between three z"
-    )
-
-
-def arithmetic(a: jax.Array, b: jax.Array, c: jax.Array, key: jax.Array) -> jax.Array:
-    """z [3, 3, latent]: mean(a) - mean(b) + mean(c) of z [n, latent], with noise but in the middle.
-
-    Source: Radford et al. 2016, section 6.3.2.
-    """
-    total = a.mean(axis=0) - b.mean(axis=0) + c.mean(axis=0)
-    noise = jax.random.uniform(key, (3, 3, len(total)), minval=-JITTER, maxval=JITTER)
-    return jnp.broadcast_to(total, noise.shape) + noise.at[1, 1].set(0.0)
-
-
-def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None:
+def add(game: Game, given: Arithmetic, run: Run) -> None:
     """The command: draws the samples, their means, and what the sum of the means gives."""
-    z = chosen(play, config).reshape(-1, config.latent)
+    z = chosen(game).reshape(-1, game.config.latent)
     groups = {"A": given.a, "B": given.b, "C": given.c}
     for name, indices in groups.items():
         if not indices or not all(0 <= i < len(z) for i in indices):
@@ -387,74 +267,33 @@ def add(play: _gan.Players, config: Config, given: Arithmetic, run: Run) -> None
                 f"{run.workdir / 'figures' / 'samples.png'}"
             )
     chosen_z = [z[jnp.array(i)] for i in groups.values()]
-    figure = sum_figure(play, _last(run), [*groups], chosen_z, given.noise_seed)
+    figure = sum_figure(game, [*run.states.values()][-1], [*groups], chosen_z, given.noise_seed)
     target = given.output or free_path(Path("arithmetic.png"))
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     print(target)
 
 
-def towards(play: _gan.Players, config: Config, state: State, known: Attributes) -> Figure:
-    """Samples, and what becomes of them when their z moves towards each class."""
-    z = _gan.noise(play, _gan.key_of(config, 4), 8)
-    steps = jnp.concatenate([jnp.zeros((1, z.shape[1])), known.directions()])
+def towards(game: Game, state: State, best: jax.Array) -> Figure:
+    """Samples, and the samples of their z moved towards each class, whose best z are given."""
+    z, directions = game.noise(4, 8), models.class_directions(best)
+    steps = jnp.concatenate([jnp.zeros((1, z.shape[1])), directions])
     grid = z[:, None] + jnp.broadcast_to(steps[None], (len(z), *steps.shape))
-    titles = ["sample", *(f"+ {name}" for name in known.names)]
-    return figures.image_grid(_gan.generated(play, state, grid), column_labels=titles, gap=1)
+    titles = ["sample", *(f"+ {name}" for name in game.train.classes)]
+    return figures.image_grid(game.samples(state, grid), column_labels=titles, gap=1)
 
 
 def sum_figure(
-    play: _gan.Players,
-    state: State,
-    names: Sequence[str],
-    groups: Sequence[jax.Array],
-    seed: int,
+    game: Game, state: State, names: Sequence[str], groups: Sequence[jax.Array], seed: int
 ) -> Figure:
     """Three groups z [n, latent] with the image of each one's mean below, and A - B + C."""
     most = max(map(len, groups))
     panels = {}
     for name, z in zip(names, groups, strict=True):
         rows = jnp.concatenate([z, jnp.repeat(z[-1:], most - len(z), axis=0), z.mean(0)[None]])
-        images = _gan.generated(play, state, rows)
+        images = game.samples(state, rows)
         images[len(z) : most] = 1.0
         panels[name] = images[:, None]
-    a, b, c = groups
-    summed = arithmetic(a, b, c, jax.random.key(seed))
-    panels["sum"] = _gan.generated(play, state, summed)
+    panels["sum"] = game.samples(state, models.latent_sum(jax.random.key(seed), *groups))
     title = "{} - {} + {}: samples, and the image of their mean below".format(*names)
     return figures.side_by_side(panels, title=title, gap=1)
-
-
-def square(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of an image uint8 [H, W, 3] of any size, resized."""
-    side = min(image.shape[:2])
-    top, left = ((n - side) // 2 for n in image.shape[:2])
-    middle = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
-
-
-@dataclass(frozen=True)
-class Squares:
-    """The middle squares of a prepared set's images, resized as they are read."""
-
-    reader: data.Reader
-    side: int
-
-    @property
-    def size(self) -> int:
-        """How many images there are."""
-        return self.reader.size
-
-    @property
-    def source(self) -> data.Source:
-        """Where they come from."""
-        return self.reader.source
-
-    def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The images uint8 [M, side, side, 3] at indices [M]."""
-        return {"image": np.stack([square(x, self.side) for x in self.reader(indices)["image"]])}
-
-
-def _last(run: Run) -> State:
-    assert run.state is not None
-    return run.state

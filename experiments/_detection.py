@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _detections
+from experiments import _checks, _detections
 from experiments._backbones import Name, backbone_of, frozen_parts, with_weights
-from experiments._checks import at_least
 from experiments._detections import GREY, Detector, call, variables_of
 from jaxstruct import data, losses, models
 from jaxstruct.data import Reader
@@ -36,6 +35,7 @@ from jaxstruct.training import (
     partition,
     reads_in_order,
     shuffled_reads,
+    steps_of_epochs,
 )
 
 RPN_BETA, HEAD_BETA = 1 / 9, 1.0  # of smooth L1, as in the authors' code
@@ -65,6 +65,8 @@ class Config:
     epochs: float = 40  # passes through the training images
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: the authors', without clipped gradients
     learning_rate: float = 5e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
+    clip_norm: float = 10.0  # adam: the norm to which a longer gradient is clipped
+    accumulate: int = 1  # parts of a batch whose gradients are taken one by one, to save memory
     flip: float = 0.5  # the share of images that are mirrored
     resize: float = 0.25  # images are scaled by factors from 1 - resize to 1 + resize
     color: float = 0.2  # strength of changes of brightness, contrast and saturation
@@ -72,12 +74,25 @@ class Config:
     evaluations: int = 10  # how often the average precision is measured during training
     seed: int = 0  # of initialisation, order, augmentation and samples
 
+    def __post_init__(self) -> None:
+        _checks.check_choices(self)
+        _checks.check_filled(self, "scales", "ratios")
+        _checks.NOT_NEGATIVE.check(self, "frozen", "epochs")
+        _checks.at_least(32).check(self, "height", "width")
+        _checks.POSITIVE.check(self, "scales", "ratios", "learning_rate", "clip_norm")
+        _checks.COUNT.check(self, "hidden", "rpn_features", "proposals", "most", "evaluations")
+        _checks.COUNT.check(self, "batch_size", "accumulate")
+        size, parts = self.batch_size, self.accumulate
+        if size % parts:
+            raise ValueError(f"--accumulate is {parts}, expected a divisor of --batch-size {size}")
+        _checks.at_least(2).check(self, "regions")
+        _checks.SHARE.check(self, "flip", "color")
+        _checks.BELOW_1.check(self, "resize", "dropout")
+        _checks.SEED.check(self, "seed")
+
 
 def network(config: Config, classes: int) -> FasterRCNN:
     """The detector of so many classes."""
-    at_least(
-        config, height=32, width=32, hidden=1, proposals=1, regions=2, batch_size=1, evaluations=1
-    )
     backbone = backbone_of(config.backbone, bool(config.weights))
     return FasterRCNN(
         classes,
@@ -151,8 +166,6 @@ def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
     if config.optimizer == "adam":
         rise = min(100, steps // 2)
         return optax.adam(optax.warmup_cosine_decay_schedule(0.0, rate, rise, steps))
-    if config.optimizer != "sgd":
-        raise ValueError(f"optimizer is {config.optimizer!r}, expected adam or sgd")
     weights = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
     falling = optax.piecewise_constant_schedule(rate, {round(steps * 5 / 7): 0.1})
     return optax.chain(
@@ -232,7 +245,7 @@ def experiment(
     model = network(config, len(classes))
     canvas = config.height, config.width
     detector = Detector(model, canvas, config.proposals, classes, tuple(scored) or classes)
-    steps = max(1, round(config.epochs * readers["train"].size / config.batch_size))
+    steps = steps_of_epochs(config.epochs, readers["train"].size, config.batch_size)
     every = max(1, steps // config.evaluations)
     steps = every * max(1, round(steps / every))
     optimizer = optimizer_of(config, steps)
@@ -246,13 +259,13 @@ def experiment(
     validation, test = (
         batches_of(config, readers[split], train=False) for split in ("validation", "test")
     )
-    clip_norm = 10.0 if config.optimizer == "adam" else None
+    parts, clip = config.accumulate, config.clip_norm if config.optimizer == "adam" else None
     stage = Stage(
         name="joint",
         steps=steps,
         init=init,
         start=partial(from_weights, config) if config.weights else None,
-        update=make_step(loss_of(config, model), optimizer, clip_norm=clip_norm),
+        update=make_step(loss_of(config, model), optimizer, accumulate=parts, clip_norm=clip),
         batches=batches_of(config, readers["train"], train=True),
         evaluate=_detections.evaluation_of(detector, validation),
         evaluate_every=every,

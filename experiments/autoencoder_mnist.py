@@ -8,7 +8,8 @@ python -m experiments.autoencoder_mnist
 """
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import _autoencoder
 from experiments._autoencoder import Coder
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_filled
 from jaxstruct import data, figures
 from jaxstruct.data import Examples
 from jaxstruct.models import Autoencoder
@@ -68,11 +69,18 @@ class Config:
     hidden: tuple[int, ...] = (512, 256)  # the nonlinear encoder's layers in front of the code
     batch_size: int = 100  # images a step
     epochs: float = 20  # passes through the training images
-    learning_rate: float = 1e-3  # of Adam at first; it falls to 0
-    linear_batch_size: int = 1000  # the same for the linear ones
-    linear_epochs: float = 100
-    linear_learning_rate: float = 1e-2
+    learning_rate: float = 1e-3  # of Adam at first; the rate falls to 0
+    linear_batch_size: int = 1000  # images a step of the linear autoencoders
+    linear_epochs: float = 100  # passes of the linear autoencoders
+    linear_learning_rate: float = 1e-2  # of Adam at first, for the linear autoencoders
     seed: int = 0  # of initialization and order
+
+    def __post_init__(self) -> None:
+        check_filled(self, "codes")
+        COUNT.check(self, "codes", "overcomplete", "hidden", "batch_size", "linear_batch_size")
+        NOT_NEGATIVE.check(self, "epochs", "linear_epochs")
+        POSITIVE.check(self, "learning_rate", "linear_learning_rate")
+        SEED.check(self, "seed")
 
 
 SMOKE = Config(
@@ -99,130 +107,144 @@ class Pca(NamedTuple):
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, batch_size=1, linear_batch_size=1, epochs=0, linear_epochs=0)
-    at_least(config, codes=1, overcomplete=1, hidden=1)
-    if not config.codes:
-        raise ValueError("--codes is empty, expected the dimensions of at least one code")
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
-    shape = train["image"].shape[1:]
-    size = int(np.prod(shape))
     shuffled = shuffle_pixels(test)
-
-    @functools.cache
-    def pca() -> Pca:
-        x = pixels(train).astype(np.float64)
-        variances, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
-        return Pca(x.mean(axis=0), vectors[:, np.argsort(-variances)])
-
-    def member(name: str, coder: Coder) -> Experiment:
+    pca = functools.cache(functools.partial(principal_components, train))
+    coders = coders_of(config, train)
+    members = {}
+    for name, coder in coders.items():
         linear = name.startswith("linear")
-        of_shuffled = _autoencoder.error_of(coder, shuffled)
-
-        def score(states: Mapping[str, State]) -> dict[str, float]:
-            state = states["train"]
-            found = {"shuffled_error": of_shuffled(state)["error"]}
-            if linear:
-                angles = principal_angles(state.params, pca())
-                found["pca_error"] = pca().error(pixels(test), len(angles))
-                found["largest_angle"] = float(angles.max())
-            return found
-
-        rate = config.linear_learning_rate if linear else config.learning_rate
         stage = _autoencoder.stage(
             "train",
             coder,
-            _autoencoder.adam(rate),
+            _autoencoder.adam(config.linear_learning_rate if linear else config.learning_rate),
             train,
             test,
             batch_size=config.linear_batch_size if linear else config.batch_size,
             epochs=config.linear_epochs if linear else config.epochs,
             seed=config.seed,
         )
-        return Experiment(
+        of_shuffled = _autoencoder.error_of(coder, shuffled)
+        members[name] = Experiment(
             config,
             [stage],
-            score=score,
+            score=functools.partial(score, of_shuffled, test, pca if linear else None),
             figures=lambda run: {"learning_curve": _autoencoder.learning_curves({"": run})},
-            predict=_autoencoder.predictor(coder, test, dark=True),
+            predict=functools.partial(_autoencoder.predict, coder, test),
             model=coder.model,
         )
+    draw = functools.partial(study_figures, config, coders, test, shuffled, pca)
+    return Study(config, members, draw, CLAIMS)
 
-    def mean() -> np.ndarray:
-        return pixels(train).mean(axis=0).astype(np.float32)
 
+def coders_of(config: Config, train: Examples) -> dict[str, Coder]:
+    """The autoencoders by the names of their members."""
+    size = math.prod(train["image"].shape[1:])
+    mean = lambda: pixels(train).mean(axis=0).astype(np.float32)
     start = nn.initializers.orthogonal()
     coders: dict[str, Coder] = {}
     for code in config.codes:
-        coders[f"linear={code}"] = _autoencoder.squared(
-            Autoencoder(size, (code,), kernel_init=start), mean
-        )
-        coders[f"nonlinear={code}"] = _autoencoder.squared_sigmoid(
-            Autoencoder(size, (*config.hidden, code))
-        )
+        linear = Autoencoder(size, (code,), kernel_init=start)
+        nonlinear = Autoencoder(size, (*config.hidden, code))
+        coders[f"linear={code}"] = _autoencoder.squared(linear, mean)
+        coders[f"nonlinear={code}"] = _autoencoder.squared_sigmoid(nonlinear)
     for code in config.overcomplete:
-        coders[f"overcomplete={code}"] = _autoencoder.squared(
-            Autoencoder(size, (code,), code=nn.relu)
+        wide = Autoencoder(size, (code,), code=nn.relu)
+        coders[f"overcomplete={code}"] = _autoencoder.squared(wide)
+    return coders
+
+
+def principal_components(train: Examples) -> Pca:
+    """Those of all images, in float64."""
+    x = pixels(train).astype(np.float64)
+    variances, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
+    return Pca(x.mean(axis=0), vectors[:, np.argsort(-variances)])
+
+
+def score(
+    of_shuffled: Callable[[State], dict[str, float]],
+    test: Examples,
+    pca: Callable[[], Pca] | None,
+    states: Mapping[str, State],
+) -> dict[str, float]:
+    """The error of shuffled pixels and, of a linear code, how far it is from PCA."""
+    state = states["train"]
+    found = {"shuffled_error": of_shuffled(state)["error"]}
+    if pca:
+        angles = principal_angles(state.params, pca())
+        found["pca_error"] = pca().error(pixels(test), len(angles))
+        found["largest_angle"] = float(angles.max())
+    return found
+
+
+def study_figures(
+    config: Config,
+    coders: Mapping[str, Coder],
+    test: Examples,
+    shuffled: Examples,
+    pca: Callable[[], Pca],
+    runs: Mapping[str, Run],
+) -> dict[str, Figure]:
+    """Errors, angles, curves, reconstructions and codes of all members."""
+    curves: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        kind, code = name.split("=")
+        curves.setdefault(kind, {})[code] = run.curve("error")
+    angles = {
+        f"{code} dimensions": (np.arange(1, code + 1), principal_angles(params, pca()))
+        for code in config.codes
+        if (params := _params(runs[f"linear={code}"]))
+    }
+    errors = {
+        "principal components": [pca().error(pixels(test), code) for code in config.codes],
+        "linear": [runs[f"linear={code}"].metrics["error"] for code in config.codes],
+        "nonlinear": [runs[f"nonlinear={code}"].metrics["error"] for code in config.codes],
+    }
+    drawn = {
+        "errors": figures.curves(
+            {name: (config.codes, values) for name, values in errors.items()},
+            x_label="dimensions of the code",
+            y_label="squared error per pixel of test images",
+            dashed={"linear": "nonlinear"},
+            log_x=True,
+        ),
+        "principal_angles": figures.curves(
+            angles,
+            x_label="angle, from the smallest",
+            y_label="degrees between linear code and principal components",
+        ),
+        "learning_curves": figures.curve_panels(
+            curves,
+            x_label="steps",
+            y_label="squared error per pixel of test images",
+            share_y=False,
+        ),
+        "reconstructions": reconstructions(coders, runs, test, "test image"),
+        "copies": reconstructions(coders, runs, shuffled, "shuffled pixels"),
+    }
+    if 2 in config.codes:
+        drawn["codes"] = figures.scatter_panels(
+            {
+                "linear": codes(coders["linear=2"], runs["linear=2"], test),
+                "nonlinear": codes(coders["nonlinear=2"], runs["nonlinear=2"], test),
+            },
+            x_label="first dimension of the code",
+            y_label="second",
         )
-    members = {name: member(name, coder) for name, coder in coders.items()}
+    return drawn
 
-    def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
-        def made(name: str, images: np.ndarray) -> np.ndarray:
-            state = runs[name].state
-            assert state is not None
-            return coders[name].reconstruct(state, images)
 
-        def grid(images: np.ndarray, first: str) -> Figure:
-            rows = {first: images} | {name: made(name, images) for name in coders}
-            return figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1)
-
-        curves: dict[str, dict[str, Any]] = {}
-        for name, run in runs.items():
-            kind, code = name.split("=")
-            curves.setdefault(kind, {})[code] = run.curve("error")
-        angles = {
-            f"{code} dimensions": (np.arange(1, code + 1), principal_angles(params, pca()))
-            for code in config.codes
-            if (params := _params(runs[f"linear={code}"]))
-        }
-        errors = {
-            "principal components": [pca().error(pixels(test), code) for code in config.codes],
-            "linear": [runs[f"linear={code}"].metrics["error"] for code in config.codes],
-            "nonlinear": [runs[f"nonlinear={code}"].metrics["error"] for code in config.codes],
-        }
-        drawn = {
-            "errors": figures.curves(
-                {name: (config.codes, values) for name, values in errors.items()},
-                x_label="dimensions of the code",
-                y_label="squared error per pixel of test images",
-                dashed={"linear": "nonlinear"},
-                log_x=True,
-            ),
-            "principal_angles": figures.curves(
-                angles,
-                x_label="angle, from the smallest",
-                y_label="degrees between linear code and principal components",
-            ),
-            "learning_curves": figures.curve_panels(
-                curves,
-                x_label="steps",
-                y_label="squared error per pixel of test images",
-                share_y=False,
-            ),
-            "reconstructions": grid(_autoencoder.some(test, 12), "test image"),
-            "copies": grid(_autoencoder.some(shuffled, 12), "shuffled pixels"),
-        }
-        if 2 in config.codes:
-            drawn["codes"] = figures.scatter_panels(
-                {
-                    "linear": codes(coders["linear=2"], runs["linear=2"], test),
-                    "nonlinear": codes(coders["nonlinear=2"], runs["nonlinear=2"], test),
-                },
-                x_label="first dimension of the code",
-                y_label="second",
-            )
-        return drawn
-
-    return Study(config, members, draw, CLAIMS)
+def reconstructions(
+    coders: Mapping[str, Coder], runs: Mapping[str, Run], images: Examples, title: str
+) -> Figure:
+    """Twelve images, and their reconstructions by each autoencoder below."""
+    x = images.only("image").spread(12)["image"] / np.float32(255)
+    rows = {title: x}
+    for name, coder in coders.items():
+        state = runs[name].state
+        assert state is not None
+        rows[name] = coder.reconstruct(state, x)
+    return figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1)
 
 
 def shuffle_pixels(images: Examples) -> Examples:
@@ -262,7 +284,7 @@ def codes(coder: Coder, run: Run, images: Examples) -> dict[str, np.ndarray]:
 
 def pixels(images: Examples) -> np.ndarray:
     """[N, D] float32 in [0, 1]."""
-    return _autoencoder.unit(_autoencoder.flat(images["image"]))
+    return _autoencoder.flat(images["image"]) / np.float32(255)
 
 
 def _params(run: Run) -> Any:

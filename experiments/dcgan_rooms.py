@@ -53,17 +53,38 @@ def experiment(config: Config) -> Experiment:
     return _dcgan.experiment(config, train, test, sum_of=sum_of, claims=CLAIMS)
 
 
+@dataclass(frozen=True)
+class Squares:
+    """The middle squares of a prepared set's images, resized as they are read."""
+
+    reader: data.Reader
+    side: int
+
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return self.reader.size
+
+    @property
+    def source(self) -> data.Source:
+        """The source of the images, which a run writes down."""
+        return self.reader.source
+
+    def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The images uint8 [M, side, side, 3] at indices [M]."""
+        images = self.reader(indices)["image"]
+        return {"image": np.stack([data.middle_square(image, self.side) for image in images])}
+
+
 def of_lsun(config: Config) -> Experiment:
     """LSUN's records have no labels, and are read and resized while the game goes on."""
-    readers = [
-        _dcgan.Squares(data.open_reader(config.dataset, split), SIZE) for split in config.splits
-    ]
+    readers = [Squares(data.open_reader(config.dataset, split), SIZE) for split in config.splits]
     train, test = (_first(images, min(HELD, images.size)) for images in readers)
     return _dcgan.experiment(config, train, test, sum_of=None, reader=readers[0], claims=CLAIMS)
 
 
-def _first(images: _dcgan.Squares, count: int) -> data.Examples:
-    """So many of the images, read when they are used."""
+def _first(images: Squares, count: int) -> data.Examples:
+    """The first images of a reader, which are read when they are used."""
     read = lambda: images(np.arange(count))["image"]
     later: Any = data.Later((count, SIZE, SIZE, 3), np.uint8, read)
     return data.Examples({"image": later}, images.source)

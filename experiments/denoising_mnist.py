@@ -6,9 +6,10 @@ and with salt-and-pepper noise.
 python -m experiments.denoising_mnist
 """
 
-import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,9 +19,10 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _autoencoder
-from experiments._autoencoder import Corruption
-from experiments._checks import at_least
+from experiments._autoencoder import Coder, Corruption
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check_filled
 from jaxstruct import data, figures, ops
+from jaxstruct.data import Examples
 from jaxstruct.models import Autoencoder
 from jaxstruct.training import Claim, Experiment, Run, State, Study, main
 
@@ -30,13 +32,22 @@ class Config:
     """The defaults: minutes an autoencoder on two cores."""
 
     masking: tuple[float, ...] = (0.0, 0.1, 0.2, 0.5)  # fractions of the pixels set to 0
-    gaussian: tuple[float, ...] = (0.5,)  # standard deviations, of pixels in [0, 1]
+    gaussian: tuple[float, ...] = (0.5,)  # standard deviations of Gaussian noise on the pixels
     salt_and_pepper: tuple[float, ...] = (0.25,)  # fractions of the pixels set to 0 or 1
-    hidden: int = 500  # units, whose decoder has the encoder's weights
+    hidden: int = 500  # units; the decoder has the encoder's weights
     batch_size: int = 20  # images a step
     epochs: float = 30  # passes through the training images
     learning_rate: float = 0.1  # of stochastic gradient descent on the cross-entropy
     seed: int = 0  # of initialization, order and noise
+
+    def __post_init__(self) -> None:
+        SHARE.check(self, "masking", "salt_and_pepper")
+        NOT_NEGATIVE.check(self, "gaussian", "epochs")
+        COUNT.check(self, "hidden", "batch_size")
+        POSITIVE.check(self, "learning_rate")
+        SEED.check(self, "seed")
+        if not self.gaussian and not self.salt_and_pepper:
+            check_filled(self, "masking")
 
 
 CLAIMS = [
@@ -50,41 +61,18 @@ SMOKE = Config(masking=(0.0, 0.5), gaussian=(), salt_and_pepper=(0.25,), hidden=
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, batch_size=1, epochs=0, hidden=1)
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
     model = Autoencoder(
-        int(np.prod(shape)),
+        math.prod(shape),
         (config.hidden,),
         code=nn.sigmoid,
         tied=True,
         kernel_init=_autoencoder.SIGMOID_KERNEL,
     )
-    coder = _autoencoder.cross_entropy(model)
-    corruptions: dict[str, Corruption] = {}
-    for fraction in config.masking:
-        corruptions[f"masking={fraction:g}"] = functools.partial(
-            ops.masking_noise, fraction=fraction
-        )
-    for sigma in config.gaussian:
-        corruptions[f"gaussian={sigma:g}"] = functools.partial(ops.gaussian_noise, sigma=sigma)
-    for fraction in config.salt_and_pepper:
-        corruptions[f"salt_and_pepper={fraction:g}"] = functools.partial(
-            ops.salt_and_pepper_noise, fraction=fraction
-        )
-
-    def member(corrupt: Corruption) -> Experiment:
-        denoised = _autoencoder.error_of(coder, test, corrupt=corrupt)
-
-        def score(states: Mapping[str, State]) -> dict[str, float]:
-            return {"denoising_error": denoised(states["train"])["error"]}
-
-        def draw(run: Run) -> dict[str, Figure]:
-            return {
-                "learning_curve": _autoencoder.learning_curves({"": run}),
-                "filters": figures.image_grid(filters(run, range(100), shape), gap=1),
-            }
-
+    coder, corruptions = _autoencoder.cross_entropy(model), corruptions_of(config)
+    members = {}
+    for name, corrupt in corruptions.items():
         stage = _autoencoder.stage(
             "train",
             coder,
@@ -96,47 +84,99 @@ def experiment(config: Config) -> Study:
             seed=config.seed,
             corrupt=corrupt,
         )
-        predict = _autoencoder.predictor(coder, test, dark=True)
-        return Experiment(config, [stage], score=score, figures=draw, predict=predict, model=model)
+        members[name] = Experiment(
+            config,
+            [stage],
+            score=partial(score, _autoencoder.error_of(coder, test, corrupt=corrupt)),
+            figures=partial(draw, shape),
+            predict=partial(_autoencoder.predict, coder, test),
+            model=model,
+        )
+    draw_study = partial(study_figures, config, coder, corruptions, test)
+    return Study(config, members, draw_study, CLAIMS)
 
-    def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:
-        masked = {
-            f"{100 * fraction:g} % masked": f"masking={fraction:g}" for fraction in config.masking
-        }
-        followed = largest(runs[list(masked.values())[-1]], shape, 2) if masked else []
-        x = _autoencoder.some(test, 10)
-        rows: dict[str, np.ndarray] = {"test image": x}
-        for name, corrupt in corruptions.items():
-            keys = jax.random.split(jax.random.key(config.seed), len(x))
-            noisy = np.asarray(jax.vmap(corrupt)(keys, _autoencoder.flat(x))).reshape(x.shape)
-            state = runs[name].state
-            assert state is not None
-            rows[name] = noisy
-            rows[f"denoised ({name})"] = coder.reconstruct(state, noisy)
-        drawn = {
-            "learning_curves": _autoencoder.learning_curves(runs),
-            "denoised": figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1),
-        }
-        if masked:
-            drawn["filters"] = figures.side_by_side(
-                {title: filters(runs[name], range(25), shape) for title, name in masked.items()},
-                gap=1,
-            )
-            drawn["neurons"] = figures.image_grid(
-                np.stack([filters(runs[name], followed, shape)[0] for name in masked.values()], 1),
-                row_labels=[f"neuron {letter}" for letter in "AB"[: len(followed)]],
-                column_labels=[*masked],
-                gap=1,
-            )
-        others = [name for name in runs if name not in masked.values()]
-        if others:
-            drawn["filters_of_other_noise"] = figures.side_by_side(
-                {name: filters(runs[name], range(64), shape) for name in others}, gap=1
-            )
-        return drawn
 
-    members = {name: member(corrupt) for name, corrupt in corruptions.items()}
-    return Study(config, members, study_figures, CLAIMS)
+def corruptions_of(config: Config) -> dict[str, Corruption]:
+    """The kinds of noise by the names of their members."""
+    kinds: list[tuple[str, str, Any, Sequence[float]]] = [
+        ("masking", "fraction", ops.masking_noise, config.masking),
+        ("gaussian", "sigma", ops.gaussian_noise, config.gaussian),
+        ("salt_and_pepper", "fraction", ops.salt_and_pepper_noise, config.salt_and_pepper),
+    ]
+    return {
+        f"{kind}={level:g}": partial(noise, **{option: level})
+        for kind, option, noise, levels in kinds
+        for level in levels
+    }
+
+
+def score(
+    error: Callable[[State], dict[str, float]], states: Mapping[str, State]
+) -> dict[str, float]:
+    """The error of reconstructions from test images with noise."""
+    return {"denoising_error": error(states["train"])["error"]}
+
+
+def draw(shape: tuple[int, ...], run: Run) -> dict[str, Figure]:
+    """The learning curve and a hundred filters."""
+    return {
+        "learning_curve": _autoencoder.learning_curves({"": run}),
+        "filters": figures.image_grid(filters(run, range(100), shape), gap=1),
+    }
+
+
+def study_figures(
+    config: Config,
+    coder: Coder,
+    corruptions: Mapping[str, Corruption],
+    test: Examples,
+    runs: Mapping[str, Run],
+) -> dict[str, Figure]:
+    """Curves, denoised images, and the filters of all members."""
+    shape = test["image"].shape[1:]
+    masked = {f"{100 * level:g} % masked": f"masking={level:g}" for level in config.masking}
+    drawn = {
+        "learning_curves": _autoencoder.learning_curves(runs),
+        "denoised": denoised(config, coder, corruptions, test, runs),
+    }
+    if masked:
+        strongest = largest(runs[list(masked.values())[-1]], shape, 2)
+        drawn["filters"] = figures.side_by_side(
+            {title: filters(runs[name], range(25), shape) for title, name in masked.items()},
+            gap=1,
+        )
+        drawn["neurons"] = figures.image_grid(
+            np.stack([filters(runs[name], strongest, shape)[0] for name in masked.values()], 1),
+            row_labels=[f"neuron {letter}" for letter in "AB"[: len(strongest)]],
+            column_labels=[*masked],
+            gap=1,
+        )
+    others = [name for name in runs if name not in masked.values()]
+    if others:
+        drawn["filters_of_other_noise"] = figures.side_by_side(
+            {name: filters(runs[name], range(64), shape) for name in others}, gap=1
+        )
+    return drawn
+
+
+def denoised(
+    config: Config,
+    coder: Coder,
+    corruptions: Mapping[str, Corruption],
+    test: Examples,
+    runs: Mapping[str, Run],
+) -> Figure:
+    """Ten test images and, for each kind of noise, the noisy and the denoised images."""
+    x = test.spread(10)["image"] / np.float32(255)
+    keys = jax.random.split(jax.random.key(config.seed), len(x))
+    rows: dict[str, np.ndarray] = {"test image": x}
+    for name, corrupt in corruptions.items():
+        noisy = np.asarray(jax.vmap(corrupt)(keys, _autoencoder.flat(x))).reshape(x.shape)
+        state = runs[name].state
+        assert state is not None
+        rows[name] = noisy
+        rows[f"denoised ({name})"] = coder.reconstruct(state, noisy)
+    return figures.image_grid(np.stack([*rows.values()]), row_labels=[*rows], gap=1)
 
 
 def filters(run: Run, units: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:

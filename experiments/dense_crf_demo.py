@@ -18,8 +18,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from experiments._checks import (
+    BETWEEN_0_AND_1,
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    check_choices,
+    check_filled,
+)
 from jaxstruct import figures
-from jaxstruct.data import DataError, Source
+from jaxstruct.data import DataError, Source, read_image, read_labels, write_labels
 from jaxstruct.data.names import free_path
 from jaxstruct.ops import crf, gaussian
 from jaxstruct.training import (
@@ -29,9 +38,6 @@ from jaxstruct.training import (
     Run,
     RunError,
     main,
-    read_image,
-    read_labels,
-    write_labels,
 )
 
 VOID = 255  # no label
@@ -42,20 +48,31 @@ Name = Literal["coffee", "chelsea", "astronaut"]
 class Config:
     """The kernels, the iterations, and what scribbles tell of the pixels around them."""
 
-    bilateral_weight: float = 5.0  # of the kernel of places and colors
-    sigma_xy: float = 40.0  # its reach, in pixels
-    sigma_rgb: float = 13.0  # its reach, in steps of 255
-    gaussian_weight: float = 3.0  # of the kernel of places
-    sigma_gaussian: float = 3.0  # its reach, in pixels
+    bilateral_weight: float = 5.0  # of the bilateral kernel, which compares places and colors
+    sigma_xy: float = 40.0  # standard deviation of the bilateral kernel, in pixels
+    sigma_rgb: float = 13.0  # standard deviation of the bilateral kernel, in steps of 255
+    gaussian_weight: float = 3.0  # of the Gaussian kernel, which compares places alone
+    sigma_gaussian: float = 3.0  # standard deviation of the Gaussian kernel, in pixels
     iterations: int = 10  # of mean-field inference
     filter: Literal["lattice", "exact"] = "lattice"  # exact: all pairs, for small images
-    evidence_xy: float = 40.0  # how far the colors of labelled pixels tell of others, in pixels
-    evidence_rgb: float = 13.0  # how alike these have to be, in steps of 255
-    scribble_prob: float = 0.9  # how probable it is that scribbles, and what they tell, are right
-    noise: float = 1.5  # on the unaries of the photographs: standard deviation, in nats
+    evidence_xy: float = 40.0  # how far labelled pixels tell of pixels of their color, in pixels
+    evidence_rgb: float = 13.0  # how much the colors of both may differ, in steps of 255
+    scribble_prob: float = 0.9  # probability that a label is right, drawn or told by its color
+    noise: float = 1.5  # standard deviation of the noise on the unaries, in nats
     photographs: tuple[Name, ...] = ("coffee", "chelsea", "astronaut")  # of scikit-image's
     width: int = 240  # of the photographs, in pixels
     seed: int = 0  # of the noise
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_filled(self, "photographs")
+        NOT_NEGATIVE.check(self, "bilateral_weight", "gaussian_weight", "iterations", "noise")
+        POSITIVE.check(
+            self, "sigma_xy", "sigma_rgb", "sigma_gaussian", "evidence_xy", "evidence_rgb"
+        )
+        BETWEEN_0_AND_1.check(self, "scribble_prob")
+        COUNT.check(self, "width")
+        SEED.check(self, "seed")
 
 
 CLAIMS = [

@@ -72,8 +72,6 @@ PAPER = Config(
 
 
 def experiment(config: Config) -> Experiment:
-    if config.dataset not in ("voc2012", "voc2007"):
-        raise ValueError(f"dataset is {config.dataset!r}, expected voc2012 or voc2007")
     scored = SCORED if config.dataset == "voc2012" else ()
     return _detection.experiment(config, config.dataset, CLAIMS, scored)
 

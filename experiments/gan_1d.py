@@ -21,10 +21,16 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments import _gan
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_choices
 from jaxstruct import figures, losses
 from jaxstruct.data import Examples, Source
-from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
+from jaxstruct.models import (
+    GANDiscriminator,
+    GANGenerator,
+    Players,
+    perceptron_players,
+    uniform_initializer,
+)
 from jaxstruct.training import (
     Claim,
     Experiment,
@@ -32,6 +38,7 @@ from jaxstruct.training import (
     Run,
     Stage,
     State,
+    begin_game,
     main,
     make_game_step,
     shuffled_batches,
@@ -48,17 +55,24 @@ WIDTH = 8.0  # of what D sees of (0, 1): as wide as its layers' first bends lie 
 class Config:
     """The defaults: three minutes on two cores."""
 
-    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # of the generator
-    discriminator_steps: int = 5  # k: steps of the discriminator for each one of the generator
+    loss: Literal["non_saturating", "minimax"] = "non_saturating"  # what the generator G minimises
+    discriminator_steps: int = 5  # k: steps of the discriminator D for each step of G
     hidden: int = 64  # units of the hidden layers
-    pieces: int = 5  # linear functions of which each of the discriminator's units is the largest
-    batch_size: int = 200  # data a step of the discriminator, and as many generated ones
-    learning_rate: float = 1e-3  # of Adam, at the beginning of each stage; it falls to 0
-    early_steps: int = 40  # of the game, until panel a; all are rounded to tens
-    police_steps: int = 4000  # of the discriminator alone, until panel b
-    thief_steps: int = 10  # of the generator alone, until panel c
-    steps: int = 3000  # of the game, until panel d
+    pieces: int = 5  # linear functions of which a unit of D is the maximum
+    batch_size: int = 200  # data in a step of D, and as many generated values
+    learning_rate: float = 1e-3  # of Adam at the beginning of a stage; the rate falls to 0
+    early_steps: int = 40  # steps of the game until panel a, rounded to tens
+    police_steps: int = 4000  # steps of D alone until panel b, rounded to tens
+    thief_steps: int = 10  # steps of G alone until panel c, rounded to tens
+    steps: int = 3000  # steps of the game until panel d, rounded to tens
     seed: int = 0  # of initialization, order and noise
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        COUNT.check(self, "discriminator_steps", "hidden", "pieces", "batch_size")
+        POSITIVE.check(self, "learning_rate")
+        NOT_NEGATIVE.check(self, "early_steps", "police_steps", "thief_steps", "steps")
+        SEED.check(self, "seed")
 
 
 SMOKE = Config(hidden=8, batch_size=50, early_steps=40, police_steps=100, thief_steps=10, steps=200)
@@ -132,8 +146,6 @@ class Cells(NamedTuple):
 
 
 def experiment(config: Config) -> Experiment:
-    at_least(config, batch_size=1, discriminator_steps=1, hidden=1, pieces=1)
-    at_least(config, early_steps=0, police_steps=0, thief_steps=0, steps=0)
     players = players_of(config)
     drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
 
@@ -148,7 +160,7 @@ def experiment(config: Config) -> Experiment:
             init_key, state_key = jax.random.split(key)
             params, model_state = players.init(init_key)
             params = previous.params if previous else params
-            return _gan.begin(state_key, params, model_state, optimizers)
+            return begin_game(state_key, params, model_state, optimizers)
 
         return Stage(
             name=name,
@@ -182,7 +194,7 @@ def experiment(config: Config) -> Experiment:
         assert state is not None
         now = cells(players, state)
         if image is None:
-            x = _gan.generated(players, state, _gan.noise(players, key, 1000))
+            x = _gan.generated(players, state, players.noise(key, 1000))
             return {"samples": x.ravel().tolist()}, panels({"now": now})
         grey = image @ np.array([0.299, 0.587, 0.114]) / 255
         shares = np.histogram(np.clip(grey, 0, 1), EDGES)[0] / grey.size
@@ -204,13 +216,13 @@ def experiment(config: Config) -> Experiment:
     )
 
 
-def players_of(config: Config) -> _gan.Players:
+def players_of(config: Config) -> Players:
     """The paper's perceptrons without dropout; D sees x stretched to WIDTH around 0.
 
     As x is, densities differ over a tenth of what D's first layer can tell apart.
     """
     bends = uniform_initializer(1)  # of the biases: with zeros, all of a layer would bend at 0
-    players = _gan.perceptrons(
+    players = perceptron_players(
         GANGenerator(config.hidden, 1, bias_init=bends),
         GANDiscriminator(
             config.hidden, config.pieces, input_dropout=0, hidden_dropout=0, bias_init=bends
@@ -238,7 +250,7 @@ def draws(n: int) -> np.ndarray:
     return np.interp(u, below, x).astype(np.float32).reshape(n, 1, 1, 1)
 
 
-def cells(players: _gan.Players, state: State) -> Cells:
+def cells(players: Players, state: State) -> Cells:
     """The game as it is: exact shares of the data, those of G from its values along z."""
     z = jnp.linspace(-math.sqrt(3), math.sqrt(3), 4001)[:, None]
     middles = jnp.asarray((EDGES[1:] + EDGES[:-1]) / 2, jnp.float32)

@@ -7,8 +7,9 @@ python -m experiments.gan_mnist --loss minimax     # the generator's loss of equ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -19,22 +20,30 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _gan
-from experiments._checks import at_least
+from experiments._checks import COUNT, POSITIVE
 from jaxstruct import data, figures
-from jaxstruct.data import Examples
+from jaxstruct.data import Examples, fit_image
 from jaxstruct.metrics import parzen_log_likelihood
-from jaxstruct.models import GANDiscriminator, GANGenerator, uniform_initializer
+from jaxstruct.models import (
+    GANDiscriminator,
+    GANGenerator,
+    Players,
+    latent_lines,
+    perceptron_players,
+    uniform_initializer,
+)
 from jaxstruct.training import (
+    AVERAGE,
     Claim,
     Experiment,
     Reference,
     Run,
     State,
     batches_in_order,
-    fit_image,
     main,
     make_prediction,
     on_devices_of,
+    with_average,
 )
 
 STEPS_PER_CALL = 10  # no convolutions: so many steps run in one call
@@ -69,12 +78,17 @@ class Config(_gan.Config):
     latent: int = 100  # dimensions of z
     hidden: int = 1200  # units of the generator's two hidden layers
     maxout: int = 240  # units of the discriminator's two hidden layers
-    pieces: int = 5  # linear functions of which each of these units is the largest
-    optimizer: Literal["adam", "sgd"] = "adam"  # paper: sgd, whose momentum rises, with a decay
+    pieces: int = 5  # linear functions of which a unit of the discriminator is the maximum
+    optimizer: Literal["adam", "sgd"] = "adam"  # paper: sgd with rising momentum and falling rate
     learning_rate: float = 2e-4  # of the optimizer
-    initialization: Literal["lecun", "paper"] = "lecun"  # of kernels; paper: small, uniform
+    initialization: Literal["lecun", "paper"] = "lecun"  # of kernels; paper: small and uniform
     epochs: float = 60  # passes of the discriminator through the 50,000 training images
-    parzen_samples: int = 10_000  # around which the Parzen window lies
+    parzen_samples: int = 10_000  # samples that the Parzen window is put around
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        COUNT.check(self, "latent", "hidden", "maxout", "pieces", "parzen_samples")
+        POSITIVE.check(self, "learning_rate")
 
 
 SMOKE = Config(latent=8, hidden=32, maxout=16, pieces=2, epochs=4, evaluations=4, parzen_samples=50)
@@ -88,14 +102,8 @@ PAPER = Config(
 
 def experiment(config: Config) -> Experiment:
     images, test = data.load("mnist", "train"), data.load("mnist", "test")
-    held_out = images.size // 6  # the last 10,000, as in the authors' code
-    return game(
-        config,
-        images.take(slice(-held_out)),
-        images.take(slice(-held_out, None)),
-        test,
-        claims=CLAIMS,
-    )
+    train, validation = images.hold_out(images.size // 6)  # 10,000, as in the authors' code
+    return game(config, train, validation, test, claims=CLAIMS)
 
 
 def game(
@@ -106,39 +114,8 @@ def game(
     claims: Sequence[Claim],
 ) -> Experiment:
     """The game for images uint8 [N, H, W, 1]; those of `validation` choose the Parzen window."""
-    at_least(config, batch_size=1, latent=1, hidden=1, maxout=1, pieces=1, parzen_samples=1)
     shape = train["image"].shape[1:]
-    players = _gan.perceptrons(*networks(config, math.prod(shape)), config.latent, shape)
-
-    def score(states: Any) -> dict[str, float]:
-        z = _gan.noise(players, _gan.key_of(config, 2), config.parzen_samples)
-        samples = _gan.generated(players, states["game"], z)
-        instead = _pixels(train["image"][: config.parzen_samples])
-        state = states["game"]
-        of_images = parzen(instead, validation["image"], test["image"], state)
-        flat = samples.reshape(len(samples), -1)
-        of_samples = parzen(flat, validation["image"], test["image"], state)
-        print(f"note: {CAVEAT}")
-        return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
-
-    def sample(state: State, key: jax.Array) -> np.ndarray:
-        return _gan.generated(players, state, _gan.noise(players, key, 10, 10))
-
-    def draw(run: Run) -> dict[str, Figure]:
-        assert run.state is not None
-        return {
-            "samples": _gan.beside_nearest(
-                sample(run.state, _gan.key_of(config, 0)), train["image"]
-            ),
-            "interpolation": _gan.interpolations(players, run.state, _gan.key_of(config, 1)),
-            **_gan.curves(run, config.batch_size * config.discriminator_steps),
-        }
-
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        assert state is not None
-        if image is None:
-            return {"samples": 100}, figures.image_grid(sample(state, key))
-        return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
+    players = perceptron_players(*networks(config, math.prod(shape)), config.latent, shape)
 
     of_steps = optimizer(config, train.size)
     stage = _gan.stage(
@@ -148,18 +125,62 @@ def game(
         train,
         test,
         steps_per_call=STEPS_PER_CALL,
-        start=lambda state: from_the_mean(state, train["image"]),
+        start=partial(from_the_mean, images=train["image"]),
     )
     return Experiment(
         config,
         [stage],
-        score=score,
-        figures=draw,
-        predict=predict,
+        score=partial(score, config, players, train, validation, test),
+        figures=partial(draw, config, players, train),
+        predict=partial(predict, players, shape),
         claims=claims,
         model=dict(players.modules),
         data=[s.source for s in (test,) if s.source],
     )
+
+
+def score(
+    config: Config,
+    players: Players,
+    train: Examples,
+    validation: Examples,
+    test: Examples,
+    states: Mapping[str, State],
+) -> dict[str, float]:
+    """The Parzen window's log-likelihood of samples, and of as many training images."""
+    state = states["game"]
+    z = players.noise(_gan.key_of(config, 2), config.parzen_samples)
+    samples = _gan.generated(players, state, z)
+    images = _pixels(train["image"][: config.parzen_samples])
+    of_images = parzen(images, validation["image"], test["image"], state)
+    flat = samples.reshape(len(samples), -1)
+    of_samples = parzen(flat, validation["image"], test["image"], state)
+    print(f"note: {CAVEAT}")
+    return of_samples | {"parzen_of_images": of_images["parzen_log_likelihood"]}
+
+
+def draw(config: Config, players: Players, train: Examples, run: Run) -> dict[str, Figure]:
+    """Samples beside the nearest training images, interpolations, and the curves of the game."""
+    assert run.state is not None
+    samples = _gan.generated(players, run.state, players.noise(_gan.key_of(config, 0), 10, 10))
+    ends = players.noise(_gan.key_of(config, 1), 2, 8).swapaxes(0, 1)
+    lines = _gan.generated(players, run.state, latent_lines(ends, 15))
+    return {
+        "samples": _gan.beside_nearest(samples, train["image"]),
+        "interpolation": figures.image_grid(lines, title="straight lines between two z"),
+        **_gan.curves(run, config.batch_size * config.discriminator_steps),
+    }
+
+
+def predict(
+    players: Players, shape: tuple[int, ...], key: jax.Array, state: State | None, image: Any
+) -> tuple[dict, Figure]:
+    """100 samples, or what the players say of a user's image."""
+    assert state is not None
+    if image is None:
+        samples = _gan.generated(players, state, players.noise(key, 10, 10))
+        return {"samples": 100}, figures.image_grid(samples)
+    return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
 
 
 def networks(config: Config, size: int) -> tuple[GANGenerator, GANDiscriminator]:
@@ -179,22 +200,14 @@ def from_the_mean(state: State, images: np.ndarray) -> State:
     mean = np.clip(np.mean(images, 0, np.float64).ravel() / 255, 1e-7, 1 - 1e-7)
     bias = jnp.asarray(np.log(mean / (1 - mean)), jnp.float32)
 
-    def begun(params: Any) -> Any:
-        return {**params, "output": {**params["output"], "bias": bias}}
-
-    params = {**state.params, "generator": begun(state.params["generator"])}
-    model_state = dict(state.model_state)
-    if kept := model_state.get("average"):
-        # A copy: the same buffer could not be donated twice.
-        average = jax.tree.map(jnp.copy, begun(kept["params"]))
-        model_state["average"] = {**kept, "params": average}
-    return state.replace(params=params, model_state=model_state)
+    params = state.params["generator"]
+    params = {**params, "output": {**params["output"], "bias": bias}}
+    begun = state.replace(params={**state.params, "generator": params})
+    return with_average(begun, _gan.of_generator) if AVERAGE in state.model_state else begun
 
 
 def optimizer(config: Config, images: int) -> optax.GradientTransformation:
     """That of either player; sgd as the authors configured it, for so many training images."""
-    if config.optimizer not in ("adam", "sgd"):
-        raise ValueError(f"optimizer is {config.optimizer!r}, expected adam or sgd")
     if config.optimizer == "adam":
         return optax.adam(config.learning_rate, b1=0.5)
     epoch = images / config.batch_size  # steps

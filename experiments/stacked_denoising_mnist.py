@@ -6,9 +6,10 @@ python -m experiments.stacked_denoising_mnist --seeds 3
 """
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,9 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _autoencoder
-from experiments._checks import at_least
+from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE
 from jaxstruct import data, figures, ops
+from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
 from jaxstruct.models import Autoencoder, Perceptron
 from jaxstruct.training import (
@@ -31,14 +33,13 @@ from jaxstruct.training import (
     State,
     Study,
     batches_in_order,
-    fit_image,
     main,
     make_evaluation,
     make_step,
     shuffled_batches,
+    steps_of_epochs,
 )
 
-Start = Literal["random", "autoencoder", "denoising"]
 VALIDATION = 10_000
 """The last training images: choices are made by them, and they are not trained on."""
 
@@ -85,130 +86,157 @@ class Config:
     pretraining_epochs: float = 15  # passes through the training images for each layer
     pretraining_rate: float = 1e-3  # of Adam on the cross-entropy
     epochs: float = 15  # passes while the whole network is trained
-    learning_rate: float = 1e-3  # of Adam at first; it falls to 0
+    learning_rate: float = 1e-3  # of Adam at first; the rate falls to 0
     seed: int = 0  # of initialization, order and noise
+
+    def __post_init__(self) -> None:
+        COUNT.check(self, "hidden", "batch_size")
+        SHARE.check(self, "corruption")
+        NOT_NEGATIVE.check(self, "pretraining_epochs", "epochs")
+        POSITIVE.check(self, "pretraining_rate", "learning_rate")
+        SEED.check(self, "seed")
 
 
 SMOKE = Config(hidden=(30, 20), batch_size=20, pretraining_epochs=1, epochs=2)
 
 
 def experiment(config: Config) -> Study:
-    at_least(config, hidden=1, batch_size=1, pretraining_epochs=0, epochs=0)
-    train, test = data.load("mnist", "train"), data.load("mnist", "test")
-    held_out = min(VALIDATION, train.size // 6)
-    train, valid = train.take(slice(-held_out)), train.take(slice(-held_out, None))
-    shape = train["image"].shape[1:]
-    widths = (int(np.prod(shape)), *config.hidden)
-    start_from = _autoencoder.SIGMOID_KERNEL
-    classifier = Perceptron((*config.hidden, 10), nn.sigmoid, kernel_init=start_from)
-
-    def classify(params: Any, images: Any) -> Any:
-        """Logits [N, 10]. With a softmax in one program, XLA of jax 0.10 takes 20 times as long."""
-        return classifier.apply({"params": params}, _autoencoder.flat(images))
-
-    def pretraining(layer: int, corruption: float) -> Stage:
-        below = config.hidden[: layer - 1]
-        return _autoencoder.stage(
-            f"layer{layer}",
-            _autoencoder.cross_entropy(
-                Autoencoder(
-                    widths[layer - 1],
-                    (widths[layer],),
-                    code=nn.sigmoid,
-                    tied=True,
-                    kernel_init=start_from,
-                )
-            ),
-            lambda steps: optax.adam(config.pretraining_rate),
-            train,
-            test,
-            batch_size=config.batch_size,
-            epochs=config.pretraining_epochs,
-            seed=config.seed,
-            corrupt=functools.partial(ops.masking_noise, fraction=corruption),
-            below=Perceptron(below, nn.sigmoid, nn.sigmoid) if below else None,
-        )
-
-    def errors(state: State, batch: Any, valid: Any, keys: jax.Array) -> dict[str, Mean]:
-        found = jnp.argmax(classify(state.params, batch["image"]), axis=-1)
-        return {"error": Mean.of(100.0 * (found != batch["label"]), valid)}
-
-    of_valid, of_test = (
-        make_evaluation(errors, batches_in_order(part, 1000)) for part in (valid, test)
+    whole, test = data.load("mnist", "train"), data.load("mnist", "test")
+    train, valid = whole.hold_out(min(VALIDATION, whole.size // 6))
+    classifier = Perceptron(
+        (*config.hidden, 10), nn.sigmoid, kernel_init=_autoencoder.SIGMOID_KERNEL
     )
-
-    def evaluate(state: State) -> dict[str, float]:
-        return {
-            "test_error": of_test(state)["error"],
-            "validation_error": of_valid(state)["error"],
-        }
-
-    def fine_tuning() -> Stage:
-        per_call = _autoencoder.STEPS_PER_CALL
-        calls = max(1, round(config.epochs * train.size / config.batch_size / per_call))
-        steps = calls * per_call
-        optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0.0, steps))
-
-        def init(key: jax.Array, previous: State | None) -> State:
-            params_key, state_key = jax.random.split(key)
-            params = classifier.init(params_key, jnp.zeros((1, widths[0])))["params"]
-            params = {**params, **_autoencoder.encoder_of(previous)}
-            return State.create(state_key, params, optimizer.init(params))
-
-        def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
-            logits = classify(params, batch["image"])
-            values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-            return {"cross_entropy": Mean.of(values)}, model_state
-
-        return Stage(
-            name="classifier",
-            steps=steps,
-            init=init,
-            update=make_step(loss, optimizer),
-            batches=shuffled_batches(train, config.batch_size, seed=config.seed),
-            evaluate=evaluate,
-            evaluate_every=per_call * max(1, round(calls / max(config.epochs, 1))),
-            steps_per_call=per_call,
-        )
-
-    def draw(run: Run) -> dict[str, Figure]:
-        drawn = {"errors": error_curves({"": run})}
-        filters = {
-            stage: first_filters(params, shape)
-            for stage, state in run.states.items()
-            if (params := first_layer(stage, state)) is not None
-        }
-        return drawn | {"filters": figures.side_by_side(filters, gap=1)}
-
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        assert state is not None
-        if image is None:
-            chosen = jax.random.choice(key, test.size, (min(10, test.size),), replace=False)
-            x = _autoencoder.unit(test["image"][np.asarray(chosen)])
-        else:
-            x = fit_image(image, shape, dark=True)[None]
-        found = np.asarray(nn.softmax(classify(state.params, x)), np.float64)
-        digits = [int(p.argmax()) for p in found]
-        texts = [f"{digit}: {100 * p.max():.0f} %" for digit, p in zip(digits, found, strict=True)]
-        record = {"digits": digits, "probabilities": found.round(6).tolist()}
-        return record, figures.image_grid(x[None], column_labels=texts, gap=1)
-
-    def member(start: Start) -> Experiment:
-        stages = [fine_tuning()]
-        if start != "random":
-            corruption = config.corruption if start == "denoising" else 0.0
-            stages[:0] = [pretraining(i, corruption) for i in range(1, len(widths))]
-        return Experiment(
+    count = functools.partial(errors, classifier)
+    of_test = make_evaluation(count, batches_in_order(test, 1000))
+    of_valid = make_evaluation(count, batches_in_order(valid, 1000))
+    evaluate = lambda state: {
+        "test_error": of_test(state)["error"],
+        "validation_error": of_valid(state)["error"],
+    }
+    corruptions = {"random": None, "autoencoder": 0.0, "denoising": config.corruption}
+    members = {}
+    for start, corruption in corruptions.items():
+        stages = [fine_tuning(config, classifier, train, evaluate)]
+        if corruption is not None:
+            layers = range(1, len(config.hidden) + 1)
+            stages[:0] = [pretraining(config, train, test, i, corruption) for i in layers]
+        members[f"start={start}"] = Experiment(
             config,
             stages,
-            figures=draw,
-            predict=predict,
+            figures=functools.partial(draw, train["image"].shape[1:]),
+            predict=functools.partial(predict, classifier, test),
             model=classifier,
         )
-
-    starts: tuple[Start, ...] = ("random", "autoencoder", "denoising")
-    members = {f"start={start}": member(start) for start in starts}
     return Study(config, members, study_figures, CLAIMS)
+
+
+def classify(classifier: Perceptron, params: Any, images: Any) -> Any:
+    """Logits [N, 10]. With a softmax in one program, XLA of jax 0.10 takes 20 times as long."""
+    return classifier.apply({"params": params}, _autoencoder.flat(images))
+
+
+def pretraining(
+    config: Config, train: Examples, test: Examples, layer: int, corruption: float
+) -> Stage:
+    """The stage that trains a layer, counted from 1, as an autoencoder of what is below it."""
+    inputs = (math.prod(train["image"].shape[1:]), *config.hidden)[layer - 1]
+    below = config.hidden[: layer - 1]
+    model = Autoencoder(
+        inputs,
+        (config.hidden[layer - 1],),
+        code=nn.sigmoid,
+        tied=True,
+        kernel_init=_autoencoder.SIGMOID_KERNEL,
+    )
+    return _autoencoder.stage(
+        f"layer{layer}",
+        _autoencoder.cross_entropy(model),
+        lambda steps: optax.adam(config.pretraining_rate),
+        train,
+        test,
+        batch_size=config.batch_size,
+        epochs=config.pretraining_epochs,
+        seed=config.seed,
+        corrupt=functools.partial(ops.masking_noise, fraction=corruption),
+        below=Perceptron(below, nn.sigmoid, nn.sigmoid) if below else None,
+    )
+
+
+def fine_tuning(
+    config: Config,
+    classifier: Perceptron,
+    train: Examples,
+    evaluate: Callable[[State], dict[str, float]],
+) -> Stage:
+    """The stage that trains the whole classifier, from the layers that are trained before it."""
+    per_call = _autoencoder.STEPS_PER_CALL
+    steps = steps_of_epochs(config.epochs, train.size, config.batch_size, steps_per_call=per_call)
+    optimizer = optax.adam(optax.linear_schedule(config.learning_rate, 0.0, steps))
+    inputs = math.prod(train["image"].shape[1:])
+    return Stage(
+        name="classifier",
+        steps=steps,
+        init=functools.partial(init, classifier, optimizer, inputs),
+        update=make_step(functools.partial(loss, classifier), optimizer),
+        batches=shuffled_batches(train, config.batch_size, seed=config.seed),
+        evaluate=evaluate,
+        evaluate_every=per_call * max(1, round(steps // per_call / max(config.epochs, 1))),
+        steps_per_call=per_call,
+    )
+
+
+def init(
+    classifier: Perceptron,
+    optimizer: optax.GradientTransformation,
+    inputs: int,
+    key: jax.Array,
+    previous: State | None,
+) -> State:
+    """The classifier's state before its first step, with the layers that are trained before it."""
+    params_key, state_key = jax.random.split(key)
+    params = classifier.init(params_key, jnp.zeros((1, inputs)))["params"]
+    params = {**params, **_autoencoder.encoder_of(previous)}
+    return State.create(state_key, params, optimizer.init(params))
+
+
+def loss(
+    classifier: Perceptron, params: Any, model_state: Any, batch: Any, keys: jax.Array
+) -> tuple[dict[str, Mean], Any]:
+    """The cross-entropy of the labels."""
+    logits = classify(classifier, params, batch["image"])
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    return {"cross_entropy": Mean.of(values)}, model_state
+
+
+def errors(
+    classifier: Perceptron, state: State, batch: Any, valid: Any, keys: jax.Array
+) -> dict[str, Mean]:
+    """The images that are misclassified, in percent."""
+    found = jnp.argmax(classify(classifier, state.params, batch["image"]), axis=-1)
+    return {"error": Mean.of(100.0 * (found != batch["label"]), valid)}
+
+
+def draw(shape: tuple[int, ...], run: Run) -> dict[str, Figure]:
+    """The errors of a run, and the first layer's filters [H, W, C] at the ends of its stages."""
+    filters = {
+        stage: first_filters(params, shape)
+        for stage, state in run.states.items()
+        if (params := first_layer(stage, state)) is not None
+    }
+    return {"errors": error_curves({"": run}), "filters": figures.side_by_side(filters, gap=1)}
+
+
+def predict(
+    classifier: Perceptron, test: Examples, key: jax.Array, state: State | None, image: Any
+) -> tuple[dict, Figure]:
+    """The digits of a user's image, or of ten random test images, with their probabilities."""
+    assert state is not None
+    x = _autoencoder.image_or_some(key, image, test)
+    found = np.asarray(nn.softmax(classify(classifier, state.params, x)), np.float64)
+    digits = [int(p.argmax()) for p in found]
+    texts = [f"{digit}: {100 * p.max():.0f} %" for digit, p in zip(digits, found, strict=True)]
+    record = {"digits": digits, "probabilities": found.round(6).tolist()}
+    return record, figures.image_grid(x[None], column_labels=texts, gap=1)
 
 
 def study_figures(runs: Mapping[str, Run]) -> dict[str, Figure]:

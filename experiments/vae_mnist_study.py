@@ -7,19 +7,18 @@ python -m experiments.vae_mnist_study
 
 from dataclasses import dataclass
 
-from experiments import _vae
+from experiments import _vae, _vae_study
 from jaxstruct import data
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Claim, Reference, Study, main
 
 
 @dataclass(frozen=True)
-class Config(_vae.Method):
+class Config(_vae_study.Config):
     """The defaults: a tenth of the paper's samples."""
 
     latents: tuple[int, ...] = (2, 3, 5, 10, 20, 200)  # dimensions of z
     samples: float = 1e7  # training images seen by each model (the paper: 1e8)
-    importance_images: int = 1000  # test images in the estimate of log p(x)
 
 
 SMOKE = Config(
@@ -30,7 +29,7 @@ PAPER = Config(
     samples=1e8,
 )
 CLAIMS = [
-    *_vae.study_claims(_vae.MNIST_BOUNDS, (3, 5, 10, 20)),
+    *_vae_study.claims(_vae.MNIST_BOUNDS, (3, 5, 10, 20)),
     Claim(
         "superfluous dimensions do not overfit: 200 above 10 (nats)",
         orders=[[Reference("bound", "higher", member=f"latent={n}") for n in (200, 10)]],
@@ -49,10 +48,8 @@ def experiment(config: Config) -> Study:
             BernoulliDecoder(config.hidden, 28 * 28, **start),
         )
 
-    return _vae.study(
+    return _vae_study.study(
         config,
-        config.latents,
-        config.samples,
         model,
         _vae.BERNOULLI,
         train,

@@ -15,43 +15,46 @@ API = {
         spatial_pyramid_pool torch_upconv_kernel upconv
     """,
     "jaxstruct.losses": """
-        Sampled bernoulli_log_likelihood box_loss class_loss gaussian_log_likelihood
-        importance_weighted_bound kl_to_standard_normal log_generated log_real minimax_loss
-        non_saturating_loss objectness_loss optimal_discriminator reparameterize sample_anchors
+        BERNOULLI GAUSSIAN Likelihood Sampled bernoulli_log_likelihood box_loss class_loss
+        gaussian_log_likelihood importance_sampled_likelihood importance_weighted_bound
+        kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
+        objectness_loss optimal_discriminator r1_penalty reparameterize sample_anchors
         sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
-        EfficientNetLite0 EfficientNetLite0Classifier FPN FasterRCNN GANDiscriminator GANGenerator
-        GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights Proposals
-        Proposed ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead anchor_scales
-        best_detections best_proposals dcgan_scale_initializer detect_image
+        EfficientNetLite0 EfficientNetLite0Classifier FPN FasterRCNN GANDiscriminator
+        GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron
+        PlacedWeights Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG
+        VGGClassifier VGGHead anchor_scales best_detections best_proposals class_directions
+        class_vectors dcgan_features dcgan_players dcgan_scale_initializer detect_image
         efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fit_linear_svm
-        from_torchvision gan_noise place_weights pytorch_efficientnet_name
-        torchvision_detection_input torchvision_faster_rcnn_name torchvision_fpn_name
-        torchvision_resnet_name
-        torchvision_vgg_name uniform_initializer vae_initializer
+        from_torchvision gan_noise latent_lines latent_sum perceptron_players place_weights
+        pytorch_efficientnet_name torchvision_detection_input torchvision_faster_rcnn_name
+        torchvision_fpn_name torchvision_resnet_name torchvision_vgg_name
+        uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """
         Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
-        frechet_distance parzen_log_likelihood voc_curves
+        frechet_distance nearest_examples parzen_log_likelihood voc_curves
     """,
     "jaxstruct.figures": """
         box_panels curve_panels curves image_grid label_colors label_overlay manifold_coordinates
         region_pooling scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        Affine CATALOGUE DataError Examples Later Prepared Reader SetRecord Source canvas_for
-        draw_affine installed_weights jitter_color letter_box load looking move move_boxes
-        noted_weights open_reader padded prepare prepare_folder read_weights recorded where
+        Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader SetRecord Source
+        canvas_for draw_affine fit_image installed_weights jitter_color letter_box load looking
+        middle_square move move_boxes noted_weights open_reader padded prepare prepare_folder
+        read_image read_labels read_weights recorded where write_labels
     """,
     "jaxstruct.training": """
-        AXIS Batches Claim Experiment Interleaved LabelMap Reference Run RunError Stage State
-        Stopped Study StudyRun TraceError add_up augment_each average_parameters averaged
-        batches_in_order example_keys fit_image in_proportion interleaved main make_collection
-        make_evaluation make_game_step make_prediction make_step means merge objective
-        on_devices_of partition read_image read_labels reads_in_order reduce_gradients restore
-        run seeds shuffled_batches shuffled_reads write_labels
+        AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped
+        Study StudyRun TraceError add_up augment_each average_of batches_in_order begin_game
+        example_keys in_parts in_proportion interleaved keep_average main make_collection
+        make_evaluation make_game_step make_prediction make_step means merge objective on_devices_of
+        partition reads_in_order reduce_gradients restore run seeds shuffled_batches shuffled_reads
+        steps_of_epochs with_average
     """,
 }
 

@@ -1,6 +1,7 @@
 """The house: imports only go down, and every room has a name and a docstring."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_a_floor_sees_only_the_floors_below(floor):
     for path in files(f"jaxstruct/{floor}"):
         above = floors_seen(path) - FLOORS[floor] - {floor}
         assert not above, f"{path} imports {above}"
+
+
+def module_of(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_file_imports_itself_through_others(floor):
+    modules = {module_of(path): path for path in files(f"jaxstruct/{floor}")}
+    imports = {name: set(imported(path)) & set(modules) - {name} for name, path in modules.items()}
+    # A package's __init__ lists what is in it, which imports none of it.
+    imports[f"jaxstruct.{floor}"] = set()
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def test_every_package_is_a_floor():

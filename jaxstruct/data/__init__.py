@@ -9,11 +9,14 @@ from jaxstruct.data.canvas import canvas_for, letter_box, move, padded
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.label_maps import LabelMap, read_labels, write_labels
 from jaxstruct.data.later import Later
+from jaxstruct.data.pictures import middle_square
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.recorded import SetRecord, recorded
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
+from jaxstruct.data.user_images import fit_image, read_image
 from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Affine",
     "DataError",
     "Examples",
+    "LabelMap",
     "Later",
     "Prepared",
     "Reader",
@@ -28,11 +32,13 @@ __all__ = [
     "Source",
     "canvas_for",
     "draw_affine",
+    "fit_image",
     "installed_weights",
     "jitter_color",
     "letter_box",
     "load",
     "looking",
+    "middle_square",
     "move",
     "move_boxes",
     "noted_weights",
@@ -40,7 +46,10 @@ __all__ = [
     "padded",
     "prepare",
     "prepare_folder",
+    "read_image",
+    "read_labels",
     "read_weights",
     "recorded",
     "where",
+    "write_labels",
 ]

@@ -127,7 +127,7 @@ def _example(
     name = image.get("file_name")
     if not isinstance(name, str):
         raise DataError(f"{path}: image {image['id']!r} without file_name; expected {EXPECTED}")
-    encoded, height, width = pictures.read_image(images / name, "an image")
+    encoded, height, width = pictures.read_encoded(images / name, "an image")
     said = image.get("width", width), image.get("height", height)
     if said != (width, height):
         raise DataError(

@@ -120,14 +120,37 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
         raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
     if size and image.size != (size, size):
         if crop:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
+            image = image.crop(_middle(*image.size))
         image, kept = image.resize((size, size), Image.Resampling.BICUBIC), False
     return content if kept else png(image), image.height, image.width
 
 
-def read_image(path: Path, expected: str) -> tuple[bytes, int, int]:
+def middle_square(image: np.ndarray, size: int) -> np.ndarray:
+    """The square in the middle of an image, resized by averages over areas.
+
+    Args:
+        image: uint8 [H, W, 3], of any size.
+        size: pixels of a side of the result.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    left, top, right, bottom = _middle(width, height)
+    middle = Image.fromarray(image[top:bottom, left:right])
+    return np.asarray(middle.resize((size, size), Image.Resampling.BOX))
+
+
+def _middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """The middle square of an image as Pillow has boxes: left, top, right, bottom."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def read_encoded(path: Path, expected: str) -> tuple[bytes, int, int]:
     """What `stored` gives of an image file: the bytes to store, height and width.
 
     Raises DataError that names `path` and what was `expected` there for what is no image.

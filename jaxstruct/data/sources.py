@@ -99,6 +99,23 @@ class Examples(Mapping[str, np.ndarray]):
         taken = {key: array[indices] for key, array in self.items()}
         return Examples(taken, self.source, self.classes)
 
+    def spread(self, count: int) -> Examples:
+        """At most so many examples, evenly spaced from the first to the last."""
+        places = np.linspace(0, self.size - 1, min(count, self.size))
+        return self.take(places.round().astype(int))
+
+    def hold_out(self, count: int, *, seed: int | None = None) -> tuple[Examples, Examples]:
+        """The examples without and with `count` of them: the last ones, or a seed's random choice.
+
+        Raises ValueError unless both parts have examples.
+        """
+        if not 0 < count < self.size:
+            raise ValueError(f"got count={count}, expected 1 to {self.size - 1}: some are left")
+        if seed is None:
+            return self.take(slice(-count)), self.take(slice(-count, None))
+        order = np.random.default_rng(seed).permutation(self.size)
+        return self.take(order[:-count]), self.take(order[-count:])
+
     def only(self, *keys: str) -> Examples:
         """The same examples with these keys alone; raises KeyError if there is no such key."""
         return Examples({key: self[key] for key in keys}, self.source, self.classes)

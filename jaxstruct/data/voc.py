@@ -121,7 +121,7 @@ def _examples(
 def _example(folder: Path, name: str, classes: tuple[str, ...], left_out: LeftOut) -> dict:
     path = _xml_path(folder, name)
     root = _parsed(path)
-    image, height, width = pictures.read_image(_image_path(folder, name), "an image")
+    image, height, width = pictures.read_encoded(_image_path(folder, name), "an image")
     size = root.find("size")
     if size is not None:
         said = int(_number(size, "width", path)), int(_number(size, "height", path))

@@ -21,23 +21,32 @@ from jaxstruct.losses.detection import (
     sampled,
 )
 from jaxstruct.losses.likelihoods import (
+    BERNOULLI,
+    GAUSSIAN,
+    Likelihood,
     bernoulli_log_likelihood,
     gaussian_log_likelihood,
     standard_normal_log_density,
 )
+from jaxstruct.losses.penalties import r1_penalty
 from jaxstruct.losses.reconstruction import squared_error
 from jaxstruct.losses.variational import (
+    importance_sampled_likelihood,
     importance_weighted_bound,
     kl_to_standard_normal,
     reparameterize,
 )
 
 __all__ = [
+    "BERNOULLI",
+    "GAUSSIAN",
+    "Likelihood",
     "Sampled",
     "bernoulli_log_likelihood",
     "box_loss",
     "class_loss",
     "gaussian_log_likelihood",
+    "importance_sampled_likelihood",
     "importance_weighted_bound",
     "kl_to_standard_normal",
     "log_generated",
@@ -46,6 +55,7 @@ __all__ = [
     "non_saturating_loss",
     "objectness_loss",
     "optimal_discriminator",
+    "r1_penalty",
     "reparameterize",
     "sample_anchors",
     "sample_proposals",

@@ -4,6 +4,8 @@ What may be added here: log p(x | parameters) of another distribution over the l
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +80,25 @@ def standard_normal_log_density(z: ArrayLike) -> jax.Array:
     """
     (z,) = vectors(z=z)
     return -0.5 * jnp.sum(_LOG_2_PI + jnp.square(z), axis=-1)
+
+
+class Likelihood(NamedTuple):
+    """p(x | z) of x [..., D] by what a decoder predicts from z.
+
+    Attributes:
+        log: (prediction, x) -> log p(x | z) [...], in nats.
+        mean: prediction -> the mean [..., D].
+    """
+
+    log: Callable[[Any, Any], jax.Array]
+    mean: Callable[[Any], jax.Array]
+
+
+BERNOULLI = Likelihood(bernoulli_log_likelihood, jax.nn.sigmoid)
+"""Of a prediction that is logits [..., D]."""
+
+GAUSSIAN = Likelihood(lambda p, x: gaussian_log_likelihood(p[0], p[1], x), lambda p: p[0])
+"""Of a prediction that is (mean [..., D], log_variance [..., D])."""
 
 
 # The largest array of a training step passes through here. jax.nn.softplus also guards against

@@ -4,12 +4,14 @@ What may be added here: other posteriors, priors and bounds. Densities of data a
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxstruct.losses._checks import floating, vectors
+from jaxstruct.losses.likelihoods import gaussian_log_likelihood
 
 
 def reparameterize(key: jax.Array, mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
@@ -83,3 +85,55 @@ def importance_weighted_bound(log_weights: ArrayLike, *, axis: int = 0) -> jax.A
             f"got log_weights {log_weights.shape} and axis {axis}, expected an axis with samples"
         )
     return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
+
+
+def importance_sampled_likelihood(
+    keys: jax.Array,
+    mean: jax.Array,
+    log_variance: jax.Array,
+    log_joint: Callable[[jax.Array], jax.Array],
+    *,
+    samples: int,
+    chunk: int = 250,
+) -> jax.Array:
+    """An estimate of log p(x) from samples of a Gaussian posterior, in chunks of samples.
+
+    It is `importance_weighted_bound` with k = samples. Memory grows with the chunk, and not with
+    the samples.
+
+    Args:
+        keys: [B], one per example.
+        mean: [B, D] of each example's posterior.
+        log_variance: [B, D], the natural logarithm of the variance.
+        log_joint: z [B, n, D] -> [B, n], log p(x | z) + log p(z) of each example.
+        samples: k, at least 1.
+        chunk: samples at a time.
+
+    Returns:
+        [B] in nats.
+
+    Raises:
+        ValueError: samples or chunk below 1.
+
+    Source: Burda, Grosse & Salakhutdinov 2016, eq. 8.
+    """
+    if samples < 1 or chunk < 1:
+        raise ValueError(f"got {samples} samples in chunks of {chunk}, expected at least 1 of each")
+    sizes = [chunk] * (samples // chunk) + ([samples % chunk] if samples % chunk else [])
+
+    def log_weights(keys: jax.Array, n: int) -> jax.Array:
+        # One draw of [n, D] per example, then all examples and draws in one call.
+        noise = jax.vmap(lambda key: jax.random.normal(key, (n, mean.shape[-1])))(keys)
+        z = mean[:, None] + jnp.exp(log_variance / 2)[:, None] * noise
+        log_posterior = gaussian_log_likelihood(
+            jnp.broadcast_to(mean[:, None], z.shape),
+            jnp.broadcast_to(log_variance[:, None], z.shape),
+            z,
+        )
+        return log_joint(z) - log_posterior
+
+    parts = []
+    for i, n in enumerate(sizes):
+        folded = jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(keys)
+        parts.append(jax.nn.logsumexp(log_weights(folded, n), axis=1))
+    return jax.nn.logsumexp(jnp.stack(parts), axis=0) - math.log(samples)

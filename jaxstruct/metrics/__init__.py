@@ -11,6 +11,7 @@ from jaxstruct.metrics.detection import (
 )
 from jaxstruct.metrics.frechet import Moments, frechet_distance
 from jaxstruct.metrics.mean import Mean
+from jaxstruct.metrics.nearest import nearest_examples
 from jaxstruct.metrics.parzen import parzen_log_likelihood
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "best_overlaps",
     "coco_scores",
     "frechet_distance",
+    "nearest_examples",
     "parzen_log_likelihood",
     "voc_curves",
 ]

@@ -9,6 +9,8 @@ from jaxstruct.models.crf import CRFRNN
 from jaxstruct.models.dcgan import (
     DCGANDiscriminator,
     DCGANGenerator,
+    dcgan_features,
+    dcgan_players,
     dcgan_scale_initializer,
 )
 from jaxstruct.models.efficientnet import (
@@ -36,9 +38,12 @@ from jaxstruct.models.faster_rcnn_fpn import (
 from jaxstruct.models.gan import (
     GANDiscriminator,
     GANGenerator,
+    Players,
     gan_noise,
+    perceptron_players,
     uniform_initializer,
 )
+from jaxstruct.models.latent import class_directions, class_vectors, latent_lines, latent_sum
 from jaxstruct.models.layers import Conv, UpConv
 from jaxstruct.models.linear_svm import LinearSVM, fit_linear_svm
 from jaxstruct.models.maxout import Maxout
@@ -76,6 +81,7 @@ __all__ = [
     "Maxout",
     "Perceptron",
     "PlacedWeights",
+    "Players",
     "Proposals",
     "Proposed",
     "ResNet",
@@ -86,6 +92,10 @@ __all__ = [
     "anchor_scales",
     "best_detections",
     "best_proposals",
+    "class_directions",
+    "class_vectors",
+    "dcgan_features",
+    "dcgan_players",
     "dcgan_scale_initializer",
     "detect_image",
     "efficientnet_lite_input",
@@ -94,6 +104,9 @@ __all__ = [
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",
+    "latent_lines",
+    "latent_sum",
+    "perceptron_players",
     "place_weights",
     "pytorch_efficientnet_name",
     "torchvision_detection_input",

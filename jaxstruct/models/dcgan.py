@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 
+from jaxstruct.models.gan import Players
 from jaxstruct.models.layers import Conv, UpConv
+from jaxstruct.ops import max_pool
 
 Normalization = Literal["batch", "spectral", "none"]
 _KERNEL = nn.initializers.normal(0.02)
@@ -159,6 +161,102 @@ class DCGANDiscriminator(nn.Module):
             maps.append(x)
         logits = nn.Dense(1, kernel_init=_KERNEL, dtype=self.dtype, name="logits")
         return applied(logits, x.reshape(x.shape[0], -1))[:, 0], maps
+
+
+def dcgan_players(
+    size: int,
+    features: int,
+    latent: int,
+    *,
+    normalization: Normalization = "batch",
+    axis_name: str | None = None,
+    dtype: Dtype | None = None,
+) -> Players:
+    """Generator and discriminator of RGB images in [0, 1] as players of the game.
+
+    Args:
+        size: of the images, in pixels, a power of two from 8.
+        features: of both networks.
+        latent: dimensions of z, which is uniform in [-1, 1].
+        normalization: of the discriminator.
+        axis_name: devices over which batch norm takes its statistics in training, None for one.
+        dtype: the compute dtype of both.
+
+    Returns:
+        the players; the model state has the statistics of each by its name.
+
+    Source: Radford et al. 2016, section 4.
+    """
+    generator = DCGANGenerator(size, features, axis_name=axis_name, dtype=dtype)
+    discriminator = DCGANDiscriminator(
+        features, normalization=normalization, axis_name=axis_name, dtype=dtype
+    )
+    return Players(
+        partial(_init, generator, discriminator, latent),
+        partial(jax.random.uniform, shape=(latent,), minval=-1.0, maxval=1.0),
+        partial(_generate, generator),
+        partial(_judge, discriminator),
+        (("discriminator", discriminator), ("generator", generator)),
+    )
+
+
+def dcgan_features(maps: list[jax.Array], side: int = 4) -> jax.Array:
+    """What a discriminator has learned: the maps of all its layers, max-pooled and put together.
+
+    Args:
+        maps: [B, H, W, C] each, from `DCGANDiscriminator`; H and W are equal multiples of `side`.
+        side: of the pooled maps.
+
+    Returns:
+        [B, D]: side x side x C of each map, in order.
+
+    Source: Radford et al. 2016, section 5.1.
+    """
+    pooled = [max_pool(m, m.shape[1] // side, stride=m.shape[1] // side) for m in maps]
+    return jnp.concatenate([m.reshape(len(m), -1) for m in pooled], axis=1)
+
+
+def _init(
+    generator: DCGANGenerator, discriminator: DCGANDiscriminator, latent: int, key: jax.Array
+) -> tuple[dict[str, Any], Any]:
+    keys, size = jax.random.split(key), generator.size
+    variables = {
+        "discriminator": discriminator.init(keys[0], jnp.zeros((1, size, size, 3))),
+        "generator": generator.init(keys[1], jnp.zeros((1, latent))),
+    }
+    params = {player: v["params"] for player, v in variables.items()}
+    return params, {player: v.get("batch_stats", {}) for player, v in variables.items()}
+
+
+def _generate(
+    generator: DCGANGenerator, params: Any, model_state: Any, z: jax.Array, train: bool
+) -> tuple[jax.Array, Any]:
+    images, model_state = _apply(generator, "generator", params, model_state, z, train)
+    return (images + 1) / 2, model_state
+
+
+def _judge(
+    discriminator: DCGANDiscriminator,
+    params: Any,
+    model_state: Any,
+    images: jax.Array,
+    keys: jax.Array | None,
+) -> tuple[jax.Array, Any]:
+    (logits, _), model_state = _apply(
+        discriminator, "discriminator", params, model_state, 2 * images - 1, keys is not None
+    )
+    return logits, model_state
+
+
+def _apply(
+    model: nn.Module, player: str, params: Any, model_state: Any, x: jax.Array, train: bool
+) -> tuple[Any, Any]:
+    """The output, and the model state in which the player's statistics count this batch."""
+    variables = {"params": params, "batch_stats": model_state[player]}
+    if not train:
+        return model.apply(variables, x), model_state
+    output, after = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    return output, {**model_state, player: after.get("batch_stats", {})}
 
 
 def _doublings(size: int) -> int:

@@ -1,11 +1,13 @@
-"""The multilayer perceptrons of "Generative adversarial nets" (Goodfellow et al., NIPS 2014).
+"""The players of "Generative adversarial nets" (Goodfellow et al., NIPS 2014): perceptrons.
 
 What may be added here: other players of the game that are no convolutional networks.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -131,6 +133,105 @@ class GANDiscriminator(nn.Module):
             h = Maxout(self.hidden, self.pieces, name=f"maxout{i}", **options)(h)
             h = nn.Dropout(self.hidden_dropout, deterministic=not train)(h)
         return nn.Dense(1, name="logit", **options)(h)[..., 0]
+
+
+class Players(NamedTuple):
+    """Generator and discriminator as functions of parameters and of a model state.
+
+    Images are [b, H, W, C] in [0, 1], real or generated. The model state (running statistics)
+    passes from one call to the next.
+
+    Attributes:
+        init: key -> ({"discriminator": params, "generator": params}, model_state).
+        draw: key -> z [latent], the noise of one image.
+        generate: (params, model_state, z [b, latent], train) -> (images, model_state).
+        judge: (params, model_state, images, keys) -> (logits [b], model_state). With keys [b], one
+            per image, the discriminator is in training and draws from them; without training they
+            are None.
+        modules: the (player, module) pairs whose parameters these are.
+    """
+
+    init: Callable[[jax.Array], tuple[dict[str, Any], Any]]
+    draw: Callable[[jax.Array], jax.Array]
+    generate: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+    judge: Callable[[Any, Any, jax.Array, jax.Array | None], tuple[jax.Array, Any]]
+    modules: tuple[tuple[str, nn.Module], ...] = ()
+
+    def noise(self, key: jax.Array, *shape: int) -> jax.Array:
+        """The noise [*shape, latent] of so many images, each from a key of its own."""
+        z = jax.vmap(self.draw)(jax.random.split(key, math.prod(shape)))
+        return z.reshape(*shape, *z.shape[1:])
+
+    def sample(
+        self, params: Any, model_state: Any, keys: jax.Array, train: bool
+    ) -> tuple[jax.Array, Any]:
+        """The images that the generator makes of noise from keys [b], and the model state."""
+        return self.generate(params, model_state, jax.vmap(self.draw)(keys), train)
+
+
+def perceptron_players(
+    generator: nn.Module, discriminator: nn.Module, latent: int, shape: tuple[int, int, int]
+) -> Players:
+    """Perceptrons as players, with one dropout mask an image.
+
+    Args:
+        generator: z [..., latent] -> x [..., H W C] in [0, 1], such as `GANGenerator`.
+        discriminator: x [..., H W C] -> logits [...], such as `GANDiscriminator`; with train, it
+            draws from a key named "dropout".
+        latent: dimensions of z, which `gan_noise` draws.
+        shape: (H, W, C) of an image.
+
+    Returns:
+        the players, whose model state is empty.
+
+    Source: Goodfellow et al. 2014, section 5.
+    """
+    return Players(
+        partial(_init, generator, discriminator, latent, math.prod(shape)),
+        partial(gan_noise, latent=latent),
+        partial(_generate, generator, shape),
+        partial(_judge, discriminator),
+        (("discriminator", discriminator), ("generator", generator)),
+    )
+
+
+def _init(
+    generator: nn.Module, discriminator: nn.Module, latent: int, size: int, key: jax.Array
+) -> tuple[dict[str, Any], Any]:
+    keys = jax.random.split(key)
+    params = {
+        "discriminator": discriminator.init(keys[0], jnp.zeros((1, size)))["params"],
+        "generator": generator.init(keys[1], jnp.zeros((1, latent)))["params"],
+    }
+    return params, {}
+
+
+def _generate(
+    generator: nn.Module,
+    shape: tuple[int, int, int],
+    params: Any,
+    model_state: Any,
+    z: jax.Array,
+    train: bool,
+) -> tuple[jax.Array, Any]:
+    x: Any = generator.apply({"params": params}, z)
+    return x.reshape(*z.shape[:-1], *shape), model_state
+
+
+def _judge(
+    discriminator: nn.Module,
+    params: Any,
+    model_state: Any,
+    images: jax.Array,
+    keys: jax.Array | None,
+) -> tuple[jax.Array, Any]:
+    x = images.reshape(len(images), -1)
+    apply: Any = partial(discriminator.apply, {"params": params})
+    if keys is None:
+        return apply(x), model_state
+    return jax.vmap(lambda x, key: apply(x, train=True, rngs={"dropout": key}))(
+        x, keys
+    ), model_state
 
 
 def _check(inputs: jax.Array, **sizes: int) -> None:

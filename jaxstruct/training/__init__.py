@@ -4,6 +4,7 @@ What may be added: another way to step or to evaluate. Models, losses and figure
 functions by an experiment; nothing here imports them.
 """
 
+from jaxstruct.training.averages import AVERAGE, average_of, keep_average, with_average
 from jaxstruct.training.batches import (
     Batches,
     Interleaved,
@@ -14,40 +15,42 @@ from jaxstruct.training.batches import (
     reads_in_order,
     shuffled_batches,
     shuffled_reads,
+    steps_of_epochs,
 )
 from jaxstruct.training.command_line import main
+from jaxstruct.training.errors import RunError, Stopped, TraceError
 from jaxstruct.training.evaluation import (
     make_collection,
     make_evaluation,
     make_prediction,
     means,
 )
-from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage, Study
+from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage
 from jaxstruct.training.freezing import merge, partition
-from jaxstruct.training.images import LabelMap, fit_image, read_image, read_labels, write_labels
-from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.parallel import AXIS, TraceError, on_devices_of
-from jaxstruct.training.restored import Run, StudyRun, restore
-from jaxstruct.training.run import run, seeds
+from jaxstruct.training.parallel import AXIS, on_devices_of
+from jaxstruct.training.parts import in_parts
+from jaxstruct.training.restored import restore
+from jaxstruct.training.run import run
+from jaxstruct.training.runs import Run, StudyRun
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,
-    average_parameters,
-    averaged,
+    begin_game,
     example_keys,
     make_game_step,
     make_step,
     objective,
     reduce_gradients,
 )
+from jaxstruct.training.study import Study, seeds
 
 __all__ = [
+    "AVERAGE",
     "AXIS",
     "Batches",
     "Claim",
     "Experiment",
     "Interleaved",
-    "LabelMap",
     "Reference",
     "Run",
     "RunError",
@@ -59,13 +62,14 @@ __all__ = [
     "TraceError",
     "add_up",
     "augment_each",
-    "average_parameters",
-    "averaged",
+    "average_of",
     "batches_in_order",
+    "begin_game",
     "example_keys",
-    "fit_image",
+    "in_parts",
     "in_proportion",
     "interleaved",
+    "keep_average",
     "main",
     "make_collection",
     "make_evaluation",
@@ -77,8 +81,6 @@ __all__ = [
     "objective",
     "on_devices_of",
     "partition",
-    "read_image",
-    "read_labels",
     "reads_in_order",
     "reduce_gradients",
     "restore",
@@ -86,5 +88,6 @@ __all__ = [
     "seeds",
     "shuffled_batches",
     "shuffled_reads",
-    "write_labels",
+    "steps_of_epochs",
+    "with_average",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -141,6 +142,21 @@ def augment_each(one: Callable[[np.random.Generator, dict], dict]) -> Augment:
         return {key: [example[key] for example in examples] for key in examples[0]}
 
     return augment
+
+
+def steps_of_epochs(epochs: float, size: int, batch_size: int, *, steps_per_call: int = 1) -> int:
+    """How many steps see each of `size` examples `epochs` times, rounded to whole calls.
+
+    A call is `steps_per_call` steps, see `Stage`. There is at least one call, be there no epoch or
+    no example: an empty set is refused where its batches are made. Raises ValueError for epochs
+    that are negative or not finite, and for a batch size or steps per call below 1.
+    """
+    for name, number in (("batch_size", batch_size), ("steps_per_call", steps_per_call)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}, expected at least 1")
+    if not 0 <= epochs < math.inf:
+        raise ValueError(f"epochs is {epochs}, expected a finite number of at least 0")
+    return steps_per_call * max(1, round(epochs * size / batch_size / steps_per_call))
 
 
 def shuffled_batches(

@@ -22,8 +22,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxstruct.training import damage
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage
-from jaxstruct.training.loop import RunError, Sums
+from jaxstruct.training.loop import Sums
 from jaxstruct.training.state import State
 
 

@@ -22,12 +22,12 @@ from jaxstruct import data
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import memory, parallel
-from jaxstruct.training.experiment import Experiment, Study, config_type
-from jaxstruct.training.images import read_image
-from jaxstruct.training.loop import RunError, Stopped
-from jaxstruct.training.predictions import Predictions
-from jaxstruct.training.restored import of_member, restore
-from jaxstruct.training.run import run, seeds
+from jaxstruct.training.errors import RunError, Stopped, TraceError, UsageError
+from jaxstruct.training.experiment import Experiment, config_type
+from jaxstruct.training.predictions import predict_images
+from jaxstruct.training.restored import restore
+from jaxstruct.training.run import run
+from jaxstruct.training.study import Study, of_member, seeds
 from jaxstruct.training.workdir import read_config, stored_config, stored_sets
 
 
@@ -72,10 +72,6 @@ class Own(Options):
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
 
 
-class UsageError(Exception):
-    """A command line that cannot be understood."""
-
-
 def main(
     experiment: Callable[[Any], Experiment | Study],
     *,
@@ -106,7 +102,7 @@ def _finish(make: Callable, variants: dict[str, Any], arguments: list[str]) -> N
         _exit(128 + stopped.signum, f"{stopped}; the same command goes on from there")
     except KeyboardInterrupt:
         _exit(128 + signal.SIGINT, "interrupted; the same command goes on from the last checkpoint")
-    except (RunError, data.DataError, OSError, ValueError, parallel.TraceError) as error:
+    except (RunError, data.DataError, OSError, ValueError, TraceError) as error:
         if debug:
             raise
         _exit(1, f"error: {error}")
@@ -154,7 +150,15 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     ):
         made = of_member(make, config, options.member)
         if verb == "predict":
-            return _predict(made, options, folder)
+            failed = predict_images(
+                made,
+                folder,
+                options.images,
+                options.out,
+                which=options.checkpoint,
+                seed=options.sample_seed,
+            )
+            return 1 if failed else 0
         made.commands[verb][1](own, restore(made, folder))
         return 0
 
@@ -189,34 +193,6 @@ def _train(
         profile=options.profile,
     )
     return 0
-
-
-def _predict(made: Experiment, options: Any, workdir: Path) -> int:
-    if made.predict is None:
-        others = f"; there is {', '.join(made.commands)}" if made.commands else ""
-        raise RunError(f"this experiment has no predict{others}")
-    restored = restore(made, workdir, which=options.checkpoint)
-    state = restored.state
-    if state is not None and options.checkpoint == "best":
-        at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
-        print(f"note: the best checkpoint is that of {at}", file=sys.stderr)
-    elif state is not None and not (workdir / "metrics.json").exists():
-        at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
-        print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
-    out = Predictions(options.out, made.colors)
-    failed = 0
-    for path in options.images or (None,):
-        try:
-            image = None if path is None else read_image(path)
-        except data.DataError as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        record, figure = made.predict(jax.random.key(options.sample_seed), state, image)
-        print(out.add(path, record, figure))
-    for path in out.collect(made.collect):
-        print(path)
-    return 1 if failed else 0
 
 
 def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[Any, str]:
@@ -270,6 +246,8 @@ def _parse(
         if stop.code:
             raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
+    except ValueError as error:  # of a Config, whose __post_init__ knows the limits of its fields
+        raise UsageError(str(error)) from error
     return parsed.config, parsed.options, parsed.own if own else None
 
 

@@ -218,23 +218,6 @@ class Experiment:
             raise ValueError(f"best is by {name!r}, expected STAGE/metric, STAGE one of {stages}")
 
 
-@dataclass(frozen=True)
-class Study:
-    """A flat grid of experiments that runs, resumes and is drawn as a whole.
-
-    - `figures(runs) -> {name: Figure}` sees the finished runs by the names of their experiments.
-    - `claims`: see `Experiment`; the experiments' own are not judged.
-    - `repeats`: {name: (member, seed)} of experiments that `seeds` made of one member. All others
-      are members under their own name, with the seed of their configuration.
-    """
-
-    config: Any
-    experiments: Mapping[str, Experiment]
-    figures: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    claims: Sequence[Claim] = ()
-    repeats: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
-
-
 def config_type(make: Callable[[Any], Any]) -> type:
     """The dataclass that `experiment(config: Config)` names. Raises TypeError where it does not."""
     hints = typing.get_type_hints(make)

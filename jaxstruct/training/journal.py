@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.training.loop import RunError
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.workdir import write_text
 
 Record = dict[str, Any]

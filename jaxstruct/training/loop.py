@@ -13,24 +13,13 @@ import numpy as np
 
 from jaxstruct.training import parallel
 from jaxstruct.training.batches import Batches, Interleaved
+from jaxstruct.training.errors import RunError, Stopped
 from jaxstruct.training.experiment import Stage
 from jaxstruct.training.feed import Feed
 from jaxstruct.training.state import State
 from jaxstruct.training.step import example_keys
 
 Sums = dict[str, list[float]]  # term: [total, count]
-
-
-class RunError(Exception):
-    """A run that cannot go on; the message says why, and what to do."""
-
-
-class Stopped(Exception):
-    """A run that was asked to stop, and has saved; `signum` is the signal that asked."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.signum = signum
 
 
 class Observer(Protocol):

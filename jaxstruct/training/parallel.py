@@ -13,12 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxstruct.training.errors import TraceError
+
 # Bound for one device too, so that batch norm and the steps have one code path.
 AXIS = "devices"
-
-
-class TraceError(Exception):
-    """A step was compiled for more shapes or sets of keys than its stage declares."""
 
 
 def local(devices: Sequence[jax.Device]) -> list[jax.Device]:

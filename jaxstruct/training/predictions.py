@@ -1,4 +1,7 @@
-"""What `predict` writes: a picture and a JSON file for each image, class maps, one file for all.
+"""What `predict` does: it asks a trained run about images and writes the answers as files.
+
+There is a picture and a JSON file for each image, an index PNG for each class map, and one file
+about all images.
 
 What may be added: another kind of value in a record that has a file format of its own.
 """
@@ -6,15 +9,75 @@ What may be added: another kind of value in a record that has a file format of i
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from jaxstruct.data import DataError, read_image
+from jaxstruct.data.label_maps import write_class_map
 from jaxstruct.data.names import numbered, taken
-from jaxstruct.training.images import write_class_map
+from jaxstruct.training.errors import RunError
+from jaxstruct.training.experiment import Experiment
+from jaxstruct.training.restored import restore
+
+
+def predict_images(
+    experiment: Experiment,
+    workdir: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    which: Literal["last", "best"] = "last",
+    seed: int = 0,
+) -> int:
+    """Writes what the experiment's `predict` says about each image, or about none, into `out`.
+
+    Prints the path of each picture that was written. On stderr it says of what checkpoint the
+    answers are, and which images cannot be read; these are skipped.
+
+    Args:
+        experiment: the experiment of the run.
+        workdir: the folder of the run.
+        images: image files; without any, `predict` draws samples.
+        out: the folder that is written into; no file in it is replaced.
+        which: the run's last state, or its best.
+        seed: of what `predict` draws.
+
+    Returns:
+        how many images were skipped.
+
+    Raises:
+        RunError: the experiment has no `predict`, or the workdir no such checkpoint.
+    """
+    if experiment.predict is None:
+        others = f"; there is {', '.join(experiment.commands)}" if experiment.commands else ""
+        raise RunError(f"this experiment has no predict{others}")
+    restored = restore(experiment, workdir, which=which)
+    state = restored.state
+    if state is not None:
+        at = f"stage {list(restored.states)[-1]!r}, step {int(state.step):,}"
+        if which == "best":
+            print(f"note: the best checkpoint is that of {at}", file=sys.stderr)
+        elif not (workdir / "metrics.json").exists():
+            print(f"note: the run in {workdir} has not ended; this is {at}", file=sys.stderr)
+    written = Predictions(out, experiment.colors)
+    skipped = 0
+    for path in images or (None,):
+        try:
+            image = None if path is None else read_image(path)
+        except DataError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            skipped += 1
+            continue
+        record, figure = experiment.predict(jax.random.key(seed), state, image)
+        print(written.add(path, record, figure))
+    for path in written.collect(experiment.collect):
+        print(path)
+    return skipped
 
 
 class Predictions:
@@ -63,4 +126,4 @@ class Predictions:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,94 +1,27 @@
-"""A run as its workdir has it: states, history and records, and what it says of an image.
+"""A run as its workdir has it, without training: what `restore` reads.
 
 What may be added: another way to choose among the checkpoints.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from jaxstruct import data
+from jaxstruct.data.places import expanded
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, Restored
-from jaxstruct.training.experiment import Experiment, Study, config_type
-from jaxstruct.training.images import read_image
+from jaxstruct.training.errors import RunError
+from jaxstruct.training.experiment import Experiment, config_type
 from jaxstruct.training.journal import check_history, read_records
-from jaxstruct.training.loop import RunError
-from jaxstruct.training.results import Record, mean_and_spread, named, read_results
+from jaxstruct.training.results import read_results
+from jaxstruct.training.runs import Run
 from jaxstruct.training.state import State
-
-SEED = "seed="  # how the members of `seeds` are named
-
-
-@dataclass(frozen=True)
-class Run:
-    """What `figures` sees and `run` returns: the last state of each stage, and all that was noted.
-
-    `history`: the records of metrics.jsonl; `records`: those of metrics.json.
-    """
-
-    workdir: Path
-    config: Any
-    states: Mapping[str, State]
-    history: Sequence[dict[str, Any]]
-    records: Sequence[Record]
-    data: Sequence[dict[str, Any]] = ()
-    cost: dict[str, Any] = field(default_factory=dict)
-    experiment: Experiment | None = None
-
-    def predict(self, image: Any = None, *, seed: int = 0) -> tuple[dict[str, Any], Any]:
-        """What the experiment's `predict` says of an image: (record, figure).
-
-        `image` is uint8 [H, W, 3] or the path of an image file; without it, samples are drawn from
-        `seed`. Raises RunError where the experiment has no `predict`.
-        """
-        if self.experiment is None or self.experiment.predict is None:
-            raise RunError("this experiment has no predict")
-        if isinstance(image, str | Path):
-            image = read_image(Path(image))
-        return self.experiment.predict(jax.random.key(seed), self.state, image)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The values by metric, or by stage/metric where several stages have some."""
-        return {name: values[-1] for name, values in named(self.records).items()}
-
-    @property
-    def state(self) -> State | None:
-        """The last state of the last stage; None without stages."""
-        return list(self.states.values())[-1] if self.states else None
-
-    def curve(self, name: str, *, of: str = "evaluation", stage: str | None = None) -> Any:
-        """The steps [n] and the values [n] of a metric, or of a term with of="train".
-
-        Steps are counted through all stages, or through one that is named.
-        """
-        count = "step" if stage else "number"
-        records = [r for r in self.history if stage in (None, r["stage"]) and name in r.get(of, {})]
-        return np.array([r[count] for r in records]), np.array([r[of][name] for r in records])
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """The finished runs of a study by name, and all their records."""
-
-    workdir: Path
-    config: Any
-    runs: Mapping[str, Run]
-    records: Sequence[Record]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Means over seeds, by the name in `Run` after the member's: member/metric."""
-        found = named(self.records)
-        return {name: mean_and_spread(values).mean for name, values in found.items()}
+from jaxstruct.training.study import Study, of_member
 
 
 def restore(
@@ -112,10 +45,11 @@ def restore(
         RunError: there is nothing there, or it is a run of something else. Without stages nothing
         is missing: where no equal run has ended, it has no metrics yet.
     """
-    folder = Path(workdir) / (member or "")
+    workdir = expanded(workdir)
+    folder = workdir / (member or "")
     if callable(experiment):
         # The configuration of a study is its own: those of its members may be of another type.
-        config = files.stored_config(Path(workdir), config_type(experiment)(), trained=False)
+        config = files.stored_config(workdir, config_type(experiment)(), trained=False)
         with data.recorded(files.stored_sets(folder)):
             made = of_member(experiment, config, member)
         return restore(made, folder, which=which)
@@ -183,29 +117,6 @@ class _States(dict[str, State]):
             f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
             "damaged, or not there; the command that trained the run makes it again"
         )
-
-
-def of_member(
-    make: Callable[[Any], Experiment | Study], config: Any, member: str | None
-) -> Experiment:
-    """The experiment of a run: what `make` gives, a member of it, or that under another seed.
-
-    Raises RunError where a study has no such member.
-    """
-    made = make(config)
-    if member and isinstance(made, Study) and member in made.experiments:
-        return made.experiments[member]
-    of_study, _, last = (member or "").rpartition("/")
-    if last.startswith(SEED):
-        made = make(dataclasses.replace(config, seed=int(last.removeprefix(SEED))))
-    else:
-        of_study = member or ""
-    if not isinstance(made, Study):
-        return made
-    if of_study not in made.experiments:
-        choice = ", ".join(made.experiments)
-        raise RunError(f"this is a study: member is {member!r}, expected {choice}")
-    return made.experiments[of_study]
 
 
 def root_key(experiment: Experiment) -> jax.Array:

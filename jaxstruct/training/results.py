@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxstruct.training import workdir as files
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim, Experiment, Reference
-from jaxstruct.training.loop import RunError
 from jaxstruct.training.writer import numbers
 
 Record = dict[str, Any]

@@ -14,9 +14,10 @@ import jax
 from jaxstruct import data
 from jaxstruct.training import parallel
 from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.errors import RunError, Stopped
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.journal import Journal, Record, check_history
-from jaxstruct.training.loop import RunError, Stopped, train
+from jaxstruct.training.loop import train
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.restored import root_key
 from jaxstruct.training.signals import stop_requests

@@ -8,7 +8,7 @@ are all that knows of other devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,8 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
-    _check_clip_norm(clip_norm)
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
 
     def update(state: State, batch: Any) -> tuple[State, Terms]:
         keys = example_keys(state, batch)
@@ -111,8 +112,6 @@ def make_game_step(
     losses: Mapping[str, Loss],
     optimizers: Mapping[str, optax.GradientTransformation],
     rounds: int = 1,
-    *,
-    clip_norm: float | None = None,
 ) -> Update:
     """The update of players that move in turn: `rounds` moves of the first, one of each other.
 
@@ -126,7 +125,6 @@ def make_game_step(
         raise ValueError(f"losses of {list(losses)}, but optimizers of {list(optimizers)}")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}, expected at least 1")
-    _check_clip_norm(clip_norm)
     first, *others = losses
 
     def move(state: State, player: str, part: Any, keys: Any) -> tuple[State, Terms]:
@@ -135,7 +133,7 @@ def make_game_step(
 
         mine, opt_state = state.params[player], state.opt_state[player]
         gradients, terms, model_state = _gradient(own, mine, state.model_state, part, keys)
-        gradients = reduce_gradients(gradients, clip_norm)
+        gradients = reduce_gradients(gradients)
         updates, opt_state = optimizers[player].update(gradients, opt_state, mine)
         after = state.replace(
             params={**state.params, player: optax.apply_updates(mine, updates)},
@@ -160,51 +158,18 @@ def make_game_step(
     return update
 
 
-class AverageState(NamedTuple):
-    """The state of `average_parameters`."""
+def begin_game(
+    key: jax.Array,
+    params: Mapping[str, Any],
+    model_state: Any,
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> State:
+    """The state in which players begin that `make_game_step` moves.
 
-    mean: Any
-
-
-def average_parameters(decay: float) -> optax.GradientTransformation:
-    """An exponential mean of the parameters, as the last link of `optax.chain`.
-
-    The mean lives in the optimiser's state, so it is saved and restored with it;
-    `averaged(opt_state)` reads it. mean <- decay * mean + (1 - decay) * params, begun at the
-    initial parameters.
+    `params` has an entry for each player; only players with an optimiser move.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay is {decay}, expected 0 <= decay < 1")
-
-    def update(updates: Any, state: Any, params: Any = None) -> Any:
-        moved = optax.apply_updates(params, updates)
-        mean = jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, state.mean, moved)
-        return updates, AverageState(mean)
-
-    # A copy: the same buffer in params and here could not be donated twice.
-    return optax.GradientTransformation(
-        lambda params: AverageState(jax.tree.map(jnp.copy, params)), update
-    )
-
-
-def averaged(opt_state: Any) -> Any:
-    """The parameters' mean that `average_parameters` keeps in an optimiser's state.
-
-    Raises ValueError where there is none.
-    """
-    found = [
-        x
-        for x in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AverageState))
-        if isinstance(x, AverageState)
-    ]
-    if len(found) != 1:
-        raise ValueError(f"expected one average of parameters in the state, found {len(found)}")
-    return found[0].mean
-
-
-def _check_clip_norm(clip_norm: float | None) -> None:
-    if clip_norm is not None and clip_norm <= 0:
-        raise ValueError(f"clip_norm is {clip_norm}, expected more than 0")
+    opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
+    return State.create(key, params, opt_state, model_state)
 
 
 def _gradient(

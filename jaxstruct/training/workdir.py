@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data import SetRecord
-from jaxstruct.training.loop import RunError
+from jaxstruct.training.errors import RunError
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -45,18 +45,21 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a whole file or none."""
+    """Writes a value as JSON, a whole file or none; raises as `write_text` does."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a whole file or none."""
+    """Writes a text in UTF-8, a whole file or none. Raises RunError where that is impossible."""
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:

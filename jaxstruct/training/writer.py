@@ -11,9 +11,10 @@ from typing import Any
 import jax
 
 from jaxstruct.training.checkpoints import Checkpoints, Restored
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage
 from jaxstruct.training.journal import Journal, up_to
-from jaxstruct.training.loop import Clock, RunError, Sums
+from jaxstruct.training.loop import Clock, Sums
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.state import State
 

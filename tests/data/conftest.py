@@ -33,6 +33,18 @@ def data_dir(tmp_path) -> Path:
     return tmp_path / "raw"
 
 
+@pytest.fixture
+def save(tmp_path):
+    """A function of an image and a name that writes the file, with Pillow's options."""
+
+    def write(image, name="a.png", **options):
+        path = tmp_path / name
+        image.save(path, **options)
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real raw files."""

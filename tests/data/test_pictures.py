@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstruct.data import DataError, pictures
+from jaxstruct.data import DataError, middle_square, pictures
 
 WIDE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
@@ -109,7 +109,7 @@ def test_wide_grey_values_of_an_unclear_range_are_refused(tmp_path, values, said
     assert str(error.value) == f"{said}; {expected}"
     (tmp_path / "a.tif").write_bytes(tiff(values))
     with pytest.raises(DataError) as named:
-        pictures.read_image(tmp_path / "a.tif", "a leaf")
+        pictures.read_encoded(tmp_path / "a.tif", "a leaf")
     assert str(named.value).startswith(f"{tmp_path / 'a.tif'}: no image ({said}; ")
 
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_read(format):
 def test_reads_a_file_as_it_is_stored(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(Image.fromarray(WIDE), "JPEG"))
-    assert pictures.read_image(path, "a leaf") == (path.read_bytes(), 12, 20)
+    assert pictures.read_encoded(path, "a leaf") == (path.read_bytes(), 12, 20)
 
 
 GREY = WIDE[..., 0]
@@ -258,7 +258,7 @@ def test_reads_the_indices_of_a_palette_image(tmp_path):
 def test_a_bad_file_is_named(tmp_path, content, problem):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    for read in (pictures.read_image, pictures.read_values):
+    for read in (pictures.read_encoded, pictures.read_values):
         with pytest.raises(DataError, match=f"{problem}; expected a mask") as error:
             read(path, "a mask")
         assert str(error.value).startswith(f"{path}: ")
@@ -278,3 +278,16 @@ def test_encodes_arrays():
     with Image.open(io.BytesIO(pictures.jpeg(WIDE // 64 * 8))) as image:
         assert image.format == "JPEG"
         assert np.abs(np.asarray(image).astype(int) - WIDE // 64 * 8).mean() < 10
+
+
+def test_a_middle_square_is_cut_out_and_averaged():
+    image = np.zeros((40, 20, 3), np.uint8)
+    image[10:30] = 255
+    np.testing.assert_array_equal(middle_square(image, 10), 255)
+    assert middle_square(image[:, :7], 16).shape == (16, 16, 3)
+    rows, columns = np.mgrid[:40, :20]
+    tall = np.stack([6 * rows, 12 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    halves = tall[10:30].reshape(10, 2, 10, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(middle_square(tall, 10), halves, atol=0.5)
+    wide = tall.swapaxes(0, 1)
+    np.testing.assert_array_equal(middle_square(wide, 10), middle_square(tall, 10).swapaxes(0, 1))

@@ -32,6 +32,25 @@ def test_examples_are_a_mapping():
         Examples({"image": np.zeros(3), "label": np.zeros(2)})
 
 
+def test_examples_that_are_held_out_are_the_last_or_drawn_from_a_seed():
+    examples = Examples({"label": np.arange(10)}, classes=["a"])
+    rest, held = examples.hold_out(3)
+    assert (rest["label"].tolist(), held["label"].tolist()) == ([*range(7)], [7, 8, 9])
+    assert rest.classes == held.classes == ("a",)
+    rest, held = examples.hold_out(3, seed=1)
+    order = np.random.default_rng(1).permutation(10)
+    np.testing.assert_array_equal(np.r_[rest["label"], held["label"]], order)
+    assert held.size == 3
+    for count in (0, -1, 10):
+        with pytest.raises(ValueError, match=f"got count={count}, expected 1 to 9"):
+            examples.hold_out(count)
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, [0]), (3, [0, 4, 9]), (12, [*range(10)])])
+def test_examples_are_spread_from_the_first_to_the_last(count, found):
+    assert Examples({"label": np.arange(10)}).spread(count)["label"].tolist() == found
+
+
 @pytest.mark.parametrize(
     ("split", "expected"),
     [

@@ -17,9 +17,9 @@ import pytest
 
 from jaxstruct.data import DataError, installed_weights, noted_weights, read_weights
 
-HERE = Path(__file__).parent
-FILES = [HERE / f"weights_{form}.pth" for form in ("stream", "stream_protocol4", "zip")]
-OLD = HERE / "weights_before_0_4.pth"
+RECORDED = Path(__file__).parents[1] / "recorded"
+FILES = [RECORDED / f"weights_{form}.pth" for form in ("stream", "stream_protocol4", "zip")]
+OLD = RECORDED / "weights_before_0_4.pth"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 DTYPES += ["complex64", "complex128"]

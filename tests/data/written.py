@@ -1,4 +1,4 @@
-"""Folders, archives and images that tests write.
+"""Folders, archives and images that tests write, and a stream that cannot be written.
 
 What may be added: another kind of file that several tests need.
 """
@@ -55,3 +55,17 @@ def write(path: Path, contents: dict[str, bytes]) -> Path:
 def drop(contents: dict[str, bytes], name: str) -> dict[str, bytes]:
     """The contents without those whose names begin with `name`."""
     return {key: content for key, content in contents.items() if not key.startswith(name)}
+
+
+class Failing(io.StringIO):
+    """A stream whose every write fails."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+    def flush(self):
+        raise self.error

@@ -305,27 +305,6 @@ def test_a_step_of_the_classifier_and_its_errors(imitations):
     assert errors["test_error"] != errors["validation_error"]
 
 
-@pytest.mark.parametrize(
-    ("module", "options", "problem"),
-    [
-        (autoencoder_mnist, {"codes": ()}, "--codes is empty"),
-        (
-            autoencoder_mnist,
-            {"linear_batch_size": 0},
-            "--linear-batch-size is 0, expected at least",
-        ),
-        (denoising_mnist, {"batch_size": 0}, "--batch-size is 0, expected at least 1"),
-        (stacked_denoising_mnist, {"batch_size": -1}, "--batch-size is -1, expected at least 1"),
-        (stacked_denoising_mnist, {"hidden": (9, 0)}, "--hidden is 0, expected at least 1"),
-        (autoencoder_mnist, {"codes": (2, -2)}, "--codes is -2, expected at least 1"),
-        (autoencoder_mnist, {"overcomplete": (0,)}, "--overcomplete is 0, expected at least 1"),
-    ],
-)
-def test_what_no_training_has_is_refused(imitations, module, options, problem):
-    with pytest.raises(ValueError, match=problem):
-        module.experiment(dataclasses.replace(module.SMOKE, **options))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["random", "denoising"])
 def test_the_classifier_overfits_eight_images(start, tmp_path, monkeypatch):

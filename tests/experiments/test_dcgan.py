@@ -17,7 +17,8 @@ from PIL import Image
 from experiments import _dcgan, _gan, dcgan_rooms
 from jaxstruct import data
 from jaxstruct.data import Examples
-from jaxstruct.training import RunError, batches_in_order, parallel, restore, run
+from jaxstruct.models import Players
+from jaxstruct.training import RunError, batches_in_order, begin_game, parallel, restore, run
 from tests.models import dcgan_reference as reference
 
 SIZE, RATE = 16, 0.05
@@ -128,7 +129,7 @@ def test_a_mean_of_the_generator_is_kept_and_judged():
         expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, begun, now)
         kept = after.model_state["average"][name]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), kept, expected)
-    z = _gan.noise(play, jax.random.key(3), 4)
+    z = play.noise(jax.random.key(3), 4)
     mean = after.model_state["average"]
     generate = jax.jit(functools.partial(play.generate, train=False))
     x, _ = generate(mean["params"], mean["model_state"], z)
@@ -142,13 +143,14 @@ def test_a_mean_of_the_generator_is_kept_and_judged():
     made, _ = generate(mean["params"], mean["model_state"], jax.vmap(play.draw)(keys))
     judge = jax.jit(functools.partial(play.judge, keys=None))
     logits, _ = judge(after.params["discriminator"], after.model_state, made)
-    found = jax.jit(_gan.value(play))(after, batch, valid, keys)["d_generated"].value
+    value = jax.jit(functools.partial(_gan.value, play, False))
+    found = value(after, batch, valid, keys)["d_generated"].value
     np.testing.assert_allclose(found, jax.nn.sigmoid(logits).mean(), rtol=1e-5)
 
 
 def test_without_a_mean_the_generator_itself_is_judged():
     play, _, _, _, after, _ = one_step(CONFIG)
-    z = _gan.noise(play, jax.random.key(3), 4)
+    z = play.noise(jax.random.key(3), 4)
     found = _gan.generated(play, after, z)
     x, _ = play.generate(after.params["generator"], after.model_state, z, False)
     np.testing.assert_allclose(found, x, atol=1e-6)
@@ -156,13 +158,6 @@ def test_without_a_mean_the_generator_itself_is_judged():
     batches = batches_in_order({"z": np.asarray(z)}, _gan.TOGETHER, one_shape=True)
     own = after.params["generator"], after.model_state
     np.testing.assert_array_equal(found, _gan._generation(play)(own, batches)["image"])
-
-
-@pytest.mark.parametrize("average", [-0.1, 1.0])
-def test_a_mean_of_nothing_is_refused(average):
-    config = dataclasses.replace(CONFIG, average=average)
-    with pytest.raises(ValueError, match=rf"average is {average}, expected 0 <= average < 1"):
-        _dcgan.experiment(config, images(), images(), sum_of=SUM)
 
 
 @pytest.mark.slow
@@ -202,7 +197,7 @@ def test_the_optimiser_is_the_papers():
 def test_players_see_and_make_images_between_0_and_1():
     play = _dcgan.players(CONFIG, SIZE)
     params, model_state = jax.jit(play.init)(jax.random.key(0))
-    z = _gan.noise(play, jax.random.key(1), 6)
+    z = play.noise(jax.random.key(1), 6)
     assert z.shape == (6, 5)
     made, after = play.generate(params["generator"], model_state, z, False)
     assert made.shape == (6, SIZE, SIZE, 3)
@@ -215,86 +210,35 @@ def test_players_see_and_make_images_between_0_and_1():
     assert abs(float(judge(black)[0])) > 0
 
 
-def test_the_parts_of_a_game_are_its_batches_and_its_steps():
-    play = _dcgan.players(CONFIG, SIZE)
-    optimizers = {player: optax.adam(RATE) for player in ("discriminator", "generator")}
-    whole = _gan.stage(dataclasses.replace(CONFIG, epochs=20), play, optimizers, images(), images())
-    parts = _dcgan.in_parts(whole, 5)
-    assert [part.steps for part in parts] == [10, 10, 20, 40, 80]
-    assert sum(part.steps for part in parts) == whole.steps == 160
-    indices = [part.batches.indices(step) for part in parts for step in range(part.steps)]
-    for step, found in enumerate(indices):
-        np.testing.assert_array_equal(found, whole.batches.indices(step))
-    first = jax.jit(lambda key: parts[0].init(key, None))(jax.random.key(0))
-    # As training would leave them.
-    opt_state, model_state = jax.tree.map(lambda x: x + 1, (first.opt_state, first.model_state))
-    first = first.replace(opt_state=opt_state, model_state=model_state)
-    second = parts[1].init(jax.random.key(1), first)
-    jax.tree.map(np.testing.assert_array_equal, second.params, first.params)
-    jax.tree.map(np.testing.assert_array_equal, second.opt_state, first.opt_state)
-    jax.tree.map(np.testing.assert_array_equal, second.model_state, first.model_state)
-    assert int(second.step) == 0
-
-
-def test_arithmetic_by_hand():
-    a, b, c = jnp.array([[1.0, 0.0], [3.0, 2.0]]), jnp.array([[1.0, 1.0]]), jnp.array([[0.5, 5.0]])
-    z = np.asarray(_dcgan.arithmetic(a, b, c, jax.random.key(0)))
-    assert z.shape == (3, 3, 2)
-    np.testing.assert_allclose(z[1, 1], [1.5, 5.0])
-    noise = z - z[1, 1]
-    assert np.abs(noise).max() <= 0.25
-    assert np.count_nonzero(noise) == 16
-    assert np.abs(noise).max() > 0.15
-
-
 @pytest.fixture
 def drawn(monkeypatch):
-    """(players whose images are z itself, a state of theirs, the grids of images drawn)."""
+    """(a game whose images are z itself, a state of it, the grids of images drawn)."""
     z_of = lambda key: jax.random.uniform(key, (CONFIG.latent,))
     as_image = lambda params, model_state, z, train: (z[:, None, None], model_state)
-    play = _gan.Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
+    play = Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
     grids = []
     monkeypatch.setattr(_dcgan.figures, "image_grid", lambda x, **_: grids.append(x[..., 0, 0, :]))
-    return play, _gan.begin(jax.random.key(0), {"generator": {}}, {}, {}), grids
-
-
-def test_a_walk_goes_straight_from_one_z_to_the_next_and_the_next(drawn):
-    play, state, grids = drawn
-    _dcgan.latent_walk(play, state, jax.random.key(1), rows=2)
-    (z,) = grids
-    ends = np.asarray(_gan.noise(play, jax.random.key(1), 2, 3))
-    assert z.shape == (2, 11, CONFIG.latent)
-    for i, along in enumerate(np.linspace(0, 2, 11)):
-        at = min(int(along), 1)
-        share = along - at
-        expected = (1 - share) * ends[:, at] + share * ends[:, at + 1]
-        np.testing.assert_allclose(z[:, i], expected, atol=1e-6)
+    game = _dcgan.Game(CONFIG, play, images(), images(), SUM)
+    return game, begin_game(jax.random.key(0), {"generator": {}}, {}, {}), grids
 
 
 def test_samples_are_drawn_beside_themselves_moved_towards_each_class(drawn):
-    play, state, grids = drawn
-    best = jax.random.normal(jax.random.key(2), (3, 4, CONFIG.latent))
-    known = _dcgan.Attributes(("a", "b", "c"), best)
-    _dcgan.towards(play, CONFIG, state, known)
+    game, state, grids = drawn
+    best = jax.random.normal(jax.random.key(2), (2, 4, CONFIG.latent))
+    _dcgan.towards(game, state, best)
     (z,) = grids
-    assert z.shape == (8, 4, CONFIG.latent)
+    assert z.shape == (8, 3, CONFIG.latent)
     means = np.asarray(best).mean(axis=1)
-    for k in range(3):
+    for k in range(2):
         np.testing.assert_allclose(z[:, k + 1] - z[:, 0], [means[k] - means.mean(0)] * 8, atol=1e-6)
 
 
-def test_a_user_s_image_is_cut_to_its_middle_square():
-    image = np.zeros((40, 20, 3), np.uint8)
-    image[10:30] = 255
-    np.testing.assert_array_equal(_dcgan.square(image, 10), 255)
-    assert _dcgan.square(image[:, :7], 16).shape == (16, 16, 3)
-    rows, columns = np.mgrid[:40, :20]
-    tall = np.stack([6 * rows, 12 * columns, 0 * rows], axis=-1).astype(np.uint8)
-    halves = tall[10:30].reshape(10, 2, 10, 2, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(_dcgan.square(tall, 10), halves, atol=0.5)
-    squares = _dcgan.Squares(lambda indices: {"image": [(tall, image)[i] for i in indices]}, 10)
+def test_the_images_of_a_reader_are_cut_to_their_middle_squares():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 20, 3), np.uint8)
+    squares = dcgan_rooms.Squares(lambda indices: {"image": list(pictures[indices])}, 10)
     read = squares(np.array([1, 0]))["image"]
-    np.testing.assert_array_equal(read, [_dcgan.square(image, 10), _dcgan.square(tall, 10)])
+    expected = [data.middle_square(pictures[i], 10) for i in (1, 0)]
+    np.testing.assert_array_equal(read, expected)
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +256,7 @@ def test_a_user_s_image_is_judged_between_0_and_1(finished):
     play = _dcgan.players(CONFIG, SIZE)
     logits, _ = play.judge(ended.state.params["discriminator"], ended.state.model_state, x, None)
     assert record["real"] == pytest.approx(float(jax.nn.sigmoid(logits[0])), rel=1e-5)
-    z = _gan.noise(play, jax.random.key(0), 1000)
+    z = play.noise(jax.random.key(0), 1000)
     distances = np.linalg.norm((x - _gan.generated(play, ended.state, z)).reshape(1000, -1), axis=1)
     assert record["nearest_sample"] == distances.argmin()
     assert record["distance"] == pytest.approx(distances.min(), rel=1e-5)
@@ -347,8 +291,7 @@ def test_the_command_draws_the_sum(finished, tmp_path, capsys, monkeypatch):
 def test_pictures_are_of_the_states_they_name(finished):
     experiment, ended = finished
     assert [*ended.states] == [stage.name for stage in experiment.stages]
-    counts = [_dcgan.seen(ended, name, CONFIG) for name in ended.states]
-    assert counts == [64, 128]
+    assert _dcgan.seen(CONFIG, ended) == [64, 128]
     steps, _ = ended.curve("value")
     assert (np.diff(steps) > 0).all()
 
@@ -372,7 +315,7 @@ def test_it_overfits_eight_images(tmp_path):
     alone = dataclasses.replace(experiment, score=None, figures=None)
     ended = run(alone, tmp_path, devices=jax.devices()[:1])
     play = _dcgan.players(config, SIZE)
-    samples = _gan.generated(play, ended.state, _gan.noise(play, jax.random.key(3), 200))
+    samples = _gan.generated(play, ended.state, play.noise(jax.random.key(3), 200))
     x, images = samples.reshape(200, 1, -1), eight.reshape(1, 8, -1) / np.float32(255)
     distances = np.linalg.norm(x - images, axis=2)
     apart = np.linalg.norm(images[0][:, None] - images[0][None], axis=2)

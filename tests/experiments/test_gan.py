@@ -14,8 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments import _gan, gan_mnist
 from jaxstruct.data import Examples, load
-from jaxstruct.models import GANDiscriminator, GANGenerator
-from jaxstruct.training import State, parallel, run
+from jaxstruct.models import GANDiscriminator, GANGenerator, Players, perceptron_players
+from jaxstruct.training import State, begin_game, parallel, run
 from tests.models import gan_reference
 from tests.models.test_gan import masks_of
 
@@ -114,7 +114,7 @@ def test_a_step_is_algorithm_1(loss, optimizer, k):
         for player, p in drawn.items()
     }
     optimizers = dict.fromkeys(params, gan_mnist.optimizer(config, 32))
-    state = _gan.begin(jax.random.key(5), params, {}, optimizers)
+    state = begin_game(jax.random.key(5), params, {}, optimizers)
     x = stage.batches.read["image"][stage.batches.indices(0)].astype(np.float32) / 255
     assert len(x) == 8 * k
     batch = jax.device_put(parallel.share({"image": x}, devices))
@@ -155,7 +155,7 @@ class Fakes:
 
     def __init__(self):
         self.judged, self.made = [], []
-        self.players = _gan.Players(self.init, self.draw, self.generate, self.judge)
+        self.players = Players(self.init, self.draw, self.generate, self.judge)
 
     def init(self, key):
         return {"discriminator": jnp.ones(()), "generator": jnp.ones(())}, {"seen": jnp.zeros(())}
@@ -234,7 +234,7 @@ def test_the_value_function_by_hand():
     state = State.create(jax.random.key(0), params, {}, model_state)
     batch, keys = batch_and_keys()
     valid = jnp.arange(6) < 4
-    found = _gan.value(fakes.players)(state, batch, valid, keys)
+    found = _gan.value(fakes.players, False, state, batch, valid, keys)
     real = np.linspace(0.5, 1, 6)[:4]
     sigmoid = lambda a: 1 / (1 + np.exp(-a))
     by_hand = {
@@ -247,66 +247,18 @@ def test_the_value_function_by_hand():
     assert [keys for _, keys in fakes.judged] == [None, None]
 
 
-def test_perceptrons_judge_without_dropout_what_they_judge_at_once():
-    model = GANGenerator(HIDDEN, SIZE), GANDiscriminator(UNITS, PIECES)
-    players = _gan.perceptrons(*model, LATENT, SHAPE)
-    params, model_state = players.init(jax.random.key(0))
-    z = jax.vmap(players.draw)(jax.random.split(jax.random.key(1), 5))
-    images, _ = players.generate(params["generator"], model_state, z, True)
-    assert images.shape == (5, *SHAPE)
-    plain, _ = players.judge(params["discriminator"], model_state, images, None)
-    expected = model[1].apply({"params": params["discriminator"]}, images.reshape(5, SIZE))
-    np.testing.assert_array_equal(plain, expected)
-    keys = jax.random.split(jax.random.key(2), 5)
-    dropped, _ = players.judge(params["discriminator"], model_state, images, keys)
-    assert np.all(dropped != plain)
-    # A mask an image: the same image, with another's key, has another's logit.
-    same = jnp.broadcast_to(images[:1], images.shape)
-    logits, _ = players.judge(params["discriminator"], model_state, same, keys)
-    assert len(np.unique(logits)) == 5
-
-
 def test_many_images_are_generated_in_parts():
-    players = _gan.perceptrons(
+    players = perceptron_players(
         GANGenerator(HIDDEN, SIZE), GANDiscriminator(UNITS, PIECES), LATENT, SHAPE
     )
     params, model_state = players.init(jax.random.key(0))
     state = State.create(jax.random.key(0), params, {}, model_state)
-    z = _gan.noise(players, jax.random.key(1), 3, 700)
+    z = players.noise(jax.random.key(1), 3, 700)
     assert z.shape == (3, 700, LATENT)
     images = _gan.generated(players, state, z)
     assert images.shape == (3, 700, *SHAPE)
     alone, _ = players.generate(params["generator"], model_state, z[2, 123:124], False)
     np.testing.assert_allclose(images[2, 123], alone[0], rtol=1e-5)
-
-
-def test_the_nearest_example_is_that_of_a_loop():
-    rng = np.random.default_rng(0)
-    examples = random_images(12_000, (2, 2, 1), seed=1)
-    images = rng.random((20, 2, 2, 1)).astype(np.float32)
-    images[0] = examples[11_500].astype(np.float32) / 255
-    distances = np.linalg.norm(
-        images.reshape(20, 1, 4) - examples.reshape(1, -1, 4) / np.float32(255), axis=2
-    )
-    np.testing.assert_array_equal(_gan.nearest(images, examples), distances.argmin(1))
-    floats = examples.astype(np.float32) / 255
-    np.testing.assert_array_equal(_gan.nearest(images, floats), distances.argmin(1))
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"loss": "hinge"}, "loss is 'hinge', expected one of minimax, non_saturating"),
-        ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected adam or sgd"),
-        ({"parzen_samples": 0}, "--parzen-samples is 0, expected at least 1"),
-        ({"latent": 0}, "--latent is 0, expected at least 1"),
-        ({"maxout": -2}, "--maxout is -2, expected at least 1"),
-        ({"batch_size": 0}, "--batch-size is 0, expected at least 1"),
-    ],
-)
-def test_what_no_game_has_is_refused(options, problem):
-    with pytest.raises(ValueError, match=f"^{problem}$"):
-        made(**options)
 
 
 def test_the_authors_schedule():
@@ -333,7 +285,8 @@ def test_the_papers_generator_begins_at_the_mean_image():
     config = dataclasses.replace(gan_mnist.PAPER, latent=LATENT)
     generator, discriminator = gan_mnist.networks(config, SIZE)
     assert (generator.hidden, discriminator.hidden, discriminator.pieces) == (1200, 240, 5)
-    z = _gan.noise(_gan.perceptrons(generator, discriminator, LATENT, SHAPE), jax.random.key(0), 50)
+    players = perceptron_players(generator, discriminator, LATENT, SHAPE)
+    z = players.noise(jax.random.key(0), 50)
     variables = generator.init(jax.random.key(1), z)
     drawn = State.create(jax.random.key(0), {"generator": variables["params"]}, {})
     params = gan_mnist.from_the_mean(drawn, images).params["generator"]
@@ -407,8 +360,8 @@ def test_it_overfits_eight_images(tmp_path):
     eight = Examples({"image": images})
     experiment = gan_mnist.game(config, eight, eight, eight, [])
     state = run(experiment, tmp_path, devices=jax.devices()[:1]).state
-    players = _gan.perceptrons(*gan_mnist.networks(config, 64), config.latent, (8, 8, 1))
-    samples = _gan.generated(players, state, _gan.noise(players, jax.random.key(1), 1000))
+    players = perceptron_players(*gan_mnist.networks(config, 64), config.latent, (8, 8, 1))
+    samples = _gan.generated(players, state, players.noise(jax.random.key(1), 1000))
     x, eight = samples.reshape(1000, 1, 64), images.reshape(1, 8, 64) / np.float32(255)
     distances = np.linalg.norm(x - eight, axis=2)
     apart = np.linalg.norm(eight[0][:, None] - eight[0][None], axis=2)

@@ -10,6 +10,7 @@ import pytest
 
 from jaxstruct.losses import (
     gaussian_log_likelihood,
+    importance_sampled_likelihood,
     importance_weighted_bound,
     kl_to_standard_normal,
     reparameterize,
@@ -178,6 +179,48 @@ def test_wrong_posterior_rises_to_log_p_from_below():
         assert before == pytest.approx(float(log_p), abs=0.02)
         # With one sample the bound misses by KL(q || posterior), which is not small here.
         assert importance_weighted_bound(log_weights[None]).mean() < log_p - 0.3
+
+
+@pytest.mark.parametrize(("samples", "chunk"), [(1, 250), (7, 3), (6, 3)])
+def test_a_sampled_likelihood_is_the_bound_of_all_samples_of_all_chunks(samples, chunk):
+    keys = jax.random.split(jax.random.key(3), 2)
+    mean, log_variance = np.stack([MEAN, -MEAN]), np.stack([LOG_VARIANCE, LOG_VARIANCE / 2])
+    log_joint = lambda z: jnp.sum(jnp.sin(z), axis=-1)
+    found = importance_sampled_likelihood(
+        keys, mean, log_variance, log_joint, samples=samples, chunk=chunk
+    )
+    for i, key in enumerate(keys):
+        log_weights = []
+        for number, first in enumerate(range(0, samples, chunk)):
+            n = min(chunk, samples - first)
+            noise = jax.random.normal(jax.random.fold_in(key, number), (n, 3))
+            for epsilon in np.asarray(noise, np.float64):
+                z = mean[i] + np.exp(log_variance[i] / 2) * epsilon
+                log_q = -0.5 * np.sum(np.log(2 * np.pi) + log_variance[i] + epsilon**2)
+                log_weights.append(np.sum(np.sin(z)) - log_q)
+        assert len(log_weights) == samples
+        expected = np.log(np.mean(np.exp(log_weights)))
+        np.testing.assert_allclose(found[i], expected, rtol=1e-5)
+
+
+def test_a_sampled_likelihood_is_exact_where_the_posterior_is():
+    """p(x) of z ~ N(0, I) and x = z + noise of variance 1, whose posterior is N(x / 2, I / 2)."""
+    x = jnp.array([[0.3, -1.0], [2.0, 0.1]])
+    log_joint = lambda z: (
+        standard_normal_log_density(z) + standard_normal_log_density(x[:, None] - z)
+    )
+    keys = jax.random.split(jax.random.key(0), 2)
+    half = jnp.full_like(x, -math.log(2))
+    found = importance_sampled_likelihood(keys, x / 2, half, log_joint, samples=3)
+    expected = gaussian_log_likelihood(jnp.zeros_like(x), jnp.full_like(x, math.log(2)), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"samples": 0}, {"samples": 2, "chunk": 0}])
+def test_a_likelihood_of_no_samples_is_refused(option):
+    zeros, keys = jnp.zeros((1, 2)), jax.random.split(jax.random.key(0), 1)
+    with pytest.raises(ValueError, match="expected at least 1 of each"):
+        importance_sampled_likelihood(keys, zeros, zeros, standard_normal_log_density, **option)
 
 
 @pytest.mark.parametrize("function", [kl_to_standard_normal, reparameterize])

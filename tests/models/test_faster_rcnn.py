@@ -20,7 +20,7 @@ KEPT = ("kept", "longer", "resized")
 
 @pytest.fixture(scope="module")
 def answers():
-    with np.load(Path(__file__).parents[1] / "data" / "detection.npz") as stored:
+    with np.load(Path(__file__).parents[1] / "recorded" / "detection.npz") as stored:
         return dict(stored)
 
 

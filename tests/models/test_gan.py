@@ -15,6 +15,7 @@ from jaxstruct.models import (
     GANGenerator,
     Maxout,
     gan_noise,
+    perceptron_players,
     uniform_initializer,
 )
 from tests.models import gan_reference
@@ -264,3 +265,35 @@ def test_compute_dtype_leaves_the_parameters_in_float32():
 def test_errors(model, given, message):
     with pytest.raises(ValueError, match=message):
         model.init(jax.random.key(0), given)
+
+
+def test_perceptrons_judge_without_dropout_what_they_judge_at_once():
+    shape = 3, 3, 1
+    players = perceptron_players(GENERATOR, DISCRIMINATOR, LATENT, shape)
+    params, model_state = players.init(jax.random.key(0))
+    images, _ = players.sample(
+        params["generator"], model_state, jax.random.split(jax.random.key(1), 5), True
+    )
+    z = players.noise(jax.random.key(1), 5)
+    np.testing.assert_array_equal(images, players.generate(params["generator"], {}, z, True)[0])
+    np.testing.assert_array_equal(
+        z[2], gan_noise(jax.random.split(jax.random.key(1), 5)[2], LATENT)
+    )
+    assert images.shape == (5, *shape)
+    plain, _ = players.judge(params["discriminator"], model_state, images, None)
+    expected = DISCRIMINATOR.apply({"params": params["discriminator"]}, images.reshape(5, SIZE))
+    np.testing.assert_array_equal(plain, expected)
+    keys = jax.random.split(jax.random.key(2), 5)
+    dropped, _ = players.judge(params["discriminator"], model_state, images, keys)
+    assert np.all(dropped != plain)
+    # A mask an image: the same image, with another's key, has another's logit.
+    same = jnp.broadcast_to(images[:1], images.shape)
+    logits, _ = players.judge(params["discriminator"], model_state, same, keys)
+    assert len(np.unique(logits)) == 5
+
+
+def test_noise_has_the_shape_that_is_asked_for():
+    players = perceptron_players(GENERATOR, DISCRIMINATOR, LATENT, (3, 3, 1))
+    z = players.noise(jax.random.key(0), 2, 3)
+    assert z.shape == (2, 3, LATENT)
+    np.testing.assert_array_equal(z.reshape(6, LATENT), players.noise(jax.random.key(0), 6))

@@ -41,7 +41,7 @@ def recorded(case, file="models.npz"):
 
 
 def _stored(case, file):
-    with np.load(Path(__file__).parents[1] / "data" / file) as stored:
+    with np.load(Path(__file__).parents[1] / "recorded" / file) as stored:
         found = {
             name.split(":")[1]: stored[name] for name in stored.files if name.startswith(f"{case}:")
         }

@@ -1,4 +1,4 @@
-"""The recorded answers of PyTorch and torchvision in tests/data."""
+"""The recorded answers of PyTorch and torchvision in tests/recorded."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 def recorded(file, op):
     """The cases of an op: (options, {name: array}) each."""
-    with np.load(Path(__file__).parents[1] / "data" / file) as stored:
+    with np.load(Path(__file__).parents[1] / "recorded" / file) as stored:
         arrays = {name: stored[name] for name in stored.files if "/" in name}
     cases = []
     for i in sorted({int(name.split("/")[0]) for name in arrays}):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxstruct.ops import anchor_grid, box_area
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
+RECORDED = np.load(Path(__file__).parents[1] / "recorded" / "ops_boxes.npz")
 
 
 def test_by_hand():

@@ -9,7 +9,7 @@ import pytest
 
 from jaxstruct.ops import match, sample_balanced
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
+RECORDED = np.load(Path(__file__).parents[1] / "recorded" / "ops_boxes.npz")
 IOU = jnp.array([[0.8, 0.1], [0.5, 0.4], [0.1, 0.2], [0.0, 0.0], [0.3, 0.4]])
 
 

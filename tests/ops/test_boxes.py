@@ -19,7 +19,7 @@ from jaxstruct.ops import (
     pyramid_level,
 )
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
+RECORDED = np.load(Path(__file__).parents[1] / "recorded" / "ops_boxes.npz")
 A, B, DELTAS = RECORDED["a"], RECORDED["b"], RECORDED["deltas"]
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 

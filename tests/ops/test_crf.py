@@ -21,7 +21,7 @@ from tests.ops.conv_reference import quick
 from tests.ops.recording import recorded
 
 REAL = os.environ.get("JAXSTRUCT_DATA")
-STORED = np.load(Path(__file__).parents[1] / "data" / "ops_crf.npz")
+STORED = np.load(Path(__file__).parents[1] / "recorded" / "ops_crf.npz")
 ROOM = 900  # vertices of one remainder: enough for every scene, so that they share programs
 WEIGHTS = {"bilateral_weight": 10.0, "gaussian_weight": 3.0}
 SIGMAS = {"sigma_xy": 80.0, "sigma_rgb": 13.0, "sigma_gaussian": 3.0}

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxstruct.ops import _greedy, _sorting, batched_nms, nms, suppression
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "ops_boxes.npz")
+RECORDED = np.load(Path(__file__).parents[1] / "recorded" / "ops_boxes.npz")
 COUNT = 45  # one size for most tests: a program each
 PLAIN = functools.partial(nms, iou_threshold=0.5, max_outputs=COUNT)
 CLASSES = functools.partial(batched_nms, iou_threshold=0.5, max_outputs=COUNT)

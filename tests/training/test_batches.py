@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxstruct.data import CATALOGUE, DataError, Examples, Source
-from jaxstruct.training import Batches, batches_in_order, shuffled_batches, shuffled_reads
+from jaxstruct.training import (
+    Batches,
+    batches_in_order,
+    shuffled_batches,
+    shuffled_reads,
+    steps_of_epochs,
+)
 
 
 def numbers(size):
@@ -212,3 +218,46 @@ def test_orders_are_kept_rather_than_drawn_for_each_step(monkeypatch):
     for step in range(10):
         batches.indices(step)
     assert made == [(5, 0), (5, 1), (5, 2), (5, 3)]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "size", "batch_size", "per_call", "steps"),
+    [
+        (3, 10, 5, 1, 6),
+        (2.5, 10, 4, 1, 6),  # 25 / 4 = 6.25
+        (1, 60_000, 100, 50, 600),
+        (1, 101, 1, 10, 100),
+        (1, 109, 1, 10, 110),
+        (0.001, 10, 5, 20, 20),  # at least one call
+        (0, 10, 5, 1, 1),
+        (1, 0, 5, 1, 1),  # a set of no examples is refused where batches are made of it
+    ],
+)
+def test_epochs_become_steps_of_whole_calls(epochs, size, batch_size, per_call, steps):
+    assert steps_of_epochs(epochs, size, batch_size, steps_per_call=per_call) == steps
+
+
+@settings(max_examples=60, deadline=None)
+@given(epochs=st.integers(1, 9), size=st.integers(1, 50), batch=st.integers(1, 50))
+def test_the_steps_of_epochs_see_each_example_so_often_but_for_half_a_batch(epochs, size, batch):
+    steps = steps_of_epochs(epochs, size, batch)
+    indices = shuffled_batches(numbers(size), batch, seed=0).indices
+    seen = np.bincount(np.concatenate([indices(step) for step in range(steps)]), minlength=size)
+    off = np.abs(seen - epochs).sum()
+    assert off <= batch / 2 or (steps == 1 and epochs * size < batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("epochs", (-1, 10, 5)),
+        ("epochs", (float("nan"), 10, 5)),
+        ("epochs", (float("inf"), 10, 5)),
+        ("batch_size", (1, 10, 0)),
+    ],
+)
+def test_epochs_that_are_no_number_of_steps_are_refused(name, arguments):
+    with pytest.raises(ValueError, match=f"^{name} is .*, expected"):
+        steps_of_epochs(*arguments)
+    with pytest.raises(ValueError, match=r"^steps_per_call is 0, expected at least 1"):
+        steps_of_epochs(1, 10, 5, steps_per_call=0)

@@ -142,6 +142,25 @@ def test_what_an_experiment_does_not_have(call):
     assert (status, err) == (1, "error: this experiment has no predict\n")
 
 
+@dataclass(frozen=True)
+class Limited(Config):
+    def __post_init__(self):
+        if self.rate > 1:
+            raise ValueError(f"--rate is {self.rate}, expected at most 1")
+
+
+@pytest.mark.parametrize("verb", ["train", "predict"])
+def test_what_a_config_refuses_is_a_usage_error(call, place, verb):
+    def make(config: Limited) -> Experiment:
+        return small(config)
+
+    make.__annotations__ = {"config": Limited}
+    status, out, err = call(verb, "--rate", "2", make=make, smoke=None, paper=None)
+    expected = "--rate is 2.0, expected at most 1; --help lists what there is\n"
+    assert (status, out, err) == (2, "", expected)
+    assert list(place.iterdir()) == []
+
+
 def test_a_run_that_fails_is_one_line_and_status_1(call, place):
     (place / "file").touch()
     for workdir in ("file", "file/run", "/proc/run"):

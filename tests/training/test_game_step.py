@@ -65,7 +65,7 @@ def game_batches(rounds, steps=3, size=16):
 
 
 @functools.cache
-def play_slowly(rounds, clip_norm):
+def play_slowly(rounds):
     """The game on one device and the whole batch, move after move, with optax alone."""
     state, batches = game(), game_batches(rounds)
     params, opt_state, told = state.params, state.opt_state, []
@@ -84,9 +84,6 @@ def play_slowly(rounds, clip_norm):
                 return sum(m.total / m.count for m in terms.values()), terms
 
             gradient, terms = jax.grad(scalar, has_aux=True)(params[player])
-            if clip_norm:
-                norm = optax.tree.norm(gradient)
-                gradient = jax.tree.map(lambda g, n=norm: g * min(1, clip_norm / n), gradient)
             updates, after = OPTIMIZERS[player].update(gradient, opt_state[player], params[player])
             params = {**params, player: optax.apply_updates(params[player], updates)}
             opt_state = {**opt_state, player: after}
@@ -98,12 +95,12 @@ def play_slowly(rounds, clip_norm):
 
 
 @pytest.mark.parametrize("n", ALL)
-@pytest.mark.parametrize(("rounds", "clip_norm"), [(1, None), (2, 0.05)])
-def test_a_game_is_that_of_a_slow_reference(devices, n, rounds, clip_norm):
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_game_is_that_of_a_slow_reference(devices, n, rounds):
     batches = game_batches(rounds)
-    update = make_game_step(LOSSES, OPTIMIZERS, rounds, clip_norm=clip_norm)
+    update = make_game_step(LOSSES, OPTIMIZERS, rounds)
     state, told = run(update, game(), batches, devices(n))
-    params, expected = play_slowly(rounds, clip_norm)
+    params, expected = play_slowly(rounds)
     close(state.params, params, atol=1e-5, rtol=1e-5)
     close(told, expected, rtol=1e-4)
     # The first player moved `rounds` times, then the second, three steps long.
@@ -172,9 +169,6 @@ def test_wrong_options_of_a_game():
         make_game_step(LOSSES, OPTIMIZERS, 0)
     with pytest.raises(ValueError, match=r"losses of \['D', 'G'\], but optimizers of \['G'\]"):
         make_game_step(LOSSES, {"G": optax.sgd(0.1)})
-    for clip_norm in (0.0, -1.0):
-        with pytest.raises(ValueError, match=f"clip_norm is {clip_norm}, expected more than 0"):
-            make_game_step(LOSSES, OPTIMIZERS, clip_norm=clip_norm)
 
 
 def test_a_share_that_does_not_split_in_rounds(devices):

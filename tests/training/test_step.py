@@ -14,8 +14,6 @@ from jaxstruct.training import (
     AXIS,
     State,
     add_up,
-    average_parameters,
-    averaged,
     example_keys,
     make_step,
     objective,
@@ -307,32 +305,6 @@ def test_batch_norm_is_synchronised(devices, n):
         assert terms["square"][0] / terms["square"][1] == pytest.approx(float(value), rel=1e-5)
     close(state.params, params, atol=1e-5)
     close(state.model_state, stats, atol=1e-5, rtol=1e-5)
-
-
-def test_average_parameters_by_hand(devices):
-    optimizer = optax.chain(optax.sgd(0.05), average_parameters(0.7))
-    batches = [regression(16, seed) for seed in range(4)]
-    state, _ = run(make_step(two_terms, optimizer), start(optimizer), batches, devices(2))
-    w, b = np.array([0.3, -0.2, 0.9]), np.array([0.1])
-    mean_w, mean_b = w, b
-    for batch in batches:
-        grad_w, grad_b, _ = by_hand(w, b, batch)
-        w, b = w - 0.05 * grad_w, b - 0.05 * grad_b
-        mean_w, mean_b = 0.7 * mean_w + 0.3 * w, 0.7 * mean_b + 0.3 * b
-    close(state.params, {"w": w, "b": b}, rtol=1e-5)
-    close(averaged(state.opt_state), {"w": mean_w, "b": mean_b}, rtol=1e-5)
-
-
-def test_averages_that_are_not_there():
-    params = {"w": jnp.ones(2)}
-    with pytest.raises(ValueError, match=r"expected one average of parameters.*found 0"):
-        averaged(optax.adam(0.1).init(params))
-    twice = optax.chain(average_parameters(0.5), average_parameters(0.9)).init(params)
-    with pytest.raises(ValueError, match="found 2"):
-        averaged(twice)
-    for decay in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=f"decay is {decay}, expected 0 <= decay < 1"):
-            average_parameters(decay)
 
 
 def test_wrong_options():

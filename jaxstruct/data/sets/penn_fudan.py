@@ -53,7 +53,7 @@ def _example(folder: Path, name: str, left_out: LeftOut) -> dict[str, Any]:
     path = folder / "Annotation" / f"{name}.txt"
     paths = [folder / "PNGImages" / f"{name}{ending}" for ending in (".png", ".jpg")]
     image_path = next((p for p in paths if p.exists()), paths[0])
-    image, height, width = pictures.read_image(image_path, "an image")
+    image, height, width = pictures.read_encoded(image_path, "an image")
     mask_path = folder / "PedMasks" / f"{name}_mask.png"
     numbers = pictures.read_values(mask_path, "a mask with a value for each pedestrian")
     if numbers.shape != (height, width):

@@ -1,4 +1,4 @@
-"""Records PyTorch's answers for convolutions and max pooling: python tests/data/record_conv.py
+"""Records PyTorch's answers for convolutions and max pooling: python tests/recorded/record_conv.py
 
 Needs torch, which the tests do not. Writes ops_conv.npz beside this file: for each case its op, its
 options as JSON, the arguments, the values and the gradients. All numbers are whole, so that their

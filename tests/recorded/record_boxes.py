@@ -1,4 +1,4 @@
-"""Records torchvision's answers of the box operations: python tests/data/record_boxes.py
+"""Records torchvision's answers of the box operations: python tests/recorded/record_boxes.py
 
 Needs torch and torchvision, writes ops_boxes.npz beside this file; the tests need neither.
 """

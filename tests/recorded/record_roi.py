@@ -1,4 +1,4 @@
-"""Records torchvision's answers for the ops over regions: python tests/data/record_roi.py
+"""Records torchvision's answers for the ops over regions: python tests/recorded/record_roi.py
 
 Needs torch and torchvision, which the tests do not. Writes ops_roi.npz beside this file: for each
 case its name, its options as JSON, the arguments, the values, the gradient and, of pooling, the

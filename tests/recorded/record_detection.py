@@ -1,4 +1,4 @@
-"""Records the answers of torchvision's Faster R-CNN: python -m tests.data.record_detection
+"""Records the answers of torchvision's Faster R-CNN: python -m tests.recorded.record_detection
 
 Needs torch 2.14 and torchvision 0.29. Writes detection.npz beside this file.
 """

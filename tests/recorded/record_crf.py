@@ -1,4 +1,4 @@
-"""Records pydensecrf's mean field of the fully connected CRF: python tests/data/record_crf.py
+"""Records pydensecrf's mean field of the fully connected CRF: python tests/recorded/record_crf.py
 
 Needs pydensecrf 1.0rc3 and scikit-image, which the tests do not. pydensecrf must be compiled:
 
@@ -9,7 +9,7 @@ That is for Python 3.11. For 3.13 unpack its source instead, write `from .eigen 
 top of densecrf.pxd and `from . import eigen`, `from . cimport eigen` in densecrf.pyx, and install
 the folder likewise, with Cython 3.
 
-Writes tests/data/ops_crf.npz. Of each scene: a crop of a photograph NAME_image [H, W, 3] and
+Writes tests/recorded/ops_crf.npz. Of each scene: a crop of a photograph NAME_image [H, W, 3] and
 NAME_unary [H, W, L]. Of each case: its options as JSON (the scene, the kernels and the iterations)
 and the marginals after each of these [iterations, H, W, L], rounded to 1/16384; of one, what
 klDivergence says after 0, 1, ..., 10 iterations. A compatibility is in pydensecrf's convention: a

@@ -1,4 +1,4 @@
-"""Records torchvision's and PyTorch's answers for whole models: python tests/data/record_models.py
+"""Records torchvision's and PyTorch's models: python -m tests.recorded.record_models
 
 Needs torch and torchvision, which the tests do not. Writes models.npz beside this file: for each
 case the names and shapes of the weights, which `tests.models.weights` draws from them; the outputs;

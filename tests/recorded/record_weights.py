@@ -1,4 +1,4 @@
-"""Records state dicts that PyTorch saved: python tests/data/record_weights.py
+"""Records state dicts that PyTorch saved: python tests/recorded/record_weights.py
 
 Needs torch, which the tests do not. Writes weights_*.pth beside this file; what they hold,
 `test_weights.py` says in NumPy's words.

@@ -1,4 +1,4 @@
-"""Records PyTorch's answers for EfficientNet-lite0: python tests/data/record_efficientnet.py
+"""Records PyTorch's answers for EfficientNet-lite0: python -m tests.recorded.record_efficientnet
 
 Needs torch, torchvision and efficientnet-lite-pytorch, which the tests do not. Writes
 efficientnet.npz beside this file, as record_models.py does: the names and shapes of the weights,
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from tests.data.record_models import answers
 from tests.models import weights
+from tests.recorded.record_models import answers
 
 
 def main() -> None:

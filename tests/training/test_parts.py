@@ -1,0 +1,62 @@
+"""The parts of a training: its batches, its steps, and the state that goes on."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstruct.training import Stage, State, in_parts, interleaved, shuffled_batches
+
+
+def init(key, previous):
+    return State.create(key, {"w": jnp.ones(2)}, {"m": jnp.zeros(2)}, {"n": jnp.zeros(())})
+
+
+def whole(steps=160, **options):
+    batches = shuffled_batches({"x": np.arange(30)}, 4, seed=1)
+    update = lambda state, batch: (state, {})
+    return Stage(name="game", steps=steps, init=init, update=update, batches=batches, **options)
+
+
+def test_the_parts_are_the_batches_and_the_steps_of_the_whole():
+    parts = in_parts(whole(), 5)
+    assert [part.name for part in parts] == ["part1", "part2", "part3", "part4", "part5"]
+    assert [part.steps for part in parts] == [10, 10, 20, 40, 80]
+    found = [part.batches.indices(step) for part in parts for step in range(part.steps)]
+    for step, indices in enumerate(found):
+        np.testing.assert_array_equal(indices, whole().batches.indices(step))
+
+
+def test_a_part_goes_on_with_the_state_of_the_one_before():
+    parts = in_parts(whole(start=lambda state: state), 3)
+    assert [part.start is None for part in parts] == [False, True, True]
+    first = parts[0].init(jax.random.key(0), None)
+    # As training would leave it.
+    moved = jax.tree.map(lambda x: x + 1, (first.params, first.opt_state, first.model_state))
+    first = first.replace(
+        step=first.step + 40, params=moved[0], opt_state=moved[1], model_state=moved[2]
+    )
+    second = parts[1].init(jax.random.key(1), first)
+    assert second.params is first.params
+    assert second.opt_state is first.opt_state
+    assert second.model_state is first.model_state
+    assert int(second.step) == 0
+    assert second.key == jax.random.key(1)
+
+
+@pytest.mark.parametrize(("steps", "ends"), [(1, [1]), (3, [1, 2, 3]), (5, [1, 2, 5])])
+def test_ends_that_are_equal_are_one(steps, ends):
+    parts = in_parts(whole(steps), 4)
+    assert np.cumsum([part.steps for part in parts]).tolist() == ends
+
+
+def test_what_cannot_be_parted_is_refused():
+    with pytest.raises(ValueError, match="parts is 0, expected at least 1"):
+        in_parts(whole(), 0)
+    with pytest.raises(ValueError, match="'game': expected Batches, and one step a call"):
+        in_parts(whole(steps_per_call=10), 2)
+    batches = interleaved({"a": whole().batches}, lambda step: "a")
+    with pytest.raises(ValueError, match="'game': expected Batches, and one step a call"):
+        in_parts(dataclasses.replace(whole(), batches=batches), 2)
