@@ -22,6 +22,12 @@ from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.on_disk import Damaged, Prepared
 
+LONGEST_NAME = 100
+"""Letters in the name of a set, which are a part of its files' names."""
+
+LARGEST = 8192
+"""Pixels of a side that images of a user's own may be resized to: 200 MB each."""
+
 _OF_TFDS = "prepare it again with TensorFlow Datasets"
 
 
@@ -69,8 +75,8 @@ def prepare_folder(
         skip_unreadable: name and leave out the files that are no images that can be read.
 
     Raises:
-        ValueError: for a name of the catalogue, or of other characters, a size below 1, and an
-            option where there are boxes.
+        ValueError: for a name of the catalogue, of other characters or of more than 100, a size
+            below 1 or above 8,192, and an option where there are boxes.
         DataError: for what is not laid out so, images that cannot be read, a disk that is full.
 
     Says in the end how many images of each class were read, and what was left out and why.
@@ -80,6 +86,12 @@ def prepare_folder(
             f"the name {name!r}; expected one of small letters, digits and underscores, and none "
             f"of {', '.join(CATALOGUE)}"
         )
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"the name {name[:20]}... has {len(name)} letters, expected at most {LONGEST_NAME}"
+        )
+    if size is not None and size > LARGEST:
+        raise ValueError(f"size {size}, expected at most {LARGEST} pixels")
     if (crop and size is None) or (size is not None and size < 1):
         raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
     path = places.expanded(path).absolute()
@@ -383,7 +395,8 @@ def _imitation(name: str, write: Callable[[Path], None], *, replace: bool = Fals
         raw = folder / name
         raw.mkdir()
         write(raw)
-        (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
+        mark = raw / places.IMITATION_MARK
+        mark.write_text("Made by jaxstruct.data.imitate: no real data.\n", encoding="utf-8")
         # Its files are made anew each time, so their dates say nothing.
         target = _target(root, name)
         prepared = build(name, CATALOGUE[name], target, "imitation", None, raw, replace=replace)

@@ -170,7 +170,8 @@ def shuffled_batches(
     """Batches of arrays [N, ...] for training: epoch after epoch, each in an order of its own.
 
     A batch may straddle two epochs, so that every example is seen equally often. For `kinds` see
-    `Batches`. Raises DataError for an empty set and ValueError for a batch size below 1.
+    `Batches`. Raises DataError for an empty set, and ValueError for a batch size below 1 and a seed
+    below 0.
     """
     indices = _shuffled(_size(examples, batch_size), batch_size, seed)
     one = _on_device(examples, augment)
@@ -263,6 +264,9 @@ def _in_order(size: int, batch_size: int, step: int) -> np.ndarray:
 
 
 def _shuffled(size: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected at least 0")
+
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)

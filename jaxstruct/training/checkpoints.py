@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jaxstruct.training import damage
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage
+from jaxstruct.training.keys import stage_key
 from jaxstruct.training.loop import Sums
 from jaxstruct.training.state import State
 
@@ -329,11 +330,6 @@ def best_of(ranks: Mapping[int, float], mode: str) -> int | None:
 
 
 _META = {"stage", "pending", "seconds", "checksum"}  # that of every version has
-
-
-def stage_key(key: jax.Array, index: int) -> jax.Array:
-    """The random key of a stage, from the run's."""
-    return jax.random.fold_in(key, index)
 
 
 def _is_key(x: Any) -> bool:

@@ -21,9 +21,11 @@ import jax
 from jaxstruct import data
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
+from jaxstruct.interrupts import raise_on_interrupt
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.errors import RunError, Stopped, TraceError, UsageError
 from jaxstruct.training.experiment import Experiment, config_type
+from jaxstruct.training.keys import check_seed
 from jaxstruct.training.predictions import predict_images
 from jaxstruct.training.restored import restore
 from jaxstruct.training.run import run
@@ -86,6 +88,7 @@ def main(
     usage error, 1 with one line for a run that failed, 128 + n for one that saved on signal n.
     Where nobody reads its output any more, it goes on without.
     """
+    raise_on_interrupt()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with unbroken():
         _finish(experiment, {"smoke": smoke, "paper": paper}, arguments)
@@ -135,6 +138,7 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
         known[verb], added = Own, commands[verb][0]
     config, options, own = _parse(kind, known[verb], added, base, variant, arguments)
+    _check_seeds(config, options, own)
     if not options.return_memory:
         memory.keep_freed()
     name = Path(sys.argv[0]).stem
@@ -172,6 +176,8 @@ def _train(
     if repeated and not hasattr(config, "seed"):
         raise UsageError("--seeds needs a field seed in the Config, and there is none")
     try:
+        if repeated:
+            check_seed(config.seed + options.seeds - 1, "the last seed of --seeds")
         devices = parallel.choose(options.devices)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -247,6 +253,17 @@ def _parse(
             raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
     return parsed.config, parsed.options, parsed.own if own else None
+
+
+def _check_seeds(*parts: Any) -> None:
+    """Refuses a seed that is none, whichever of the parts of a command line has it."""
+    for part in parts:
+        for name in ("seed", "sample_seed"):
+            if isinstance(seed := getattr(part, name, None), int):
+                try:
+                    check_seed(seed, f"--{name.replace('_', '-')}")
+                except ValueError as error:
+                    raise UsageError(str(error)) from None
 
 
 def _of_paths(arguments: list[str]) -> Any:
@@ -332,7 +349,12 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
     for key, value in _differing(config, base).items():
         parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
     parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
-    return Path("runs") / "-".join(parts).replace("/", "_")
+    try:
+        return expanded(Path("runs") / "-".join(parts).replace("/", "_"))
+    except ValueError as error:
+        raise UsageError(
+            f"the workdir is named after the options: {error}; give --workdir"
+        ) from None
 
 
 def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:

@@ -37,7 +37,7 @@ def peak_flops(device: jax.Device) -> float | None:
 def processor() -> str:
     """The name of the machine's processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -78,7 +78,8 @@ def commit(folder: Path) -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        answer = subprocess.run(command, capture_output=True, check=True).stdout
+        return answer.decode("utf-8", "replace").strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain"))

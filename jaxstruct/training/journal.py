@@ -34,7 +34,7 @@ class Journal:
         self._file = self._board = None
         if write:
             write_text(path, "".join(json.dumps(r) + "\n" for r in self.history))
-            self._file = path.open("a")
+            self._file = path.open("a", encoding="utf-8")
             self._board = _tensorboard(workdir)
 
     def __enter__(self) -> Journal:

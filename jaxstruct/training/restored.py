@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from jaxstruct import data
 from jaxstruct.data.places import expanded
 from jaxstruct.training import workdir as files
@@ -18,6 +16,7 @@ from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Experiment, config_type
 from jaxstruct.training.journal import check_history, read_records
+from jaxstruct.training.keys import root_key
 from jaxstruct.training.results import read_results
 from jaxstruct.training.runs import Run
 from jaxstruct.training.state import State
@@ -117,8 +116,3 @@ class _States(dict[str, State]):
             f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
             "damaged, or not there; the command that trained the run makes it again"
         )
-
-
-def root_key(experiment: Experiment) -> jax.Array:
-    """The random key of a run."""
-    return jax.random.key(getattr(experiment.config, "seed", 0))

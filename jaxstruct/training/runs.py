@@ -45,7 +45,7 @@ class Run:
         if self.experiment is None or self.experiment.predict is None:
             raise RunError("this experiment has no predict")
         if isinstance(image, str | Path):
-            image = data.read_image(Path(image))
+            image = data.read_image(image)
         return self.experiment.predict(jax.random.key(seed), self.state, image)
 
     @property

@@ -13,13 +13,13 @@ import jax
 
 from jaxstruct import data
 from jaxstruct.training import parallel
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.checkpoints import Checkpoints
 from jaxstruct.training.errors import RunError, Stopped
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.journal import Journal, Record, check_history
+from jaxstruct.training.keys import root_key, stage_key
 from jaxstruct.training.loop import train
 from jaxstruct.training.progress import Progress
-from jaxstruct.training.restored import root_key
 from jaxstruct.training.signals import stop_requests
 from jaxstruct.training.state import State
 from jaxstruct.training.writer import Writer

@@ -28,7 +28,7 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a")
+        file = (workdir / "lock").open("a", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"cannot write into the workdir {workdir} ({error.strerror}); choose another --workdir"

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from jaxstruct.training import RunError, State
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.keys import stage_key
 from tests.training import tiny
 from tests.training.checkpointed import (
     CONFIG,

@@ -475,6 +475,27 @@ def test_profile_writes_a_trace_even_of_a_short_run(tmp_path, devices):
     jax.profiler.stop_trace()
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, devices, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = run(small(), "~/r", devices=devices())
+    assert found.workdir == tmp_path / "home/r"
+    assert restore(small(), "~/r").metrics == found.metrics
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    for call in (run, restore):
+        with pytest.raises(ValueError, match=r"^~no\.such\.user/r: no such user"):
+            call(small(), "~no.such.user/r")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none_is_refused_before_any_step(tmp_path, devices, seed):
+    made = dataclasses.replace(small(), config=dataclasses.replace(CONFIG, seed=seed))
+    with pytest.raises(ValueError, match=rf"^seed is {seed}, expected 0 to 4294967295$"):
+        run(made, tmp_path, devices=devices())
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_nothing_to_restore(tmp_path):
     with pytest.raises(RunError, match=r"no run in .*--workdir"):
         restore(small(), tmp_path)
