@@ -14,6 +14,8 @@ from jaxstruct.data.__main__ import main
 from tests.data.test_sources import users_set
 from tests.data.written import image, write
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_list(data_dir, capsys):
     assert main(["list", "--data-dir", str(data_dir)]) == 0
@@ -160,6 +162,29 @@ def test_errors_are_one_line(arguments, status, message, capsys):
     assert message in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("surroundings", "letters"),
+    [
+        ({"PYTHONIOENCODING": "ascii", "LANG": "C"}, rb"\xe9t\xe9"),
+        ({"PYTHONIOENCODING": "latin-1"}, "été".encode("latin-1")),
+        ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, rb"\xe9t\xe9"),
+        ({"PYTHONIOENCODING": "utf-8"}, "été".encode()),
+    ],
+    ids=["ascii", "latin-1", "C", "utf-8"],
+)
+def test_a_terminal_of_few_letters_shows_the_others_another_way(tmp_path, surroundings, letters):
+    contents = {f"{name}/{i}.jpg": image(i) for name in ("été", "dog") for i in range(3)}
+    data.prepare_folder("seasons", write(tmp_path / "seasons", contents))
+    answer = subprocess.run(
+        [sys.executable, "-m", "jaxstruct.data", "describe", "seasons"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **surroundings},
+        capture_output=True,
+    )
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert answer.stdout.endswith(b"classes: dog, " + letters + b"\n")
 
 
 def test_a_version_that_is_there_may_be_named(data_dir, tmp_path, capsys):

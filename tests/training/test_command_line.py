@@ -35,7 +35,7 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
         "--workdir {None}|PATH folder of the run",
         "--smoke the configuration that runs every line in seconds, even without data",
         "--paper the paper's configuration",
-        "--data-dir {None}|PATH where raw files are looked for first",
+        "--data-dir {None}|PATH folder searched for raw files first",
         "--devices {None}|INT how many devices share a batch",
         "--distributed several processes",
         "--deterministic on a GPU: equal bits",
@@ -44,7 +44,7 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
     ):
         assert part in text, (part, text)
     more = {
-        "train": ["--seeds INT repeat under", "--profile write a trace"],
+        "train": ["--seeds INT repeat under this many seeds", "--profile write a trace"],
         "predict": [
             "--images [PATH [PATH ...]] image files of any size",
             "--out PATH folder for a picture",

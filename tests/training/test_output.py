@@ -16,53 +16,13 @@ from tests.training.quick import small, stopping
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "command",
-    [
-        "jaxstruct",
-        "jaxstruct --help",
-        "jaxstruct.data describe mnist",
-        "experiments list",
-        "experiments.faster_rcnn_voc2012 --help",
-    ],
+    "command", ["jaxstruct", "jaxstruct.data list", "experiments list", "experiments.gan_1d --help"]
 )
-@pytest.mark.parametrize(
-    "surroundings",
-    [
-        {"PYTHONIOENCODING": "ascii", "LANG": "C"},
-        {"PYTHONIOENCODING": "latin-1"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-    ],
-    ids=["ascii", "latin-1", "C"],
-)
-def test_a_command_works_in_a_terminal_of_few_letters(command, surroundings):
+def test_a_list_whose_reader_has_ended_is_no_error(command):
+    reader, writer = os.pipe()
+    os.close(reader)
     command = [sys.executable, "-m", *command.split()]
-    environment = {**os.environ, **surroundings}
-    answer = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)
-    assert (answer.returncode, answer.stderr) == (0, b"")
-    assert len(answer.stdout.splitlines()) > 3
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["jaxstruct", "jaxstruct --help", "jaxstruct.data --help", "experiments.vae_digits --help"],
-)
-def test_help_whose_reader_has_ended_is_no_error(command):
-    reader, writer = os.pipe()
-    os.close(reader)
-    answer = subprocess.run(
-        [sys.executable, "-m", *command.split()], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
-    os.close(writer)
-    assert (answer.returncode, answer.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize("module", ["jaxstruct", "jaxstruct.data", "experiments"])
-def test_a_list_whose_reader_has_ended_is_no_error(module):
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", module, *["list"][: module != "jaxstruct"]]
     answer = subprocess.run(
         command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
     )

@@ -1,4 +1,4 @@
-"""Runs in this process: what they write and how they go on."""
+"""Runs in this process: what they write and how they resume."""
 
 import dataclasses
 import json
@@ -221,8 +221,8 @@ def test_whatever_ended_it_it_goes_on_to_the_same_bits(
     found = run(made, tmp_path, devices=devices(2), name="tiny")
     stage, step = at
     said = capsys.readouterr().err
-    begins = [line for line in said.splitlines() if line.startswith("going on from")]
-    assert begins == [f"going on from step {step} of stage {stage!r}"]
+    begins = [line for line in said.splitlines() if line.startswith("resuming at")]
+    assert begins == [f"resuming at step {step} of stage {stage!r}"]
     assert outcome(tmp_path) == outcome(uninterrupted.workdir)
     assert bits(found.state) == bits(uninterrupted.state)
     assert found.cost["wall_seconds"] > 0
@@ -304,7 +304,7 @@ def test_a_term_that_is_not_finite_stops_the_run(tmp_path, devices):
     kept = restore(made, tmp_path)
     assert int(kept.state.step) == 6
     assert np.isfinite(kept.state.params["w"]).all()
-    with pytest.raises(RunError, match="none was saved yet"):
+    with pytest.raises(RunError, match="no checkpoint was saved yet"):
         run(Experiment(CONFIG, [spoiled(1)]), tmp_path / "early", devices=devices())
 
 
