@@ -34,12 +34,12 @@ def _grown(make: Callable[..., Callable[[], Any]], small: Any, large: Any, *more
     make(small, *more)()
     call = make(large, *more)
     # Not getrusage, whose maximum begins with that of the parent.
-    (_PROCESS / "clear_refs").write_text("5")
+    (_PROCESS / "clear_refs").write_text("5", encoding="utf-8")
     before = _resident("VmRSS")
     call()
     return _resident("VmHWM") - before
 
 
 def _resident(name: str) -> float:
-    found = re.search(rf"{name}:\s*(\d+) kB", (_PROCESS / "status").read_text())
+    found = re.search(rf"{name}:\s*(\d+) kB", (_PROCESS / "status").read_text("utf-8"))
     return float(found[1]) / 1024 if found else float("nan")

@@ -195,7 +195,9 @@ def outside(devices: list[jax.Device]) -> str:
     alone = dataclasses.replace(made, stages=stages, score=None, figures=None, claims=[])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run(alone, folder, devices=devices)
-        cost = json.loads((Path(folder) / "metrics.json").read_text())["cost"]["training_seconds"]
+        cost = json.loads((Path(folder) / "metrics.json").read_text("utf-8"))["cost"][
+            "training_seconds"
+        ]
     working = cost["total"] - cost["compiling"]
     return (
         f"GAN on MNIST, {MNIST_STEPS} steps of 100 images: {1 - cost['device'] / working:.1%} of "

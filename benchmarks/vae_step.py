@@ -32,7 +32,7 @@ from experiments import _vae
 from jaxstruct.data import Examples
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Experiment, parallel, run
-from jaxstruct.training.checkpoints import stage_key
+from jaxstruct.training.keys import stage_key
 
 HIDDEN, LATENT, PIXELS = 500, 20, 784
 EXAMPLES = 10_000
@@ -174,7 +174,9 @@ def _train_ours(
     """Seconds of a whole training after compilation, notes them by what they went to."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run(_experiment(images, options), folder, devices=devices)
-        cost = json.loads((Path(folder) / "metrics.json").read_text())["cost"]["training_seconds"]
+        cost = json.loads((Path(folder) / "metrics.json").read_text("utf-8"))["cost"][
+            "training_seconds"
+        ]
     costs.append(cost)
     return cost["total"] - cost["compiling"]
 

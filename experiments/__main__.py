@@ -7,37 +7,42 @@ README's table, docs/results.md and a page for each experiment.
 
 from __future__ import annotations
 
-import argparse
+import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiments import _pages, _results
+from jaxstruct.data.arguments import Parser, WrongUsage, path
 from jaxstruct.data.output import unbroken
+from jaxstruct.interrupts import raise_on_interrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    raise_on_interrupt()
+    parser = Parser(prog="python -m experiments", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     verbs.add_parser("list", help="the experiments, one line each, with their state")
     adding = verbs.add_parser("collect", help="copy a finished run into experiments/results")
-    adding.add_argument("workdir", type=Path)
+    adding.add_argument("workdir", type=path)
     adding.add_argument("--name", help="the folder in experiments/results [the workdir's name]")
     verbs.add_parser("write", help="write the pages of results")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         if options.verb == "collect":
             print(_results.collect(options.workdir, options.name or options.workdir.resolve().name))
         elif options.verb == "write":
-            for path, text in _pages.pages().items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+            for page, text in _pages.pages().items():
+                page.parent.mkdir(parents=True, exist_ok=True)
+                page.write_text(text, encoding="utf-8")
         else:
             print(listing())
-    except (_results.ResultsError, OSError) as error:
+    except (_results.ResultsError, WrongUsage, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, WrongUsage) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -36,7 +36,7 @@ Results = Mapping[str, Mapping[str, Result]]
 def pages() -> dict[Path, str]:
     """The text of every generated file, by its path."""
     results = _results.results()
-    written = {README: with_table(README.read_text(), table(results))}
+    written = {README: with_table(README.read_text("utf-8"), table(results))}
     written[ROOT / "docs" / "results.md"] = all_claims(results)
     for name, folders in results.items():
         written[_results.RESULTS / name / "README.md"] = page(name, folders)
@@ -106,7 +106,7 @@ def all_claims(results: Results) -> str:
 def page(name: str, folders: Mapping[str, Result]) -> str:
     """An experiment's page: its claims, the notes, and each run with its numbers and pictures."""
     notes = _results.RESULTS / name / "notes.md"
-    words = notes.read_text().strip() if notes.exists() else ""
+    words = notes.read_text("utf-8").strip() if notes.exists() else ""
     claims = {
         folder: _claims(claims_about(_results.claims(name), result["config"]), result)
         for folder, result in folders.items()

@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 def title(name: str) -> str:
     """The first line of an experiment's docstring."""
-    docstring = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or ""
+    docstring = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text("utf-8"))) or ""
     return docstring.splitlines()[0]
 
 

@@ -76,16 +76,20 @@ def _device(device: jax.Device) -> str:
 
 
 def _data() -> dict[str, str]:
-    from jaxstruct.data import places, where
+    from jaxstruct.data import DataError, places, where
 
-    found = {
-        "raw files are looked for in": ", ".join(
-            str(folder.parent) for folder in places.raw_folders("NAME")
-        ),
-        "prepared sets are in": str(places.prepared_root()),
-        "sets of the user's own are in": str(places.user_root()),
-    }
-    for row in where():
+    try:
+        found = {
+            "raw files are looked for in": ", ".join(
+                str(folder.parent) for folder in places.raw_folders("NAME")
+            ),
+            "prepared sets are in": str(places.prepared_root()),
+            "sets of the user's own are in": str(places.user_root()),
+        }
+        rows = where()
+    except DataError as error:  # a variable that names no place is what this report is to show
+        return {"error": str(error)}
+    for row in rows:
         sizes = ", ".join(f"{n} {split}" for split, n in (row["splits"] or {}).items())
         parts = [f"raw files in {row['raw']}" if row["raw"] else "no raw files"]
         parts.append(f"prepared ({row['origin']}): {sizes}" if row["path"] else "not prepared")
@@ -98,6 +102,6 @@ def _size(number: float) -> str:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m jaxstruct", description=__doc__).parse_args()
     with unbroken():
+        argparse.ArgumentParser(prog="python -m jaxstruct", description=__doc__).parse_args()
         print(report())

@@ -106,6 +106,27 @@ def test_the_loop_is_below_a_hundred_lines():
     assert train.end_lineno - train.lineno < 100
 
 
+def opens_text(call):
+    """Whether a call opens a file as text, as far as its name and its mode tell."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", None))
+    of = getattr(getattr(call.func, "value", None), "id", None)
+    modes = [x.value for x in call.args if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+    if name == "open":
+        return of not in {"os", "tarfile", "Image"} and not any("b" in mode for mode in modes)
+    return name in {"read_text", "write_text"} and of != "files"
+
+
+@pytest.mark.parametrize("folder", ["jaxstruct", "experiments", "benchmarks"])
+def test_text_is_utf8_in_every_surrounding(folder):
+    for path in files(folder):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and opens_text(node):
+                given = [*node.args, *(word.value for word in node.keywords)]
+                encodings = {x.value for x in given if isinstance(x, ast.Constant)}
+                named = getattr(node.func, "id", None) == "write_text"  # the one of workdir.py
+                assert named or "utf-8" in encodings, f"{path}, line {node.lineno}"
+
+
 @pytest.mark.parametrize("folder", ["jaxstruct", "experiments", "benchmarks"])
 def test_a_file_is_a_room(folder):
     for path in files(folder):

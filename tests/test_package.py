@@ -33,6 +33,13 @@ def test_the_wheel_contains_the_library_alone(tmp_path):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+def test_the_report_says_which_variable_holds_no_path(monkeypatch):
+    monkeypatch.setenv("JAXSTRUCT_DATA", "~no.such.user/x")
+    text = report()
+    assert "error: JAXSTRUCT_DATA: ~no.such.user/x: no such user" in text
+    assert "jaxlib: " in text
+
+
 def test_the_report_says_what_a_bug_report_needs(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXSTRUCT_DATA", str(tmp_path / "raw"))
     text = report()

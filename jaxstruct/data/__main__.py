@@ -6,52 +6,49 @@ What may be added: another verb on data sets.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
+from jaxstruct.data.arguments import Parser, WrongUsage, path, positive
 from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
-from jaxstruct.data.places import expanded
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
 from jaxstruct.data.sheet import contact_sheet
-
-
-class _UsageError(Exception):
-    """A command that makes no sense, in one line."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message}; --help lists what there is")
+from jaxstruct.interrupts import raise_on_interrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 for bad data, 2 for a wrong usage."""
+    """Run the command line; returns the exit status.
+
+    0; 1 for bad data, 2 for a wrong usage, 130 after Ctrl-C.
+    """
+    raise_on_interrupt()
     try:
         options = _parser().parse_args(arguments)
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
-    except (DataError, _UsageError) as error:
+    except (DataError, WrongUsage) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, _UsageError) else 1
+        return 2 if isinstance(error, WrongUsage) else 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m jaxstruct.data", description="Data sets: list, prepare, describe, draw."
     )
-    everywhere = _Parser(add_help=False)
+    everywhere = Parser(add_help=False)
     everywhere.add_argument(
-        "--data-dir", type=_path, help="look for the raw files of NAME in this folder's NAME first"
+        "--data-dir", type=path, help="look for the raw files of NAME in this folder's NAME first"
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", parents=[everywhere], help="what is known, found and prepared")
@@ -66,12 +63,12 @@ def _parser() -> argparse.ArgumentParser:
             _add_own(adding)
     adding.add_argument(
         "--out",
-        type=_path,
+        type=path,
         help="the PNG to write, in place of one that is there "
         "(NAME.png, or NAME-2.png and so on, which replaces none)",
     )
     adding.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
-    adding.add_argument("--count", type=int, default=64, help="evenly spaced examples (64)")
+    adding.add_argument("--count", type=positive, default=64, help="evenly spaced examples (64)")
     adding.add_argument(
         "--imitations", action="store_true", help="draw an imitation where there are no data"
     )
@@ -83,12 +80,12 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--from",
         dest="path",
-        type=_path,
+        type=path,
         metavar="PATH",
         help="a folder, .zip or .tar of CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg; or "
         "a folder with boxes in PASCAL VOC's or COCO's layout",
     )
-    own.add_argument("--size", type=int, metavar="N", help="resize each image to N x N")
+    own.add_argument("--size", type=positive, metavar="N", help="resize each image to N x N")
     own.add_argument("--crop", action="store_true", help="resize the square in its middle")
     own.add_argument(
         "--skip-unreadable",
@@ -97,17 +94,10 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _path(given: str) -> Path:
-    try:
-        return expanded(given)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _known(name: str) -> str:
     name = without_version(name)
     if not exists(name):
-        raise _UsageError(unknown(name))
+        raise WrongUsage(unknown(name))
     return name
 
 
@@ -135,9 +125,9 @@ def _prepare(options: argparse.Namespace) -> str:
         try:
             found = prepare_folder(options.name, options.path, **asked)
         except ValueError as error:
-            raise _UsageError(str(error)) from None
+            raise WrongUsage(str(error)) from None
     elif any(asked.values()):
-        raise _UsageError("--size, --crop and --skip-unreadable are for images of your own: --from")
+        raise WrongUsage("--size, --crop and --skip-unreadable are for images of your own: --from")
     elif (name := _known(options.name)) not in CATALOGUE:
         return f"{locate(name).name}: already prepared"
     else:

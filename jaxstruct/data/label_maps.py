@@ -33,7 +33,7 @@ class LabelMap(NamedTuple):
     palette: list[int] | None
 
 
-def read_labels(path: Path, unknown: tuple[int, int, int] | None = (0, 0, 0)) -> LabelMap:
+def read_labels(path: str | Path, unknown: tuple[int, int, int] | None = (0, 0, 0)) -> LabelMap:
     """A label map: each color is a label, be it of RGB, of a palette, or grey.
 
     Args:

@@ -80,7 +80,7 @@ def write_record(path: Path, origin: str, raw: Any) -> None:
     """Write down where a set comes from, beside its files, which are then complete."""
     files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
     record = {"origin": origin, "raw": raw, "files": files}
-    (path / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    (path / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def described(name: str, path: Path, origin: str, classes: tuple[str, ...] = ()) -> Prepared:

@@ -69,9 +69,19 @@ def first_announcement(name: str) -> bool:
 
 
 def prepared_root() -> Path:
-    """The folder of prepared sets: $JAXSTRUCT_PREPARED, or jaxstruct in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return _path(os.environ.get("JAXSTRUCT_PREPARED") or Path(cache) / "jaxstruct")
+    """The folder of prepared sets: $JAXSTRUCT_PREPARED, or jaxstruct in the user's cache folder.
+
+    Raises DataError that names the variable where its path is refused, or where there is no home
+    folder and no variable says another place.
+    """
+    if os.environ.get("JAXSTRUCT_PREPARED"):
+        return _of_variable("JAXSTRUCT_PREPARED")
+    if os.environ.get("XDG_CACHE_HOME"):
+        return _of_variable("XDG_CACHE_HOME") / "jaxstruct"
+    try:
+        return expanded("~/.cache/jaxstruct").absolute()
+    except ValueError as error:
+        raise DataError(f"{error}, or set JAXSTRUCT_PREPARED to a folder") from None
 
 
 def imitations_root() -> Path:
@@ -95,8 +105,10 @@ def raw_folders(name: str) -> list[Path]:
 
     `data_dir` of the `looking` around, $JAXSTRUCT_DATA, and the folder of downloads.
     """
-    roots = [(_looking.get() or _Looking()).data_dir, os.environ.get("JAXSTRUCT_DATA")]
-    return [_path(root) / name for root in (*roots, prepared_root() / "downloads") if root]
+    first = (_looking.get() or _Looking()).data_dir
+    roots = [first] if first else []
+    roots += [_of_variable("JAXSTRUCT_DATA")] if os.environ.get("JAXSTRUCT_DATA") else []
+    return [root / name for root in (*roots, prepared_root() / "downloads")]
 
 
 @contextmanager
@@ -142,8 +154,14 @@ def _about(error: Exception, root: Path, content: str, remedy: str) -> DataError
 
 
 def user_root() -> Path:
-    """The folder where TFDS keeps the sets that a user prepared with it."""
-    return _path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    """The folder where TFDS keeps the sets that a user prepared with it.
+
+    Without a home folder this is a folder that is called ~, as TFDS has it. Raises DataError where
+    the path in $TFDS_DATA_DIR is refused.
+    """
+    if os.environ.get("TFDS_DATA_DIR"):
+        return _of_variable("TFDS_DATA_DIR")
+    return Path(os.path.expanduser("~/tensorflow_datasets")).absolute()
 
 
 def user_sets() -> list[str]:
@@ -162,20 +180,44 @@ def user_versions(name: str) -> list[str]:
 def expanded(given: str | Path) -> Path:
     """A path as a user gives it, ~ and ~name replaced by the home folder.
 
-    Raises ValueError for an empty one, which would be the current folder, and for a user that is
-    not known.
+    Raises ValueError for an empty path, which would be the current folder; for a user that is not
+    known, or has no home folder; and for names that no file can have, or that are not UTF-8, which
+    results and checkpoints could not repeat.
     """
-    if not str(given).strip():
+    text = str(given)
+    if not text.strip():
         raise ValueError("an empty path; expected the name of a file or folder (. is this folder)")
     try:
-        return Path(given).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{given}: no such user; expected a path, or ./{given}") from None
-
-
-def _path(given: str | Path) -> Path:
-    """Of an environment variable."""
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ValueError(f"{_short(shown)}: not UTF-8; expected a name in UTF-8") from None
     try:
-        return expanded(given).absolute()
+        path = Path(given).expanduser()
+    except RuntimeError:
+        if Path(given).parts[0] == "~":
+            raise ValueError(f"{_short(text)}: no home folder is known; set HOME") from None
+        raise ValueError(
+            f"{_short(text)}: no such user; expected a path, or ./{_short(text)}"
+        ) from None
+    longest = max(len(part.encode()) for part in (*path.parts, ""))
+    if longest > _NAME_MAX:
+        raise ValueError(
+            f"{_short(text)}: a name of {longest:,} bytes; expected at most {_NAME_MAX}"
+        )
+    return path
+
+
+_NAME_MAX = 255  # bytes of a file's name, on all common file systems
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:40]}...{text[-20:]}"
+
+
+def _of_variable(name: str) -> Path:
+    """The path that an environment variable holds. Raises DataError that names the variable."""
+    try:
+        return expanded(os.environ[name]).absolute()
     except ValueError as error:
-        raise DataError(str(error)) from None
+        raise DataError(f"{name}: {error}") from None

@@ -22,14 +22,20 @@ from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.on_disk import Damaged, Prepared
 
+LONGEST_NAME = 100
+"""Letters in the name of a set, which are a part of its files' names."""
+
+LARGEST = 8192
+"""Pixels of a side that images of a user's own may be resized to: 200 MB each."""
+
 _OF_TFDS = "prepare it again with TensorFlow Datasets"
 
 
 def prepare(name: str, *, download: bool = True) -> Prepared:
-    """Prepare a set of the catalogue from its raw files, downloading those if none are found.
+    """Prepare a set of the catalogue from its raw files, which are downloaded if none are found.
 
-    Nothing is done where it already is prepared from these files, and whole. Raises DataError for
-    an unknown name, missing or bad raw files, a failed download, a disk that is full.
+    Nothing is done where the set is prepared from these files already, and is whole. Raises
+    DataError for an unknown name, missing or bad raw files, a failed download, and a full disk.
     """
     name = without_version(name)
     entry = CATALOGUE.get(name)
@@ -66,20 +72,26 @@ def prepare_folder(
             (`data.coco`), whose images stay as they are: the options are of class folders.
         size: images become `size` x `size`; without it they stay as large as they are.
         crop: the square in the middle of an image is resized, not the whole image.
-        skip_unreadable: name and leave out the files that are no images that can be read.
+        skip_unreadable: files that cannot be read as images are named and left out.
 
     Raises:
-        ValueError: for a name of the catalogue, or of other characters, a size below 1, and an
-            option where there are boxes.
-        DataError: for what is not laid out so, images that cannot be read, a disk that is full.
+        ValueError: for a name of the catalogue, of other characters or of more than 100, a size
+            below 1 or above 8,192, and an option where there are boxes.
+        DataError: for another layout, images that cannot be read, and a full disk.
 
-    Says in the end how many images of each class were read, and what was left out and why.
+    A report on stderr says how many images of each class were read, what was left out, and why.
     """
     if name in CATALOGUE or not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise ValueError(
             f"the name {name!r}; expected one of small letters, digits and underscores, and none "
             f"of {', '.join(CATALOGUE)}"
         )
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"the name {name[:20]}... has {len(name)} letters, expected at most {LONGEST_NAME}"
+        )
+    if size is not None and size > LARGEST:
+        raise ValueError(f"size {size}, expected at most {LARGEST} pixels")
     if (crop and size is None) or (size is not None and size < 1):
         raise ValueError(f"size {size}, crop {crop}; expected a size above 0, and one for a crop")
     path = places.expanded(path).absolute()
@@ -103,9 +115,10 @@ def prepare_folder(
 def locate(name: str) -> Prepared:
     """Find the prepared set of a name, or prepare it without any download.
 
-    Ours, or what raw files give; then what the user prepared, of own images or with TFDS; then,
-    where `looking` allows it, an imitation. Raises DataError if there is none, and Damaged for one
-    that is not whole and cannot be prepared again.
+    The places, in order: a set of the catalogue that is prepared, or can be prepared from raw
+    files; a set that the user prepared from own images, or with TFDS; where `looking` allows it, an
+    imitation. Raises DataError if the set is in no place, and Damaged if its files are damaged and
+    cannot be prepared again.
     """
     name = without_version(name)
     entry = CATALOGUE.get(name)
@@ -128,7 +141,7 @@ def locate(name: str) -> Prepared:
 def again(found: Prepared, damaged: Damaged) -> Prepared:
     """Prepare a set again whose files proved to be `damaged` when they were read.
 
-    Raises `damaged` where there is nothing that it could be made of.
+    Raises `damaged` where the machine has no raw files to prepare the set from.
     """
     name, entry = found.name, CATALOGUE.get(found.name)
     if entry and entry.imitate and found.origin == "imitation":
@@ -148,9 +161,9 @@ def remedy(found: Prepared) -> str:
 
 
 def find_raw(name: str) -> Path | None:
-    """The first of the raw folders that holds any of the set's files, imitations left aside.
+    """The first raw folder that holds any file of the set and is no imitation, or None.
 
-    An archive that is called as the set may lie beside the folder of that name.
+    An archive with the name of the set may also lie beside the folder of that name.
     """
     files = CATALOGUE[name].files
     for folder in _raw_folders(name):
@@ -383,7 +396,8 @@ def _imitation(name: str, write: Callable[[Path], None], *, replace: bool = Fals
         raw = folder / name
         raw.mkdir()
         write(raw)
-        (raw / places.IMITATION_MARK).write_text("Made by jaxstruct.data.imitate: no real data.\n")
+        mark = raw / places.IMITATION_MARK
+        mark.write_text("Made by jaxstruct.data.imitate: no real data.\n", encoding="utf-8")
         # Its files are made anew each time, so their dates say nothing.
         target = _target(root, name)
         prepared = build(name, CATALOGUE[name], target, "imitation", None, raw, replace=replace)

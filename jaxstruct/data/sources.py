@@ -327,7 +327,7 @@ def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
 def _kept(folder: Path, size: int) -> dict[str, np.ndarray] | None:
     """The arrays of so many examples that `_fill` wrote; None where they are not all there."""
     try:
-        keys = json.loads((folder / _KEYS).read_text())
+        keys = json.loads((folder / _KEYS).read_text("utf-8"))
         arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in sorted(keys)}
         whole = all(len(array) == size for array in arrays.values())
         return {key: array.view(np.ndarray) for key, array in arrays.items()} if whole else None
@@ -360,7 +360,7 @@ def _fill(prepared: Prepared, split: str, folder: Path) -> None:
         made.mkdir()
         for key, array in arrays.items():
             np.save(made / f"{key}.npy", array)
-        (made / _KEYS).write_text(json.dumps(sorted(arrays)))
+        (made / _KEYS).write_text(json.dumps(sorted(arrays)), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         for old in folder.parent.parent.iterdir():
             if old != folder.parent:

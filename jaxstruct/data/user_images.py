@@ -14,10 +14,11 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.pictures import upright_rgb
+from jaxstruct.data.places import expanded
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 [H, W, 3] RGB, upright.
+def read_image(path: str | Path) -> np.ndarray:
+    """An image file (~ is the home folder) as uint8 [H, W, 3] RGB, upright.
 
     Grey and palette images become RGB, more bits become 8, transparent pixels are laid on white,
     the EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError
@@ -55,10 +56,14 @@ def fit_image(image: np.ndarray, shape: Sequence[int], *, dark: bool = False) ->
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Any]:
+def opened_image(path: str | Path) -> Iterator[Any]:
     """Opens an image file with Pillow; whatever goes wrong inside becomes a DataError."""
     from PIL import Image
 
+    try:
+        path = expanded(path)
+    except ValueError as error:
+        raise DataError(str(error)) from None
     try:
         with Image.open(path) as opened:
             yield opened

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -31,6 +31,7 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError, read_raw
 from jaxstruct.data.pickles import Refused, all_text, interpret, short
+from jaxstruct.data.places import expanded
 
 _LARGEST = 2**48  # elements: their bytes are no number that would overflow
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -109,9 +110,9 @@ def read_weights(path: str | PathLike[str], *keys: str) -> dict[str, np.ndarray]
     """Reads arrays by name from a state dict that `torch.save` wrote, or from a safetensors file.
 
     Args:
-        path: of the file, often .pth, .pt or .safetensors. Its first bytes say which form it has:
-            PyTorch's zip form, the older stream, in which torchvision's vgg16-397923af.pth is, or
-            safetensors.
+        path: of the file, often .pth, .pt or .safetensors; ~ is the home folder. Its first bytes
+            say which form it has: PyTorch's zip form, the older stream, in which torchvision's
+            vgg16-397923af.pth is, or safetensors.
         keys: where the state dict is in a checkpoint that holds more, from the outside in:
             `read_weights(path, "state_dict")`. Everything else there is left out.
 
@@ -130,7 +131,10 @@ def read_weights(path: str | PathLike[str], *keys: str) -> dict[str, np.ndarray]
     Source: torch/serialization.py as of PyTorch 2.14 for the layout, pickletools for instructions;
     the package safetensors, 0.8.
     """
-    path = Path(path)
+    try:
+        path = expanded(fspath(path))
+    except ValueError as error:
+        raise DataError(str(error)) from None
     content = read_raw(path, "weights, in a .pth or a .safetensors file")
     if content[8:9] == b"{":  # Before the others: the eight bytes are a number, which may be b"PK".
         form, read = "a safetensors file", _read_safetensors

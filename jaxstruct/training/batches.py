@@ -22,21 +22,22 @@ Augment = Callable[[Any, dict], dict]
 
 @dataclass(frozen=True)
 class Batches:
-    """What each step is fed with: examples are read, augmented, and given the spec's dtypes.
+    """The input of each step: examples are read, augmented, and converted to the spec's dtypes.
 
     - `spec`: {key: ShapeDtypeStruct} of the global batch as a step sees it, after `augment`, known
       without reading anything.
-    - `indices(step) -> int [B]`: which examples, from (seed, step) alone. Of a sweep through
-      a set (evaluation) the last batch may be short; an empty one ends it.
+    - `indices(step) -> int [B]`: the examples of a step, from (seed, step) alone. In a sweep
+      through a set (evaluation) the last batch may be short, and an empty batch ends the sweep.
     - `read`: arrays [N, ...] by key, which then live on the devices and are gathered inside the
       step; or `read(indices) -> {key: array, or a list of arrays of several shapes}`, called in
       threads ahead of the step.
-    - `augment(draws, batch) -> batch` sees what was read as it is stored. For arrays, it is JAX on
-      the device with one random key per example; for a function, NumPy in the threads with one
-      Generator per example (`augment_each` makes it from a function of one example). Draws
-      depend on seed, step and the example's place alone, in an evaluation on seed and place.
-    - `kinds`: what the keys are whose names do not say it, see `data.kinds`. Stored uint8 becomes
-      float32 in [0, 1] where it is an image, and an integer elsewhere.
+    - `augment(draws, batch) -> batch` gets the examples as they are stored. Where `read` is arrays,
+      `augment` is JAX on the device with one random key per example; where `read` is a function,
+      `augment` is NumPy in the threads with one Generator per example (`augment_each` makes it from
+      a function of one example). Draws depend on seed, step and the example's place in the batch
+      alone; in an evaluation, on seed and place.
+    - `kinds`: the kinds of keys whose names do not tell, see `data.kinds`. An image that is stored
+      as uint8 becomes float32 in [0, 1]; other uint8 becomes an integer.
     """
 
     spec: Mapping[str, jax.ShapeDtypeStruct]
@@ -58,15 +59,15 @@ class Batches:
 
     @property
     def parts(self) -> dict[str, Batches]:
-        """The sets that batches come from, by name; a single one has no name."""
+        """The sets that batches come from, by name; the name of a single set is empty."""
         return {"": self}
 
     def plan(self, first: int, last: int) -> list[tuple[str, int]]:
-        """For each step from `first` to before `last`: which set, and which batch of that set."""
+        """The set and the number of the batch in that set, for each step in [first, last)."""
         return [("", step) for step in range(first, last)]
 
     def finished(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What was read and augmented as a step takes it, without the keys outside the spec.
+        """A batch that was read and augmented, as a step takes it: the keys and dtypes of the spec.
 
         Raises ValueError where the examples of a batch still differ in shape.
         """
@@ -86,7 +87,7 @@ class Interleaved:
     schedule: Callable[[int], str]
 
     def plan(self, first: int, last: int) -> list[tuple[str, int]]:
-        """For each step from `first` to before `last`: which set, and which batch of that set."""
+        """The set and the number of the batch in that set, for each step in [first, last)."""
         seen: Counter[str] = Counter()
         found = []
         for step in range(last):
@@ -104,10 +105,10 @@ class Interleaved:
 def interleaved(sets: Mapping[str, Batches], schedule: Callable[[int], str]) -> Interleaved:
     """Batches of several sets in an order that is a pure function of the step.
 
-    `schedule(step)` names the set whose next batch it is, as `in_proportion` does. Each set has
-    keys, shapes and a batch size of its own, and its examples are seen equally often. A stage of
-    them declares one compilation for each set (`Stage.compilations`). Raises ValueError without a
-    set.
+    `schedule(step)` names the set that gives the batch of a step; `in_proportion` makes such a
+    schedule. Sets may differ in keys, shapes and batch size. The examples of one set are seen
+    equally often. A stage of interleaved sets declares one compilation per set
+    (`Stage.compilations`). Raises ValueError where there is no set.
     """
     if not sets:
         raise ValueError("there is no set to interleave, expected {name: Batches}")
@@ -115,9 +116,9 @@ def interleaved(sets: Mapping[str, Batches], schedule: Callable[[int], str]) -> 
 
 
 def in_proportion(counts: Mapping[str, int], *, seed: int) -> Callable[[int], str]:
-    """A schedule in which every name comes `counts[name]` times in each round, in a random order.
+    """A schedule of rounds in which every name comes `counts[name]` times, in a random order.
 
-    The order of a round is drawn from (seed, round). Raises ValueError for a count below 1.
+    The order of a round depends on (seed, round) alone. Raises ValueError for a count below 1.
     """
     for name, count in counts.items():
         if count < 1:
@@ -132,9 +133,9 @@ def in_proportion(counts: Mapping[str, int], *, seed: int) -> Callable[[int], st
 
 
 def augment_each(one: Callable[[np.random.Generator, dict], dict]) -> Augment:
-    """An `augment` for a reader from `one(generator, example) -> example`, for each by itself.
+    """An `augment` for a reader that applies `one(generator, example) -> example` to each example.
 
-    The keys of an example are those of the batch without the batch axis.
+    An example has the keys of the batch, without the batch axis.
     """
 
     def augment(draws: Any, batch: dict) -> dict:
@@ -170,7 +171,8 @@ def shuffled_batches(
     """Batches of arrays [N, ...] for training: epoch after epoch, each in an order of its own.
 
     A batch may straddle two epochs, so that every example is seen equally often. For `kinds` see
-    `Batches`. Raises DataError for an empty set and ValueError for a batch size below 1.
+    `Batches`. Raises DataError for an empty set, and ValueError for a batch size below 1 and a seed
+    below 0.
     """
     indices = _shuffled(_size(examples, batch_size), batch_size, seed)
     one = _on_device(examples, augment)
@@ -189,11 +191,11 @@ def shuffled_reads(
     augment: Augment | None = None,
     kinds: Mapping[str, Kind] | None = None,
 ) -> Batches:
-    """The batches of `shuffled_batches` for a set of so many examples that no memory holds.
+    """Batches as `shuffled_batches` makes them, for a set that does not fit into memory.
 
-    `read(indices [M]) -> {key: array [M, ...] or list of M}` is called in threads; `like` are some
-    examples as it gives them, which are augmented once for shapes and dtypes. Raises as
-    `shuffled_batches` does.
+    `read(indices [M]) -> {key: array [M, ...] or list of M}` is called in threads, for examples 0
+    to `size` - 1. `like` holds some examples as `read` returns them; one of these is augmented
+    once, to learn shapes and dtypes. Raises as `shuffled_batches` does.
     """
     _size(like, batch_size)
     if size < 1:
@@ -211,10 +213,11 @@ def batches_in_order(
     kinds: Mapping[str, Kind] | None = None,
     one_shape: bool = False,
 ) -> Batches:
-    """Batches of arrays [N, ...] for one sweep, the last one short; raises as the above.
+    """Batches of arrays [N, ...] for one sweep, of which the last may be short.
 
-    A set that is smaller than a batch makes the batch smaller, unless it is to have `one_shape`
-    with the batches of other sets, which a prediction then compiles once.
+    A set that is smaller than a batch makes the batch smaller, unless `one_shape` is asked for:
+    then batches of sets of any size have one shape, and a prediction compiles once. Raises
+    DataError for an empty set, and ValueError for a batch size below 1.
     """
     size = _size(examples, batch_size)
     batch_size = batch_size if one_shape else min(batch_size, size)
@@ -233,7 +236,7 @@ def reads_in_order(
     augment: Augment | None = None,
     kinds: Mapping[str, Kind] | None = None,
 ) -> Batches:
-    """The batches of `batches_in_order` for what `shuffled_reads` takes; raises as it does."""
+    """Batches as `batches_in_order` makes them, from a reader; see `shuffled_reads`."""
     made = shuffled_reads(
         read, size, batch_size, like=like, seed=seed, augment=augment, kinds=kinds
     )
@@ -263,6 +266,9 @@ def _in_order(size: int, batch_size: int, step: int) -> np.ndarray:
 
 
 def _shuffled(size: int, batch_size: int, seed: int) -> Callable[[int], np.ndarray]:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected at least 0")
+
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
@@ -309,7 +315,7 @@ def _on_host(like: Mapping[str, Any], augment: Augment | None) -> Mapping[str, A
 def _declared(
     read: Any, keys: Mapping[str, Any], kinds: Mapping[str, Kind] | None
 ) -> dict[str, Kind]:
-    """The kinds that the caller says, and those that the set says of the keys that there are."""
+    """The kinds that the caller gives, then those that the set has for the keys of a batch."""
     source = getattr(read, "source", None)
     of_set = source.kinds if source else {}
     return {**{key: kind for key, kind in of_set.items() if key in keys}, **(kinds or {})}

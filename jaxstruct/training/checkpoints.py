@@ -1,9 +1,9 @@
-"""Checkpoints: what a run can be continued from, to the bit, whatever ended it.
+"""Checkpoints: a run resumes from them bit for bit, whatever ended it.
 
-Orbax writes each into a temporary folder and renames it, so that a checkpoint is whole or absent;
-checksums find one that was damaged later. Checkpoints are numbered by the steps of all stages, and
-the last of every stage is kept: the states of earlier stages are read from there rather than
-written again into each. None is deleted for what a read of it says: a damaged one is set aside.
+Orbax writes a checkpoint into a temporary folder and renames the folder, so that a checkpoint is
+whole or absent; checksums detect damage that comes later. The number of a checkpoint counts the
+steps of all stages. The last checkpoint of every stage is kept, and holds that stage's final state;
+later checkpoints do not repeat it. A damaged checkpoint is set aside, never deleted.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ import orbax.checkpoint as ocp
 from jaxstruct.training import damage
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage
+from jaxstruct.training.keys import stage_key
 from jaxstruct.training.loop import Sums
 from jaxstruct.training.state import State
 
 
 @dataclass(frozen=True)
 class Restored:
-    """Where a run goes on: the stage's index, its state, and what was not written down yet.
+    """Where a run resumes.
 
-    `finals` are the last states of the stages before it; one that is damaged is not among them.
-    `records` is how many had been written down up to there, `metrics` what was evaluated there.
+    Attributes:
+        index: of the stage that resumes.
+        state: of that stage.
+        finals: the last states of the stages before it, by name, without those that are damaged.
+        pending: sums of terms that are in no record yet.
+        seconds: how long the run had trained.
+        records: how many records had been written up to the checkpoint.
+        metrics: the evaluation at the checkpoint.
     """
 
     index: int
@@ -48,10 +55,11 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a context manager.
 
-    Keeps the latest two, the best by `ranking` = (stage, metric, "max" or "min"), and the last of
-    every stage; see `kept`. One that is found damaged is named on stderr and left out: its folder N
-    is renamed to damaged-N, or, without `write`, stays, since nothing is changed then. Raises
-    RunError where the folder cannot be written, or where one cannot be read now but may be later.
+    Keeps the latest two checkpoints, the best by `ranking` = (stage, metric, "max" or "min"), and
+    the last of every stage; see `kept`. A damaged checkpoint is named on stderr and not used: its
+    folder N is renamed to damaged-N. With `write` false nothing is renamed or written. Raises
+    RunError where the folder cannot be written, and where a checkpoint cannot be read now but may
+    be readable later.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class Checkpoints:
             preservation_policy=_Kept(self._to_keep),
             create=write,
             read_only=not write,
-            # What is read only needs none of orbax's own metadata, which might be damaged.
+            # Reading needs none of orbax's own metadata, which might be damaged.
             lightweight_initialize=not write,
         )
         self._read_metas()
@@ -86,7 +94,7 @@ class Checkpoints:
         try:
             self._writing(self._manager.close)
         except RunError:
-            # The error that is under way says more than a second one about the same disk.
+            # The error that is being raised says more than a second error about the same disk.
             if kind is None:
                 raise
 
@@ -100,7 +108,7 @@ class Checkpoints:
         seconds: float = 0.0,
         records: int = 0,
     ) -> None:
-        """Writes a checkpoint in the background; `wait` tells when it is on the disk."""
+        """Writes a checkpoint in the background; after `wait` it is on the disk."""
         tree = _to_host(state)
         number = self._start(self._stages.index(stage)) + int(state.step)
         meta = damage.sealed(
@@ -119,21 +127,20 @@ class Checkpoints:
         )
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         self._metas[number] = meta
-        # By force, since a stage that is trained again has lower numbers than those of later ones.
+        # By force: a stage that is trained again writes lower numbers than later stages have.
         self._writing(lambda: self._manager.save(number, args=items, force=True))
 
     def wait(self) -> None:
-        """Returns when all that was saved is on the disk; raises RunError where it cannot be."""
+        """Returns when all checkpoints are on the disk; raises RunError where that fails."""
         self._writing(self._manager.wait_until_finished)
 
     def restore(self, key: jax.Array, which: str = "last") -> Restored | None:
-        """The newest whole checkpoint, or None.
+        """The newest whole checkpoint, or None where there is none.
 
-        With `which` "best", the one that ranks first, or None where none has a rank.
-
-        `key` is the run's; the stages' `init` tell the shapes, without computing anything.
-        Raises RunError where a checkpoint is of another model or of other stages, and where the
-        best one is damaged.
+        With `which` "best", the checkpoint that ranks first, or None where no checkpoint has a
+        rank. `key` is the key of the run: shapes come from an abstract evaluation of each stage's
+        `init`. Raises RunError where a checkpoint belongs to another model or to other stages, and
+        where the best checkpoint is damaged.
         """
         shapes = self._shapes(key)
         numbers = self._numbers()
@@ -161,7 +168,7 @@ class Checkpoints:
         return None
 
     def restore_stage(self, stage: Stage, key: jax.Array) -> State | None:
-        """The newest whole state of a stage before its last, to train it again from; or None."""
+        """The newest whole state of a stage before its last state, or None; to train from."""
         index, shapes = self._stages.index(stage), self._shapes(key)
         for number in self._numbers():
             if self._start(index) < number < self._ends[index]:
@@ -181,7 +188,7 @@ class Checkpoints:
         return next(i for i, end in enumerate(self._ends) if number <= end)
 
     def _numbers(self) -> list[int]:
-        """Those of the checkpoints that there are, the newest first."""
+        """The numbers of the checkpoints on the disk, the newest first."""
         return sorted(set(self._metas).intersection(self._manager.all_steps()), reverse=True)
 
     def _shapes(self, key: jax.Array) -> list[State]:
@@ -196,7 +203,7 @@ class Checkpoints:
         return {str(i): f"{stage.name} of {stage.steps} steps" for i, stage in stages}
 
     def _ranks(self) -> dict[int, float]:
-        """The values of the metric by which one is best, where a checkpoint has one."""
+        """The value of the ranking's metric, for each checkpoint that has it."""
         if not self._ranking:
             return {}
         stage, name, _ = self._ranking
@@ -209,7 +216,7 @@ class Checkpoints:
         return kept(numbers, self._ends, best_of(ranks, mode))
 
     def _read_metas(self) -> None:
-        """Reads what each checkpoint says of itself."""
+        """Reads the metadata of each checkpoint."""
         try:
             names = [path.name for path in self._folder.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
@@ -222,7 +229,7 @@ class Checkpoints:
                 damage.read_object(one / "_CHECKPOINT_METADATA")
                 meta = damage.read_sealed(one / "meta" / "metadata")
                 if meta.get("number", number) != number or _META - set(meta):
-                    raise ValueError("its meta is that of another")
+                    raise ValueError("its metadata belongs to another checkpoint")
                 if "metrics" not in meta and (one / "metrics").exists():  # of an earlier version
                     meta["metrics"] = damage.read_object(one / "metrics" / "metrics")
             except Exception as error:
@@ -235,7 +242,7 @@ class Checkpoints:
         if number not in self._metas:
             return None
         meta = self._metas[number]
-        # What another program wrote is not damaged: it stays where it is.
+        # A checkpoint of another program is not damaged: it stays where it is.
         self._check(number, "stage", meta.get("stages", self._plan()), self._plan())
         index = self._index(number)
         expected = jax.tree.map(_host_shape, shapes[index])
@@ -251,7 +258,7 @@ class Checkpoints:
         return jax.tree.map(_from_host, shapes[index], tree)
 
     def _leave_out(self, number: int, error: Exception, *, needed: bool = False) -> None:
-        """A checkpoint that could not be read is none any more."""
+        """Excludes a checkpoint that could not be read, and sets its folder aside if `write`."""
         folder, why = self._folder / str(number), damage.reason(error)
         named = f"checkpoint {number} in {self._folder}"
         if damage.is_gone(folder):  # the run that writes them has removed it as an old one
@@ -259,16 +266,16 @@ class Checkpoints:
             return
         if passing := damage.may_pass(error, folder):
             raise RunError(
-                f"{named} cannot be read now ({damage.reason(passing)}) and was left as it is; "
-                f"start again when it can be read, or move {folder} away to do without it"
+                f"{named} cannot be read now ({damage.reason(passing)}) and was left unchanged; "
+                f"start again when it can be read, or move {folder} away to continue without it"
             ) from error
         if needed:
             raise RunError(
-                f"the best checkpoint, {number} in {self._folder}, is damaged ({why}); the last "
-                "one is chosen without best"
+                f"the best checkpoint, {number} in {self._folder}, is damaged ({why}); without "
+                "best, the last checkpoint is used"
             ) from error
         self._metas.pop(number, None)
-        done = "is left out"
+        done = "is not used"
         if self._write:
             done = f"was set aside as {self._writing(lambda: damage.set_aside(folder)).name}"
             if hasattr(self, "_manager"):
@@ -279,8 +286,9 @@ class Checkpoints:
         for name in {**saved, **expected}:
             if saved.get(name) != expected.get(name):
                 raise RunError(
-                    f"checkpoint {number} in {self._folder} is of another model: {kind} {name} was "
-                    f"{saved.get(name)} and is now {expected.get(name)}; choose another --workdir"
+                    f"checkpoint {number} in {self._folder} belongs to another model: {kind} "
+                    f"{name} was {saved.get(name)} and is now {expected.get(name)}; choose another "
+                    "--workdir"
                 )
 
     def _writing(self, write: Callable[[], Any]) -> Any:
@@ -293,12 +301,12 @@ class Checkpoints:
                 ) from error
             raise RunError(
                 f"cannot write a checkpoint into {self._folder} ({damage.reason(error)}); the last "
-                "one that is whole stays: free space or choose another --workdir, then start again"
+                "whole checkpoint stays: free space or choose another --workdir, then start again"
             ) from error
 
 
 class _Kept:
-    """As orbax asks which checkpoints are to stay."""
+    """The preservation policy that orbax asks which checkpoints to keep."""
 
     def __init__(self, to_keep: Callable[[Sequence[int]], set[int]]):
         self._to_keep = to_keep
@@ -309,10 +317,10 @@ class _Kept:
 
 
 def kept(numbers: Iterable[int], ends: Sequence[int], best: int | None) -> set[int]:
-    """Which checkpoints are to stay: the latest two, the best, and the last of each stage.
+    """Which checkpoints to keep: the latest two, the best, and the last of each stage.
 
-    Of a stage whose last is not there, because it was damaged and the stage is trained again, the
-    latest two.
+    Where a stage's last checkpoint is missing, since it was damaged and the stage is trained again,
+    the latest two of that stage are kept.
     """
     ordered = sorted(numbers)
     keep = {*ordered[-2:], *set(ordered).intersection(ends), *([] if best is None else [best])}
@@ -323,17 +331,12 @@ def kept(numbers: Iterable[int], ends: Sequence[int], best: int | None) -> set[i
 
 
 def best_of(ranks: Mapping[int, float], mode: str) -> int | None:
-    """The number of the "max" or "min", of equal ones the latest; None where there is none."""
+    """The number with the "max" or "min" rank, among equal ranks the latest; None without ranks."""
     better = max if mode == "max" else min
     return better(sorted(ranks, reverse=True), key=ranks.__getitem__, default=None)
 
 
-_META = {"stage", "pending", "seconds", "checksum"}  # that of every version has
-
-
-def stage_key(key: jax.Array, index: int) -> jax.Array:
-    """The random key of a stage, from the run's."""
-    return jax.random.fold_in(key, index)
+_META = {"stage", "pending", "seconds", "checksum"}  # in the metadata of every version
 
 
 def _is_key(x: Any) -> bool:
@@ -341,7 +344,7 @@ def _is_key(x: Any) -> bool:
 
 
 def _to_host(tree: Any) -> Any:
-    """NumPy arrays, in any number of processes: random keys become their uint32 data."""
+    """The tree as NumPy arrays, in any number of processes; random keys become uint32 data."""
     return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x), tree)
 
 

@@ -21,9 +21,11 @@ import jax
 from jaxstruct import data
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
+from jaxstruct.interrupts import raise_on_interrupt
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.errors import RunError, Stopped, TraceError, UsageError
 from jaxstruct.training.experiment import Experiment, config_type
+from jaxstruct.training.keys import check_seed
 from jaxstruct.training.predictions import predict_images
 from jaxstruct.training.restored import restore
 from jaxstruct.training.run import run
@@ -38,7 +40,7 @@ class Options:
     workdir: Path | None = None  # folder of the run [runs/NAME and what differs from the defaults]
     smoke: bool = False  # the configuration that runs every line in seconds, even without data
     paper: bool = False  # the paper's configuration
-    data_dir: Path | None = None  # where raw files are looked for first, then $JAXSTRUCT_DATA
+    data_dir: Path | None = None  # folder searched for raw files first, before $JAXSTRUCT_DATA
     devices: int | None = None  # how many devices share a batch [all]
     distributed: bool = False  # several processes (jax.distributed; detected on clusters)
     deterministic: bool = False  # on a GPU: equal bits from run to run, slower scatter-adds
@@ -50,7 +52,7 @@ class Options:
 class Train(Options):
     """Options of `train`."""
 
-    seeds: int = 1  # repeat under so many seeds, from config.seed on: mean and spread
+    seeds: int = 1  # repeat under this many seeds, from --seed on; reports mean and spread
     profile: bool = False  # write a trace of some steps into the workdir
 
 
@@ -58,10 +60,10 @@ class Train(Options):
 class Predict(Options):
     """Options of `predict`."""
 
-    images: tuple[Path, ...] = ()  # image files of any size [without: samples]
-    out: Path = Path("predictions")  # folder for a picture and JSON per image, which replace none
+    images: tuple[Path, ...] = ()  # image files of any size [none: predict draws samples]
+    out: Path = Path("predictions")  # folder for a picture and JSON per image; replaces no file
     member: str | None = None  # which experiment of a study, or which seed (seed=0, say)
-    checkpoint: Literal["last", "best"] = "last"  # of the run: its last state, or its best
+    checkpoint: Literal["last", "best"] = "last"  # which state of the run answers
     sample_seed: int = 0  # seed of what predict draws
 
 
@@ -82,26 +84,27 @@ def main(
     """Runs an experiment file from the command line, and exits.
 
     `experiment(config)` makes the experiment, and its annotation names the Config; `smoke` and
-    `paper` are the configurations of --smoke and --paper. Exit status 0; 2 with one line for a
-    usage error, 1 with one line for a run that failed, 128 + n for one that saved on signal n.
-    Where nobody reads its output any more, it goes on without.
+    `paper` are the configurations of --smoke and --paper; `arguments` replaces sys.argv[1:]. The
+    exit status is 0; 2 with one line for a usage error; 1 with one line for a run that failed;
+    128 + n for a run that saved on signal n. The run continues where nobody reads its output.
     """
+    raise_on_interrupt()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with unbroken():
         _finish(experiment, {"smoke": smoke, "paper": paper}, arguments)
 
 
 def _finish(make: Callable, variants: dict[str, Any], arguments: list[str]) -> NoReturn:
-    """Runs the command, and exits with its status, or with a line that says what went wrong."""
+    """Runs the command and exits with its status; an error becomes one line on stderr."""
     debug = "--debug" in arguments
     try:
         status = _main(make, variants, arguments)
     except UsageError as error:
         _exit(2, f"{error}; --help lists what there is")
     except Stopped as stopped:
-        _exit(128 + stopped.signum, f"{stopped}; the same command goes on from there")
+        _exit(128 + stopped.signum, f"{stopped}; the same command resumes from there")
     except KeyboardInterrupt:
-        _exit(128 + signal.SIGINT, "interrupted; the same command goes on from the last checkpoint")
+        _exit(128 + signal.SIGINT, "interrupted; the same command resumes from the last checkpoint")
     except (RunError, data.DataError, OSError, ValueError, TraceError) as error:
         if debug:
             raise
@@ -135,6 +138,7 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
         known[verb], added = Own, commands[verb][0]
     config, options, own = _parse(kind, known[verb], added, base, variant, arguments)
+    _check_seeds(config, options, own)
     if not options.return_memory:
         memory.keep_freed()
     name = Path(sys.argv[0]).stem
@@ -172,6 +176,8 @@ def _train(
     if repeated and not hasattr(config, "seed"):
         raise UsageError("--seeds needs a field seed in the Config, and there is none")
     try:
+        if repeated:
+            check_seed(config.seed + options.seeds - 1, "the last seed of --seeds")
         devices = parallel.choose(options.devices)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -209,7 +215,7 @@ def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[A
 def _parse(
     kind: type, options: type, own: type | None, base: Any, variant: str, arguments: list[str]
 ) -> tuple[Any, Any, Any]:
-    """The configuration, the options, and the arguments of a verb of its own."""
+    """The configuration, the options, and the arguments of a verb that the experiment adds."""
     import tyro
 
     parts = {"config": base, "options": options(**({variant: True} if variant else {}))}
@@ -251,8 +257,19 @@ def _parse(
     return parsed.config, parsed.options, parsed.own if own else None
 
 
+def _check_seeds(*parts: Any) -> None:
+    """Raises UsageError for a seed out of range in any part of the command line."""
+    for part in parts:
+        for name in ("seed", "sample_seed"):
+            if isinstance(seed := getattr(part, name, None), int):
+                try:
+                    check_seed(seed, f"--{name.replace('_', '-')}")
+                except ValueError as error:
+                    raise UsageError(str(error)) from None
+
+
 def _of_paths(arguments: list[str]) -> Any:
-    """How tyro makes paths: with the home folder in place of ~, and none that is empty."""
+    """The rule by which tyro makes paths; see `places.expanded`."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     registry = ConstructorRegistry()
@@ -268,7 +285,7 @@ def _of_paths(arguments: list[str]) -> Any:
 
 
 def _path(given: str, arguments: Sequence[str]) -> Path:
-    """A path of the command line, whose option is named where it is refused."""
+    """A path from the command line; a UsageError names the option whose path is refused."""
     try:
         return expanded(given)
     except ValueError as error:
@@ -282,7 +299,7 @@ def _path(given: str, arguments: Sequence[str]) -> Path:
 
 
 def _flags(default: Any) -> list[str]:
-    """The options that there are: what is True can only be switched off."""
+    """All options, by name; an option that is True has only its --no- form."""
     flags: list[str] = []
     for field in dataclasses.fields(default):
         value = getattr(default, field.name)
@@ -293,13 +310,13 @@ def _flags(default: Any) -> list[str]:
 
 
 def _one_line(box: str, arguments: list[str], flags: list[str]) -> str:
-    """What tyro's box says, in one line, with the nearest real name."""
+    """The error in tyro's box as one line, with the nearest name that exists."""
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
         if flag.startswith("--") and flag not in (*flags, "--help"):
             return f"unknown option {argument.split('=')[0]}{_nearest(flag, flags)}"
-    # Sections between rules: what is wrong comes first, or after a title where the terminal knows
-    # ASCII alone and the box has no frame.
+    # Rules separate the sections. The error is the first section; in a terminal of ASCII letters,
+    # where the box has no frame, it is the second, after a title.
     sections: list[list[str]] = [[]]
     for line in (line.strip("│ ") for line in box.splitlines()):
         if line.startswith(("─", "---")):
@@ -334,11 +351,16 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
     for key, value in _differing(config, base).items():
         parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
     parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
-    return Path("runs") / "-".join(parts).replace("/", "_")
+    try:
+        return expanded(Path("runs") / "-".join(parts).replace("/", "_"))
+    except ValueError as error:
+        raise UsageError(
+            f"the workdir is named after the options: {error}; give --workdir"
+        ) from None
 
 
 def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
-    """The sets of the run that --workdir names, before the options are understood."""
+    """The sets of the run that --workdir names, found before the options are parsed."""
     folder = default
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
@@ -350,7 +372,7 @@ def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
 
 
 def _folder(workdir: Path, member: str | None) -> Path:
-    """The folder of the one run that is meant."""
+    """The folder of the run that --workdir and --member name."""
     runs = sorted(path.parent for path in workdir.glob("**/config.json") if path.parent != workdir)
     members = [str(run.relative_to(workdir)) for run in runs]
     if members and member not in members:
@@ -363,19 +385,18 @@ def _folder(workdir: Path, member: str | None) -> Path:
 
 
 def _imitated(workdir: Path) -> bool:
-    """Whether a run was trained on an imitation, which then serves again."""
+    """Whether a run was trained on an imitation; predicting may then use the imitation, too."""
     stored = read_config(workdir) or {}
     return any(source["origin"] == "imitation" for source in stored.get("data", ()))
 
 
 def _prepare_jax(arguments: list[str]) -> None:
-    """Before anything starts JAX's backend, which reads its flags once."""
+    """Sets flags and loggers before JAX's backend starts, which reads its flags once."""
     import logging
 
     # Orbax warns of each of its defaults, and shows tracebacks of its threads. Where several arrays
-    # cannot be written, it raises the first one's error, and the event loop logs the others'
-    # (or, where Orbax has closed it, cannot be told of them). What a user must know is said by the
-    # checkpoints.
+    # cannot be written, Orbax raises the first error, and the event loop logs the others (or, where
+    # Orbax has closed the loop, fails to). `checkpoints` says what a user must know.
     debug = "--debug" in arguments
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.ERROR if debug else logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Damaged checkpoints: told from such as cannot be read just now, and set aside, never deleted.
+"""Damaged checkpoints: they are set aside, never deleted, unless reading may succeed later.
 
 What may be added: another sign that a read may succeed later.
 """
@@ -18,18 +18,19 @@ import jax
 
 from jaxstruct.data.names import free_path
 
-# What is missing stays so, other errors of the system may pass: a network, permissions, memory.
+# A missing file stays missing; other errors of the system may pass: network, permissions, memory.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
-# How tensorstore, which raises ValueError alone, begins the text of such an error.
+# Words by which tensorstore, which raises only ValueError, marks an error that may pass.
 _PASSING = re.compile(
     r"\b(PERMISSION_DENIED|UNAVAILABLE|RESOURCE_EXHAUSTED|ABORTED|DEADLINE_EXCEEDED|CANCELLED)\b"
 )
 
 
 def may_pass(error: BaseException, folder: Path) -> BaseException | None:
-    """The reason for which a checkpoint's folder cannot be read now but perhaps later, if any.
+    """The reason why a checkpoint's folder cannot be read now but perhaps later; None without one.
 
-    `error` is what reading it raised. Where that does not tell, its files are read.
+    `error` is the error of the reading that failed. Where `error` does not tell, all files of the
+    folder are read.
     """
     for one in _chain(error):
         if isinstance(one, MemoryError) or _PASSING.search(str(one)):
@@ -47,7 +48,7 @@ def may_pass(error: BaseException, folder: Path) -> BaseException | None:
 
 
 def is_gone(folder: Path) -> bool:
-    """Whether there is no such folder; not where that cannot be found out."""
+    """Whether the folder does not exist; False where the system does not say."""
     try:
         folder.lstat()
     except FileNotFoundError:
@@ -68,19 +69,19 @@ def set_aside(folder: Path) -> Path:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The text of an error, in one line."""
     said = str(error).strip().split("\n")[0][:200]
     return said or type(error).__name__
 
 
 def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself, as JSON has it, with a checksum of that."""
+    """Metadata of a checkpoint as JSON holds it, with its own checksum as `seal`."""
     plain = json.loads(json.dumps(meta))
     return {**plain, "seal": _checksum(plain)}
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """What `sealed` gave, from its JSON; raises ValueError for anything else."""
+    """Reads what `sealed` returned from a JSON file; raises ValueError for anything else."""
     meta = read_object(path)
     if "seal" in meta and meta.pop("seal") != _checksum(meta):
         raise ValueError(f"the checksum of {path.parent.name} is not the one that was saved")
@@ -100,7 +101,7 @@ def _checksum(meta: Mapping[str, Any]) -> int:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that led to it."""
+    """An error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,8 +1,8 @@
 """One pass over a set of examples, on all devices, to the last example.
 
-What adds up over examples is summed on the devices (`make_evaluation`); what does not, such as
-average precision or an SVM's features, is gathered on the host (`make_prediction`,
-`make_collection`).
+Metrics that add up over examples are summed on the devices (`make_evaluation`). Predictions that do
+not add up, such as detections for average precision or features for an SVM, are gathered on the
+host (`make_prediction`, `make_collection`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxstruct.training import parallel
 from jaxstruct.training.batches import Batches
 from jaxstruct.training.feed import Swept, on_devices, on_the_host, sweep
 
-READ = ""  # in place of a set's name, of which no program depends
+READ = ""  # in place of a set's name, so that no compiled program depends on the name
 AUGMENT = 1 << 16  # a purpose of random keys
 
 Sums = Mapping[str, Any]
@@ -29,9 +29,9 @@ Finish = Callable[[dict[str, Any]], Mapping[str, float]]
 
 
 def means(sums: Sums) -> dict[str, float]:
-    """What sums become without another word: total / count of each `Mean` of scalars.
+    """The default `finish`: total / count of each `Mean` of scalars.
 
-    A mean that nothing counts for has no value, and is left out. Raises TypeError for another sum.
+    A mean whose count is 0 has no value, and is left out. Raises TypeError for another sum.
     """
     for name, total in sums.items():
         if not isinstance(total, Mean) or np.ndim(total.total) or np.ndim(total.count):
@@ -56,13 +56,13 @@ def make_evaluation(
       examples that pad the last batch; `keys` [b] are one per example and depend on its position
       alone, so that the same numbers are drawn at every evaluation, for any batch size and on any
       number of devices. A sum is a NamedTuple of arrays that add up: a `Mean`, a `Confusion`.
-    - `finish({name: sum}) -> {metric: float}` decides once, on the host, what the sums become; they
-      are float64 there.
+    - `finish({name: sum}) -> {metric: float}` turns the sums into metrics, once, on the host, where
+      the sums are float64.
     - `compilations`: how many shapes or sets of keys the batches have, by default one for each of
       the `batches` (a set with a few canvas shapes is several `Batches`).
 
-    The state is any PyTree. Runs on the devices that it is on; compiled once for each shape of
-    state, so that stages may share it.
+    The state is any PyTree. The evaluation runs on the devices of the state and is compiled once
+    for each shape of state, so that stages may share one evaluation.
     """
 
     def counted(state: Any, batch: Any, valid: Any, keys: Any) -> Any:
@@ -88,11 +88,11 @@ def make_prediction(
 ) -> Callable[[Any, Batches | Sequence[Batches]], dict[str, np.ndarray]]:
     """A function (state, batches) -> {name: [N, ...]}: `predict` of every example, on the host.
 
-    `predict(state, batch, keys) -> {name: [b, ...]}` runs on all devices that the state, any
-    PyTree, is on; `keys` are those of `make_evaluation`. The rows are those of one sweep in its
-    order, without padding, and the same in every process. `compilations`: how many shapes or sets
-    of keys the batches have. Compiled once for each of them and each shape of state, whatever
-    batches it is called with.
+    `predict(state, batch, keys) -> {name: [b, ...]}` runs on all devices of the state, which is any
+    PyTree; `keys` are as in `make_evaluation`. The rows of the result are the examples of one sweep
+    in its order, without padding, and equal in every process. `compilations`: how many shapes or
+    sets of keys the batches have. `predict` is compiled once for each of these and each shape of
+    state, whatever batches the function is called with.
     """
     swept = _Sweep(
         lambda state, batch, valid, keys: dict(predict(state, batch, keys)),
@@ -117,10 +117,11 @@ def make_collection(
     *,
     compilations: int | None = None,
 ) -> Callable[[Any], dict[str, float]]:
-    """An `evaluate(state) -> {metric: float}` of what does not add up: `finish` sees all examples.
+    """An `evaluate(state) -> {metric: float}` of metrics that need all examples at once.
 
-    `finish({name: [N, ...]}) -> {metric: float}` runs on the host, on what `make_prediction`
-    gathers of `predict`; average precision, say. `compilations` as in `make_evaluation`.
+    `finish({name: [N, ...]}) -> {metric: float}` runs on the host, on the predictions of all
+    examples as `make_prediction` gathers them; average precision is such a metric. `compilations`
+    as in `make_evaluation`.
     """
     several = list(_named(batches).values())
     predicted = make_prediction(predict, compilations=compilations or len(several))
@@ -143,8 +144,8 @@ class _Sweep:
     def __call__(self, state: Any, sets: dict[str, Batches]) -> Iterator[tuple[Swept, Any]]:
         devices = parallel.devices_of(state)
         stacked = parallel.stack(state, devices)
-        # Arrays on the devices are those of an evaluation, which has the same sets every time. What
-        # is read on the host is finished when it comes here: any such batches share a program.
+        # Sets on the devices belong to an evaluation, which sweeps the same sets every time.
+        # Batches that are read on the host are finished when they come here, and share one program.
         alike = tuple((b.on_device, tuple(b.spec.items())) for b in sets.values())
         place = tuple(devices), alike
         if place not in self._kept:
@@ -175,7 +176,7 @@ class _Sweep:
             part = sets[name]
             given = {key: x[given] for key, x in arrays.items()}
             if part.augment:
-                # Of a key that `count` has not: its draws are none of the augmentation's.
+                # `count` has no such key, so that its draws differ from those of the augmentation.
                 key = jax.random.fold_in(jax.random.key(part.seed), AUGMENT)
                 draws = jax.vmap(lambda i: jax.random.fold_in(key, i))(at)
                 given = part.augment(draws, given)

@@ -1,4 +1,7 @@
-"""The values that describe an experiment; what runs them is in `run`."""
+"""The values that describe an experiment: claims, stages, and the experiment itself.
+
+What may be added: another value that an experiment may state. `run` runs them.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ Better = Literal["lower", "higher", "near"]
 class Reference(NamedTuple):
     """A measured number, by its names in metrics.json, and what a paper has for it.
 
-    - `better`: whether lower or higher values are better, or those near to `value`.
+    - `better`: whether lower values are better, higher values, or values near to `value`.
     - `member`: of a study, or of a score; `stage`: by default the last that has the metric.
-    - `value` ± `spread`: the paper's, where it states them; `source`: in which table or figure.
+    - `value` ± `spread`: the paper's numbers, if it states any; `source`: their table or figure.
     """
 
     metric: str
@@ -34,16 +37,16 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper claims, and the numbers or the picture that show whether it holds here.
+    """A claim of a paper, and the numbers or the picture that show whether the claim holds here.
 
-    Exactly one of the following says how it is judged:
+    Exactly one of the following says how the claim is judged:
 
     - `values`: each number is compared with the paper's value;
     - `orders`: in each sequence, every number is better than the next one;
     - `figure`: the name of a picture, to be judged by eye.
 
-    `source`: where the paper claims it, if not in the table or figure of its values; without
-    either, the claim is in no paper. `why`: in a few words, why the numbers differ from the
+    `source`: the place of the claim in the paper, if not the table or figure of its values; a claim
+    without any source is in no paper. `why`: in a few words, why the numbers differ from the
     paper's. `config`: the claim is about runs whose configuration has these values.
 
     Raises ValueError where none or several of the three are given, where a value or an order has
@@ -59,7 +62,7 @@ class Claim:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks that there is one way to judge it."""
+        """Checks that there is one way to judge the claim."""
         ways = [name for name in ("values", "orders", "figure") if getattr(self, name)]
         if len(ways) != 1:
             raise ValueError(
@@ -85,23 +88,24 @@ class Claim:
 class Stage:
     """One phase of training: `steps` updates from one initial state.
 
-    - `init(key, previous) -> State`: `previous` is the last state of the stage before, or None. It
-      tells the shapes to whatever restores a checkpoint, too, and reads no file.
-    - `start(state) -> State`: on the host, once, where the stage begins and not where it is gone on
-      with: trained weights in place of initial ones. What `data.read_weights` reads there is
-      written into the results. The result has the state's shapes.
+    - `init(key, previous) -> State`: `previous` is the last state of the stage before, or None.
+      Restoring a checkpoint evaluates `init` abstractly to learn the shapes, so `init` reads no
+      file.
+    - `start(state) -> State`: puts trained weights in the place of initial weights, on the host. It
+      is called once, when the stage begins, and not when the stage resumes. Weights that it reads
+      with `data.read_weights` are written into the results. Its result has the state's shapes.
     - `update(state, batch) -> (State, {term: Mean})`: made by `make_step` or `make_game_step`, or
-      written by hand with their parts; runs on every device with its share of the batch.
+      written by hand with their parts; runs on every device with the device's share of the batch.
     - `batches`: see `Batches`, and `interleaved` for several sets in turn.
-    - `evaluate(state) -> {metric: float}`: made by `make_evaluation` or `make_collection`; every
-      `evaluate_every` steps and after the last.
-    - `save_every`: steps between checkpoints (by default after each evaluation); the last state of
-      a stage is always saved.
+    - `evaluate(state) -> {metric: float}`: made by `make_evaluation` or `make_collection`; called
+      every `evaluate_every` steps and after the last step.
+    - `save_every`: steps between checkpoints (by default a checkpoint follows each evaluation); the
+      last state of a stage is always saved.
     - `steps_per_call`: steps in one compiled call. More than 1 only without convolutions, or on an
       accelerator: a CPU runs a convolution inside a loop 10 to 20 times slower.
     - `log_every`: steps whose terms are averaged into one record (about 200 a stage by default).
-    - `compilations`: how many sets of keys and shapes batches have, at least one for each of
-      several sets in turn; one more is an error.
+    - `compilations`: how many sets of keys and shapes batches have, at least one for each set of
+      `interleaved`; a further compilation is an error.
 
     Raises ValueError where `steps_per_call` does not divide the steps and the intervals.
     """
@@ -144,29 +148,31 @@ class Stage:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration and what it means: the stages to train, then what to score and draw.
+    """A configuration and its meaning: the stages to train, then what to score and draw.
 
-    Without stages there is no state: what it scores and draws follows from the configuration.
+    An experiment without stages has no state: it scores and draws from the configuration alone.
 
-    - `score(states) -> {metric: float}`: metrics too dear to compute during training, once at the
-      end, from the last state of each stage by its name; {member: {metric: float}} where it scores
-      several things, which become members of the results.
+    - `score(states) -> {metric: float}`: metrics that are too expensive during training, computed
+      once at the end from the last state of each stage by its name; {member: {metric: float}} where
+      several things are scored, which become members of the results.
     - `figures(run) -> {name: Figure}` sees `run.states`, `run.history` and `run.metrics`.
     - `predict(key, state, image) -> (record, Figure)` for one user's image (uint8 [H, W, 3]), or
-      samples where `image` is None; `state` is the last stage's, or of the best checkpoint its own.
-    - `collect(records) -> {file name: JSON}`: one file for all images of a `predict`; the records
-      are those of `predict`, in order, with the image's path as `image`.
-    - `best`: ("stage/metric", "max" or "min"), whose best checkpoint is kept; of a single stage,
-      ("metric", ...) is enough. Before the first step, that stage's initial state is evaluated
-      once, and a metric that is not there ends the run. Stages without the metric have no rank.
+      for samples where `image` is None; `state` is the last state of the last stage, or the state
+      of the best checkpoint.
+    - `collect(records) -> {file name: JSON}`: one file about all images of a `predict`; the records
+      are those that `predict` returned, in order, with the image's path as `image`.
+    - `best`: ("stage/metric", "max" or "min"): the best checkpoint by this metric is kept. With a
+      single stage, ("metric", ...) is enough. Before the first step, the stage's initial state is
+      evaluated once; where the metric is missing, the run ends. Stages without the metric have no
+      rank.
     - `model`: the module whose parameters `State.params` are, for use by hand.
-    - `colors`: uint8 [L, 3] of the class indices that `predict` returns; VOC's without it.
+    - `colors`: uint8 [L, 3] of the class indices that `predict` returns; by default VOC's colors.
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
       a field without a default must be given; the function gets the arguments and the restored
       `Run`, which without stages has no states.
-    - `data`: the sets that are read beside those of the stages' batches.
-    - `claims`: what it is to show. They are judged at the end of a run and in the pages of results,
-      and are no results themselves: metrics.json does not hold them.
+    - `data`: the sets that are read in addition to the sets of the stages' batches.
+    - `claims`: what the experiment is to show. Claims are judged at the end of a run and in the
+      pages of results; metrics.json does not hold them.
     """
 
     config: Any
@@ -183,7 +189,7 @@ class Experiment:
     colors: Any = None
 
     def __post_init__(self) -> None:
-        """Checks what would otherwise fail after hours of training."""
+        """Checks now what would fail after hours of training."""
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages must have different names, got {names}")

@@ -1,6 +1,6 @@
-"""What the calls of a stage or of a sweep are given: indices, or batches read ahead by threads.
+"""The inputs of the calls of a stage or a sweep: indices, or batches that threads read ahead.
 
-What may be added: another order in which a set is read. How devices share it is parallel.py's.
+What may be added: another order in which a set is read. parallel.py shares batches among devices.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jaxstruct.training.parallel import check_divisible, share, stack
 
 
 class Feed:
-    """What the calls of a stage are given, step after step: a context manager.
+    """The inputs of the calls of a stage, one after the other: a context manager.
 
     `constant` is the first argument after the state: the arrays that live on the devices, by set.
-    `next()` is the second: {set: indices [D, K, b], or batches [D, K, b, ...] read ahead}.
+    `next()` returns the second: {set: indices [D, K, b], or batches [D, K, b, ...]}.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Feed:
             close()
 
     def next(self) -> Any:
-        """The argument of the next call; raises what reading raised."""
+        """The input of the next call; raises what reading it raised."""
         return next(self._calls)
 
     def _call(self, call: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Feed:
         return {name: jax.tree.map(_stack, *[read(part, step) for _, step in steps])}
 
     def _check_calls(self) -> None:
-        """One call is one program: its batches are of one set."""
+        """Raises ValueError where one call, which is one program, has batches of several sets."""
         for begin in range(0, len(self._plan), self._per_call):
             names = sorted({name for name, _ in self._plan[begin : begin + self._per_call]})
             if len(names) > 1:
@@ -96,9 +96,9 @@ class Swept(NamedTuple):
 
 
 def sweep(sets: dict[str, Batches], devices: Sequence[jax.Device]) -> Iterator[Swept]:
-    """One pass in order, set after set; what is read comes from threads ahead.
+    """One pass through the sets in order; threads read ahead where a set is not in memory.
 
-    The last batch of a set is padded to the size of the others with repeated examples.
+    The last batch of a set is padded with repeated examples to the size of the other batches.
     """
     calls = list(_calls(sets))
 
@@ -132,7 +132,7 @@ class Rows:
 
 
 def on_the_host(part: Batches) -> Batches:
-    """The same batches, whose arrays stay on the host: a set of any size has the same program.
+    """The same batches with arrays that stay on the host: sets of any size share one program.
 
     Raises ValueError for arrays that are augmented on the device.
     """
@@ -144,7 +144,7 @@ def on_the_host(part: Batches) -> Batches:
 
 
 def on_devices(part: Batches, devices: Sequence[jax.Device]) -> Any:
-    """The arrays of a set that lives on the devices, a copy on each; none of another set."""
+    """The arrays of a set, a copy on each device; empty where the set is read on the host."""
     if not part.on_device:
         return {}
     # Augmentation may give keys that are not stored, and drop others.
@@ -177,7 +177,7 @@ def _calls(sets: dict[str, Batches]) -> Iterator[tuple[str, np.ndarray, int]]:
             if step == 10_000 and len(part.indices(1_000_000_000)):
                 raise ValueError(
                     "the batches of a sweep do not end; expected those of batches_in_order or "
-                    "reads_in_order, since shuffled ones go on for ever"
+                    "reads_in_order, since shuffled batches never end"
                 )
             if len(indices) > part.size:
                 raise ValueError(
@@ -190,7 +190,7 @@ def _calls(sets: dict[str, Batches]) -> Iterator[tuple[str, np.ndarray, int]]:
 def _read(
     part: Batches, indices: np.ndarray, draws: Callable[[], Any], shape: tuple[int, ...]
 ) -> dict[str, np.ndarray]:
-    """Examples read, augmented and converted, with leading axes `shape` in place of [M]."""
+    """Reads, augments and converts examples; leading axes `shape` replace [M]."""
     batch = dict(part.read(indices))  # type: ignore[operator]
     if part.augment:
         batch = part.augment(draws(), batch)

@@ -1,8 +1,8 @@
-"""Parts of a network that are not trained: out of the parameters, and back at `apply`.
+"""Parts of a network that are not trained: they leave the parameters, and return at `apply`.
 
-A subtree outside `State.params` needs no gradient, no moments and no backward pass; an optimiser's
-mask would leave the backward pass. It lives in `State.model_state`, is saved there, and a later
-stage's `init` may move it back:
+A subtree outside `State.params` needs no gradient, no moments and no backward pass; with a mask of
+the optimiser, the backward pass would remain. The frozen subtree lives in `State.model_state`,
+where it is saved; the `init` of a later stage may move it back:
 
     params, frozen = partition(params, ["features/conv1_1", "features/conv1_2"])
     state = State.create(key, params, optimizer.init(params), {"frozen": frozen})
@@ -20,13 +20,13 @@ def partition(params: Mapping[str, Any], frozen: Sequence[str]) -> tuple[dict, d
 
     Args:
         params: a tree of dictionaries, as a linen module's.
-        frozen: the places of whole subtrees or arrays, as "features/conv1_1".
+        frozen: the paths of whole subtrees or arrays, as "features/conv1_1".
 
     Returns:
         two trees without empty dictionaries; `merge` is the inverse.
 
     Raises:
-        ValueError: there is no such place.
+        ValueError: a path leads nowhere.
     """
     kept = _copied(params)
     taken: dict[str, Any] = {}
@@ -37,13 +37,13 @@ def partition(params: Mapping[str, Any], frozen: Sequence[str]) -> tuple[dict, d
             inside = inside.get(name) if isinstance(inside, dict) else None
         if not isinstance(inside, dict) or last not in inside:
             raise ValueError(
-                f"there is no {place!r} to freeze, expected a place in {_places(params)}"
+                f"there is no {place!r} to freeze, expected a path in {_places(params)}"
             )
         target = taken
         for name in above:
             target = target.setdefault(name, {})
         value = inside.pop(last)
-        # A part of it may be taken already.
+        # A part of the subtree may be frozen already.
         target[last] = merge(value, target[last]) if last in target else value
     return _pruned(kept), taken
 

@@ -1,4 +1,7 @@
-"""What a device can do and what machine this is; a new accelerator is one more line here."""
+"""The machine: its processor and devices, the versions of its software, the commit of the code.
+
+What may be added: the peak of another accelerator, one line.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """FLOP/s of one device at its best, None where it is not known (a CPU)."""
+    """The peak FLOP/s of one device; None where the peak is not known (a CPU)."""
     kind = device.device_kind.replace("Tesla ", "NVIDIA ")
     return next((peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
 
@@ -37,7 +40,7 @@ def peak_flops(device: jax.Device) -> float | None:
 def processor() -> str:
     """The name of the machine's processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -50,7 +53,7 @@ def cores() -> int:
 
 
 def hardware(devices: Any) -> dict[str, Any]:
-    """What a run's numbers were made on."""
+    """The hardware that a run's numbers were made on, as metrics.json holds it."""
     first = devices[0]
     kind = processor() if first.platform == "cpu" else first.device_kind
     return {
@@ -78,7 +81,8 @@ def commit(folder: Path) -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        answer = subprocess.run(command, capture_output=True, check=True).stdout
+        return answer.decode("utf-8", "replace").strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain"))

@@ -1,6 +1,6 @@
-"""The records of a run while it trains: a line each in metrics.jsonl, and TensorBoard's files.
+"""The records of a run while it trains: lines of metrics.jsonl, and TensorBoard's files.
 
-What may be added: another form in which they are written.
+What may be added: another format in which records are written.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Journal:
     """The records of a run, one JSON object a line in metrics.jsonl, and in TensorBoard's form.
 
     A record is {stage, step, number, train or evaluation: {name: value}, cost: {seconds}}; all but
-    `cost` is the same in every equal run. A context manager; `number` is that of the checkpoint
-    that the run goes on from: what was recorded after it is dropped, since it comes again.
-    Raises RunError for a line that is no record; one that a kill cut short at the end is dropped.
+    `cost` is the same in every equal run. A context manager. `number` is the number of the
+    checkpoint from which the run resumes: later records are dropped, since the run writes them
+    again. Raises RunError for a line that is no record, except for a last line that was cut short.
     """
 
     def __init__(self, workdir: Path, number: int, write: bool):
@@ -34,7 +34,7 @@ class Journal:
         self._file = self._board = None
         if write:
             write_text(path, "".join(json.dumps(r) + "\n" for r in self.history))
-            self._file = path.open("a")
+            self._file = path.open("a", encoding="utf-8")
             self._board = _tensorboard(workdir)
 
     def __enter__(self) -> Journal:
@@ -46,7 +46,7 @@ class Journal:
                 file.close()
 
     def add(self, record: Record) -> None:
-        """Appends a record; it is on the disk before a checkpoint that comes after it."""
+        """Appends a record, which is on the disk before any later checkpoint."""
         bisect.insort(self.history, record, key=lambda one: one["number"])
         if self._file:
             try:
@@ -62,9 +62,9 @@ class Journal:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of metrics.jsonl, in the order of their numbers; none where it is not there.
+    """The records of metrics.jsonl, in the order of their numbers; empty without the file.
 
-    Raises RunError with the line that is none. The last one may be cut short: it is left out.
+    Raises RunError that names a line that is no record. A last line that was cut short is left out.
     """
     try:
         content = path.read_bytes()
@@ -85,7 +85,7 @@ def up_to(history: Sequence[Record], number: int) -> int:
 
 
 def check_history(workdir: Path, history: Sequence[Record], number: int, expected: int) -> None:
-    """Says on stderr how many of the records up to a checkpoint are lost."""
+    """Warns on stderr where records up to a checkpoint are lost, and how many."""
     found = up_to(history, number)
     if found < expected:
         print(
@@ -102,14 +102,14 @@ def _record(path: Path, line: int, content: bytes) -> Record:
         found = None
     if not _is_record(found):
         raise RunError(
-            f"line {line} of {path} is no record of a run ({content[:40]!r}); take that line out "
-            "to go on without it: the others stay"
+            f"line {line} of {path} is no record of a run ({content[:40]!r}); remove that line to "
+            "continue without it: the other records stay"
         )
     return found
 
 
 def _cut_short(line: bytes) -> bool:
-    """Whether this is a beginning of a record; a power cut may leave zeros in its place."""
+    """Whether a line is the beginning of a record, or the zeros that a power cut may leave."""
     try:
         json.loads(line)
     except ValueError:

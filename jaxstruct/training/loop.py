@@ -1,4 +1,7 @@
-"""The loop: calls a stage's step, notes what it says, and evaluates and saves when it is due."""
+"""The loop of a stage: it calls the step, records terms, and evaluates and saves at intervals.
+
+What may be added: another event in a stage that an observer is told of.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +26,25 @@ Sums = dict[str, list[float]]  # term: [total, count]
 
 
 class Observer(Protocol):
-    """What the loop tells: the runtime writes it down, saves and draws the progress."""
+    """What the loop calls: an observer writes records and checkpoints and shows the progress."""
 
     def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
-        """Kind "train": means of the terms since the last record; "evaluation": its metrics."""
+        """Values of kind "train", the terms' means since the last record, or of "evaluation"."""
 
     def save(
         self, stage: Stage, state: State, metrics: dict[str, float] | None, pending: Sums
     ) -> None:
-        """A checkpoint; `pending` are the sums that no record has yet."""
+        """A checkpoint is due; `pending` are the sums of terms that are in no record yet."""
 
     def progress(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
-        """After each call that has ended."""
+        """A call has ended."""
 
     def stop_requested(self, step: int) -> int | None:
-        """The signal that asks to stop, if any."""
+        """The signal that asks the run to stop, or None."""
 
 
 class Clock:
-    """Where the time of a stage went, in seconds."""
+    """How many seconds of a stage were spent on what."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -70,7 +73,7 @@ def train(
     """
     step, sums, clock = int(state.step), dict(pending or {}), Clock()
     if step == stage.steps:
-        # Placed as the last step would have left it: what is scored from it has the same bits.
+        # On all devices, as the last step leaves the state: scores have the same bits.
         return parallel.unstack(parallel.stack(state, devices))
     if step % stage.steps_per_call:
         raise RunError(
@@ -124,7 +127,7 @@ def train(
             if save or stop or metrics is not None:
                 _check_params(state, stage, step)
             if save or stop:
-                # A copy, since it is written in the background while the sums go on.
+                # A copy, since the sums change while the checkpoint is written in the background.
                 observer.save(stage, state, metrics, dict(sums))
             clock.add("aside", since)
             if stop:
@@ -188,7 +191,7 @@ def _finite(tree: Any) -> jax.Array:
 
 
 def _check_params(state: State, stage: Stage, step: int) -> None:
-    """The last update can spoil parameters that no loss has seen yet; such are not saved."""
+    """Raises RunError for parameters that the last update spoiled, which no loss has seen yet."""
     if not bool(_finite(state.params)):
         raise RunError(
             f"a parameter is not finite after step {step} of stage {stage.name!r}, although the "

@@ -8,11 +8,12 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed() -> bool:
-    """Lets the process keep what it frees, for its next arrays; says whether that was possible.
+    """Lets the process keep freed memory for its next arrays; returns whether that was possible.
 
-    XLA takes fresh memory for the temporaries of each call on a CPU. glibc hands large pieces back
-    to the system at once, which then has to map and to clear their pages again: as much time as the
-    arithmetic of a convolutional layer takes. What was kept is not there for other processes.
+    On a CPU, XLA allocates the temporaries of each call anew. glibc returns large blocks to the
+    system at once, and the system has to map and clear their pages again, which takes as much time
+    as the arithmetic of a convolutional layer. Memory that is kept is not available to other
+    processes.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

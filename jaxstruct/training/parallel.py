@@ -1,7 +1,7 @@
 """Devices: the only file that names pmap, and the only place where a device axis exists.
 
-Outside, a State has no device axis; `stack` puts a copy on each device, `unstack` takes it off.
-JAX itself moves from pmap to shard_map: this file is where that happens.
+Outside, a State has no device axis: `stack` adds it, with a copy on each device, and `unstack`
+removes it. JAX itself moves from pmap to shard_map; only this file has to follow.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ AXIS = "devices"
 
 
 def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Those of the devices that this process feeds."""
+    """The devices of this process among `devices`."""
     return [d for d in devices if d.process_index == jax.process_index()]
 
 
 def choose(count: int | None = None) -> list[jax.Device]:
-    """The first `count` devices, all without it; raises ValueError where there are fewer."""
+    """The first `count` devices, by default all; raises ValueError where there are fewer."""
     devices = jax.devices()
     if count is None:
         return devices
@@ -50,7 +50,8 @@ def check_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
 def stack(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every leaf on each of this process's devices: [...] -> [D, ...].
 
-    Placed exactly as pmap returns it; placed otherwise, the second step would compile again.
+    The placement is exactly that of pmap's results; with another, the second step would compile
+    again.
     """
     mine = local(devices)
     mesh = Mesh(np.array(mine), AXIS)
@@ -66,8 +67,8 @@ def stack(tree: Any, devices: Sequence[jax.Device]) -> Any:
 def unstack(tree: Any) -> Any:
     """The inverse of `stack`: one logical copy of every leaf, [D, ...] -> [...].
 
-    It stays on all of the devices (replicated), so that `devices_of` can tell where a state is,
-    and shares no memory with `tree`, which the next step donates.
+    The copy stays on all of the devices (replicated), so that `devices_of` finds the devices of a
+    state, and shares no memory with `tree`, which the next step donates.
     """
 
     def take(x: jax.Array) -> jax.Array:
@@ -79,7 +80,7 @@ def unstack(tree: Any) -> Any:
 
 
 def devices_of(tree: Any) -> list[jax.Device]:
-    """Where the arrays of a tree are; all devices for host arrays and in several processes."""
+    """The devices of a tree's arrays; all devices for host arrays and in several processes."""
     leaves = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
     if jax.process_count() > 1 or not leaves:
         return jax.devices()
@@ -87,7 +88,7 @@ def devices_of(tree: Any) -> list[jax.Device]:
 
 
 def on_devices_of(tree: Any, like: Any = None) -> Any:
-    """Arrays on the devices that the tree `like` is on, on all without it: one logical copy."""
+    """One logical copy of arrays on the devices of the tree `like`, without it on all devices."""
     return unstack(stack(tree, devices_of(like)))
 
 
@@ -110,7 +111,7 @@ def shapes_of(tree: Any) -> Any:
 
 
 def must_wait(devices: Sequence[jax.Device]) -> bool:
-    """Whether each call must be waited for before the next one is made.
+    """Whether each call must end before the next call is made.
 
     On several CPU devices, collectives of calls made ahead dead-lock in jax 0.9 to 0.11.
     """
@@ -120,9 +121,10 @@ def must_wait(devices: Sequence[jax.Device]) -> bool:
 class Call:
     """`f` on every device, compiled once per set of shapes, with the first argument donated.
 
-    `f` runs with AXIS bound. Arguments have a leading device axis. Raises TraceError where more
-    than `compilations` would be needed, and says to `declare` more. `flops`: of the last
-    compilation on one device, the body of a loop counted once; None where the backend does not say.
+    `f` runs with AXIS bound. Arguments have a leading device axis. Raises TraceError where `f`
+    would need more than `compilations`; the message names `declare` as the place to declare more.
+    `flops` is the count of the last compilation on one device, with the body of a loop counted
+    once; None where the backend gives no count.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class Call:
         costs = compiled.cost_analysis() or {}
         costs = costs[0] if isinstance(costs, list) else costs
         self.flops = costs.get("flops")
-        # What is compiled takes all processes' arrays; pmap itself makes them of this one's.
+        # A compiled program takes arrays of all processes; pmap makes these of this process's own.
         self._compiled[shapes] = compiled if jax.process_count() == 1 else self._pmapped
 
 

@@ -1,4 +1,7 @@
-"""What a run says while it works: a bar in a terminal, plain lines elsewhere."""
+"""The progress of a run on stderr: a bar in a terminal, plain lines elsewhere.
+
+What may be added: another number in a line of progress.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ INTERVAL = 10.0  # seconds between plain lines
 class Progress:
     """Step, rate, time left, share of time waiting for data, share of the peak, last metrics.
 
-    A context manager. `quiet` says nothing at all (a process that is not the first).
+    A context manager. With `quiet` nothing is written (in a process that is not the first).
     """
 
     def __init__(self, devices: Any, *, quiet: bool = False):
@@ -41,27 +44,27 @@ class Progress:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        """One line of its own."""
+        """Writes one line."""
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
     def start(self, stage: Stage, step: int) -> None:
-        """A stage begins, or goes on, at a step."""
+        """Begins or resumes a stage at a step."""
         self._stage, self._first, self._said = stage.name, step, time.perf_counter()
         self._metrics = {}
         if self._bar:
             self._task = self._bar.add_task(stage.name, total=stage.steps, completed=step, note="")
 
     def metrics(self, stage: Stage, step: int, values: dict[str, float]) -> None:
-        """An evaluation: shown from now on."""
+        """Shows the metrics of an evaluation from now on."""
         self._metrics = values
         if not self._bar:
             self.say(f"{stage.name} {step:,}/{stage.steps:,}: {_numbers(values)}")
 
     def update(self, stage: Stage, step: int, clock: Clock, flops: float | None) -> None:
-        """Where the stage is; cheap enough to be called after every step."""
+        """Shows the step of the stage; cheap enough to be called after every step."""
         now = time.perf_counter()
         if self._quiet or now - self._said < (0.1 if self._bar else INTERVAL):
             return
@@ -78,7 +81,7 @@ class Progress:
             )
 
     def finish(self, stage: Stage, step: int) -> None:
-        """A stage has ended."""
+        """Ends a stage."""
         if self._bar:
             self._bar.update(self._task, completed=step, note=_numbers(self._metrics))
 
@@ -118,7 +121,7 @@ def _duration(seconds: float) -> str:
 
 
 def announce_devices(devices: list[jax.Device]) -> str:
-    """One line on what the run uses."""
+    """One line about the devices of a run."""
     first = devices[0]
     more = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"on {len(devices)} x {first.device_kind} ({first.platform}){more}"

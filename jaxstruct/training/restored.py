@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from jaxstruct import data
 from jaxstruct.data.places import expanded
 from jaxstruct.training import workdir as files
@@ -18,6 +16,7 @@ from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Experiment, config_type
 from jaxstruct.training.journal import check_history, read_records
+from jaxstruct.training.keys import root_key
 from jaxstruct.training.results import read_results
 from jaxstruct.training.runs import Run
 from jaxstruct.training.state import State
@@ -31,24 +30,27 @@ def restore(
     which: Literal["last", "best"] = "last",
     member: str | None = None,
 ) -> Run:
-    """A run as its workdir has it, without training, on a machine with or without its data.
+    """The run in a workdir, without training, on a machine with or without the run's data.
 
     Args:
-        experiment: the function `experiment(config)` of an experiment's file, which gets the
-            configuration of the run, or what it returned. Where the sets are absent, only the
-            function will do: what the run wrote down of them stands in.
-        workdir: the folder of the run.
-        which: its last state, or the one that is best by `Experiment.best`.
+        experiment: the function `experiment(config)` of an experiment's file, which is called with
+            the configuration of the run; or an Experiment. On a machine without the sets only the
+            function works: the description of the sets in the workdir replaces them.
+        workdir: the folder of the run; ~ is the home folder.
+        which: the last state, or the best by `Experiment.best`.
         member: which run of a study, or which seed.
 
+    Returns:
+        the run. Where the experiment has no stages and no equal run has ended, it has no metrics.
+
     Raises:
-        RunError: there is nothing there, or it is a run of something else. Without stages nothing
-        is missing: where no equal run has ended, it has no metrics yet.
+        RunError: the workdir holds no run, or a run of another experiment or configuration.
+        ValueError: the workdir is empty or names an unknown user.
     """
     workdir = expanded(workdir)
     folder = workdir / (member or "")
     if callable(experiment):
-        # The configuration of a study is its own: those of its members may be of another type.
+        # The configuration is the study's; its members may have configurations of another type.
         config = files.stored_config(workdir, config_type(experiment)(), trained=False)
         with data.recorded(files.stored_sets(folder)):
             made = of_member(experiment, config, member)
@@ -93,20 +95,20 @@ def restore(
 def _check_best(
     restored: Restored | None, best: Mapping[str, Any], ranking: tuple[str, str, str], folder: Path
 ) -> None:
-    """Raises RunError where what is left is worse than the best that the results name."""
+    """Raises RunError where the best checkpoint that is left is worse than that of the results."""
     _, metric, mode = ranking
     if restored is not None:
         value, named = restored.metrics[metric], best["value"]
         if value == (max if mode == "max" else min)(value, named):
             return
     raise RunError(
-        f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or not "
-        "there; the last one is chosen without best"
+        f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or "
+        "missing; without best, the last checkpoint is used"
     )
 
 
 class _States(dict[str, State]):
-    """Some of the states by their stages; asking for another raises RunError."""
+    """States by their stages, of which some are lost; asking for a lost state raises RunError."""
 
     def __init__(self, states: Mapping[str, State], folder: Path):
         super().__init__(states)
@@ -115,10 +117,5 @@ class _States(dict[str, State]):
     def __missing__(self, stage: str) -> State:
         raise RunError(
             f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
-            "damaged, or not there; the command that trained the run makes it again"
+            "damaged or missing; the command that trained the run restores it"
         )
-
-
-def root_key(experiment: Experiment) -> jax.Array:
-    """The random key of a run."""
-    return jax.random.key(getattr(experiment.config, "seed", 0))

@@ -1,8 +1,8 @@
-"""A run's results as records, the numbers they become over seeds, and what these say of claims.
+"""The results of a run as records, their means over seeds, and the verdicts on claims.
 
-A record is {member, seed, stage, metric, value}; what does not apply is None (null in
-metrics.json): the member of a run that is no study's, the seed of a configuration without one, the
-stage of what is scored after all stages.
+A record is {member, seed, stage, metric, value}. What does not apply is None (null in
+metrics.json): the member where the run belongs to no study, the seed where the configuration has
+none, the stage where the metric is scored after all stages.
 
 What may be added: another number of several records, another way to judge a claim.
 """
@@ -24,7 +24,7 @@ from jaxstruct.training.writer import numbers
 
 Record = dict[str, Any]
 Key = tuple[str | None, str | None, str]
-"""(member, stage, metric): what the records of one number have in common."""
+"""(member, stage, metric): equal in the records that differ in the seed alone."""
 
 
 def records_of(
@@ -50,14 +50,14 @@ def records_of(
 def records_of_member(
     records: Iterable[Record], member: str | None, seed: int | None
 ) -> list[Record]:
-    """The records of a run as a member of a study."""
+    """The records of a run, under its name and seed as a member of a study."""
     return [{**r, "member": _joined(member, r["member"]) or None, "seed": seed} for r in records]
 
 
 def read_results(
     workdir: Path, remedy: str = "remove it, and the next call scores again"
 ) -> dict[str, Any] | None:
-    """metrics.json of a workdir, or None; RunError with the remedy where it holds no results."""
+    """metrics.json of a workdir, or None; raises RunError with the remedy for other content."""
     path = workdir / "metrics.json"
     results = files.read_json(path, remedy)
     if results is None:
@@ -81,7 +81,7 @@ def read_results(
 
 
 ABOUT = ("hardware", "versions", "commit")
-"""Where and by what a run was made."""
+"""The keys that say on what machine, and by which code, a run was made."""
 
 
 def _are_records(found: Any) -> bool:
@@ -90,7 +90,7 @@ def _are_records(found: Any) -> bool:
 
 
 def grouped(records: Iterable[Record]) -> dict[Key, list[float]]:
-    """The values of each number, one a seed, in the order of the records."""
+    """The values of each metric, one per seed, in the order of the records."""
     found: dict[Key, list[float]] = {}
     for r in records:
         found.setdefault((r["member"], r["stage"], r["metric"]), []).append(r["value"])
@@ -98,7 +98,7 @@ def grouped(records: Iterable[Record]) -> dict[Key, list[float]]:
 
 
 def named(records: Iterable[Record]) -> dict[str, list[float]]:
-    """The same by a name: the metric, after its member and, where there are several, its stage."""
+    """The values of each metric by name: member/stage/metric, the stage where there are several."""
     found = grouped(records)
     stages: dict[str | None, set[str]] = {}
     for member, stage, _ in found:
@@ -125,20 +125,20 @@ class Number(NamedTuple):
 
 
 def mean_and_spread(values: Sequence[float]) -> Number:
-    """What the values of all seeds become."""
+    """The mean and the sample standard deviation of the values of all seeds."""
     return Number(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def summary(records: Iterable[Record]) -> str:
-    """All numbers in a line."""
+    """All metrics in one line."""
     return ", ".join(f"{name} {mean_and_spread(values)}" for name, values in named(records).items())
 
 
 class Judgement(NamedTuple):
-    """What the records say of one value or order of a claim, in words.
+    """The verdict on one value or one order of a claim, in words.
 
-    `numbers`: the names of ours; `paper` and `ours`: the numbers, in an order with what lies
-    between them; empty where there is none.
+    `numbers`: the names of our numbers; `paper` and `ours`: the numbers, in an order with < or >
+    between them; empty where there is no number.
     """
 
     numbers: str
@@ -149,7 +149,7 @@ class Judgement(NamedTuple):
 
 
 def judge(claim: Claim, records: Iterable[Record]) -> list[Judgement]:
-    """A judgement for each value or order of the claim, or one that names its figure."""
+    """A judgement for each value and order of the claim, or one that names the claim's figure."""
     measured = grouped(records)
     if claim.figure:
         seen = f"to be seen in {claim.figure}.png"
@@ -160,7 +160,7 @@ def judge(claim: Claim, records: Iterable[Record]) -> list[Judgement]:
 
 
 def verdict(judgements: Sequence[Judgement]) -> str:
-    """The verdicts of a claim in one."""
+    """The verdicts on a claim in one text."""
     counts = Counter(j.verdict for j in judgements)
     if len(counts) == 1:
         return next(iter(counts))
@@ -168,14 +168,14 @@ def verdict(judgements: Sequence[Judgement]) -> str:
 
 
 def claims_about(claims: Iterable[Claim], config: Mapping[str, Any]) -> list[Claim]:
-    """Those about runs of this configuration, as metrics.json holds it."""
+    """The claims about runs of a configuration, which is given as metrics.json holds it."""
     return [c for c in claims if all(config.get(k) == v for k, v in c.config.items())]
 
 
 def judged_claims(
     claims: Iterable[Claim], config: Mapping[str, Any], records: Sequence[Record]
 ) -> list[str]:
-    """A line for each claim about this configuration."""
+    """A line for each claim about a configuration."""
     lines = []
     for claim in claims_about(claims, config):
         judgements = judge(claim, records)
@@ -233,7 +233,7 @@ def _judged_order(order: Sequence[Reference], measured: Mapping[Key, Sequence[fl
 
 
 def _number(reference: Reference, measured: Mapping[Key, Sequence[float]]) -> Number | None:
-    """Ours, of the last stage that has it where none is named."""
+    """Our number; where no stage is named, that of the last stage that has the metric."""
     found = [
         values
         for (member, stage, metric), values in measured.items()

@@ -1,4 +1,4 @@
-"""What comes of a run and of a study: states, history and records, and answers about an image.
+"""What a run or a study returns: states, history and records, and answers about an image.
 
 What may be added: another question to a run that has ended.
 """
@@ -22,9 +22,17 @@ from jaxstruct.training.state import State
 
 @dataclass(frozen=True)
 class Run:
-    """What `figures` sees and `run` returns: the last state of each stage, and all that was noted.
+    """A run, as `run` and `restore` return it and `figures` gets it.
 
-    `history`: the records of metrics.jsonl; `records`: those of metrics.json.
+    Attributes:
+        workdir: its folder.
+        config: its configuration.
+        states: the last state of each stage, by the stage's name.
+        history: the records of metrics.jsonl.
+        records: the records of metrics.json.
+        data: the sets that the run read.
+        cost: seconds, by what they were spent on.
+        experiment: what was run.
     """
 
     workdir: Path
@@ -37,20 +45,20 @@ class Run:
     experiment: Experiment | None = None
 
     def predict(self, image: Any = None, *, seed: int = 0) -> tuple[dict[str, Any], Any]:
-        """What the experiment's `predict` says of an image: (record, figure).
+        """The answer of the experiment's `predict` about an image: (record, figure).
 
-        `image` is uint8 [H, W, 3] or the path of an image file; without it, samples are drawn from
-        `seed`. Raises RunError where the experiment has no `predict`.
+        `image` is uint8 [H, W, 3] or the path of an image file; without an image, samples are drawn
+        from `seed`. Raises RunError where the experiment has no `predict`.
         """
         if self.experiment is None or self.experiment.predict is None:
             raise RunError("this experiment has no predict")
         if isinstance(image, str | Path):
-            image = data.read_image(Path(image))
+            image = data.read_image(image)
         return self.experiment.predict(jax.random.key(seed), self.state, image)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The values by metric, or by stage/metric where several stages have some."""
+        """The values by metric, or by stage/metric where several stages have metrics."""
         return {name: values[-1] for name, values in named(self.records).items()}
 
     @property
@@ -61,7 +69,7 @@ class Run:
     def curve(self, name: str, *, of: str = "evaluation", stage: str | None = None) -> Any:
         """The steps [n] and the values [n] of a metric, or of a term with of="train".
 
-        Steps are counted through all stages, or through one that is named.
+        Steps are counted through all stages, or within the `stage` that is named.
         """
         count = "step" if stage else "number"
         records = [r for r in self.history if stage in (None, r["stage"]) and name in r.get(of, {})]
@@ -70,7 +78,7 @@ class Run:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """The finished runs of a study by name, and all their records."""
+    """The runs of a study by their members' names, and all their records."""
 
     workdir: Path
     config: Any
@@ -79,6 +87,6 @@ class StudyRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Means over seeds, by the name in `Run` after the member's: member/metric."""
+        """Means over seeds by member/metric, or member/stage/metric; see `Run.metrics`."""
         found = named(self.records)
         return {name: mean_and_spread(values).mean for name, values in found.items()}

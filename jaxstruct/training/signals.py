@@ -1,4 +1,7 @@
-"""Asking a run to stop: SIGTERM, SIGHUP and Ctrl-C let it save; a second Ctrl-C does not wait."""
+"""Signals that ask a run to stop: after SIGTERM, SIGHUP or Ctrl-C the run saves and ends.
+
+A second Ctrl-C ends the run at once. What may be added: another signal.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ import jax
 def stop_requests() -> Iterator[Callable[[int], int | None]]:
     """Yields `requested(step)`: the signal that asked this run to stop, or None.
 
-    In several processes all of them see the request at the same step. Outside the main thread,
-    where Python has no signals, it is always None. SIGHUP comes when a terminal is closed; where
-    it is ignored, as under `nohup`, it stays so.
+    Several processes see the request at the same step. Outside the main thread, where Python
+    handles no signals, `requested` always returns None. SIGHUP comes when a terminal is closed;
+    where SIGHUP is ignored, as under `nohup`, it stays ignored.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils

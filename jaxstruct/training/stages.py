@@ -1,6 +1,6 @@
-"""Trains the stages of an experiment in its workdir, one after the other, from where they are.
+"""Trains the stages of an experiment one after the other, and resumes them from checkpoints.
 
-What may be added: something else that has to be known before the first step, or after the last.
+What may be added: another check before the first step, or another measurement after the last.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import jax
 
 from jaxstruct import data
 from jaxstruct.training import parallel
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.checkpoints import Checkpoints
 from jaxstruct.training.errors import RunError, Stopped
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.journal import Journal, Record, check_history
+from jaxstruct.training.keys import root_key, stage_key
 from jaxstruct.training.loop import train
 from jaxstruct.training.progress import Progress
-from jaxstruct.training.restored import root_key
 from jaxstruct.training.signals import stop_requests
 from jaxstruct.training.state import State
 from jaxstruct.training.writer import Writer
@@ -34,10 +34,11 @@ def train_all(
     profile: bool,
     started: Callable[[Stage, list[dict[str, str]]], None],
 ) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
-    """Trains what is not trained yet: the last states, the records, and what it cost.
+    """Trains the steps that are missing; returns (last states by stage, records, cost).
 
-    A stage whose last state is lost is trained again to the same bits, while the checkpoints of
-    later ones stay. `started` is told which weights a stage read. Raises RunError and Stopped.
+    A stage whose last state is lost is trained again to the same bits, and the checkpoints of later
+    stages stay. `started(stage, weights)` is called where a stage has read weights at its start.
+    Raises RunError and Stopped.
     """
     root = root_key(experiment)
     cost: dict[str, Any] = {"wall_seconds": 0.0}
@@ -50,10 +51,10 @@ def train_all(
             ends = [stage.steps for stage in experiment.stages[: at.index]]
             number = sum(ends) + int(at.state.step)
             progress.say(
-                f"going on from step {int(at.state.step):,} of stage "
+                f"resuming at step {int(at.state.step):,} of stage "
                 f"{experiment.stages[at.index].name!r}"
             )
-        # On all devices, as training leaves them: what is scored from them has the same bits.
+        # On all devices, as training leaves states: scores have the same bits.
         finals = at.finals if at else {}
         states = {n: parallel.unstack(parallel.stack(x, devices)) for n, x in finals.items()}
         with (
@@ -92,12 +93,16 @@ def train_all(
                     observer.ended(stage)
                 states = {stage.name: states[stage.name] for stage in experiment.stages}
                 kept.wait()
-                # A request that came during the last evaluation: the loop asked before it.
+                # A request during the last evaluation, before which the loop asked.
                 if stop := requested(observer.offset):
                     raise Stopped("saved the end of training", stop)
             except RunError as error:
                 last = kept.latest()
-                where = f"checkpoint {last} is the last good one" if last else "none was saved yet"
+                where = (
+                    f"checkpoint {last} is the last good one"
+                    if last
+                    else "no checkpoint was saved yet"
+                )
                 raise RunError(f"{error}; {where}") from error
             finally:
                 observer.close()
@@ -108,7 +113,7 @@ def train_all(
 def _evaluate_where_lost(
     stage: Stage, last: State, history: Sequence[Record], observer: Writer
 ) -> None:
-    """A stage ends with an evaluation; where its record is lost, it is made again."""
+    """Evaluates the end of a stage again where the record of its last evaluation is lost."""
     if stage.evaluate is None or any(
         r["stage"] == stage.name and r["step"] == stage.steps and "evaluation" in r for r in history
     ):
@@ -119,7 +124,7 @@ def _evaluate_where_lost(
 def _check_metric_of_best(
     experiment: Experiment, root: jax.Array, devices: Sequence[jax.Device]
 ) -> None:
-    """Raises RunError, before hours of training, where the evaluation gives no such metric."""
+    """Raises RunError, before hours of training, where `evaluate` lacks the metric of `best`."""
     if not experiment.ranking:
         return
     ranked, metric, _ = experiment.ranking
@@ -140,7 +145,7 @@ def _check_metric_of_best(
 def _start(
     stage: Stage, state: State, started: Callable[[Stage, list[dict[str, str]]], None]
 ) -> State:
-    """The state in which a stage begins; `started` is told of the weights that were read."""
+    """The state after `stage.start`; the weights that it read are passed to `started`."""
     assert stage.start is not None
     with data.noted_weights() as read:
         begun = stage.start(state)

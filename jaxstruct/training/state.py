@@ -1,4 +1,7 @@
-"""What a training step turns into its successor: one PyTree, and nothing else."""
+"""The state of training: one PyTree, which a step turns into its successor.
+
+What may be added: nothing that a model or an optimiser can hold.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ class State(struct.PyTreeNode):
     """Everything that training changes: one value to checkpoint, shard, donate and compare.
 
     `step` int32 [] counts from 0 in each stage; `params` are the trained parameters; `model_state`
-    what a model keeps beside them (batch statistics); `opt_state` the optimiser's; `key` the
-    stage's random key. With several players, `params` and `opt_state` are dicts with equal keys.
+    holds a model's other variables (batch statistics); `opt_state` is the optimiser's state; `key`
+    is the stage's random key. With several players, `params` and `opt_state` are dicts with equal
+    keys.
     """
 
     step: Any

@@ -1,8 +1,10 @@
-"""Updates: from a loss of totals and counts to a step that is the same on any number of devices.
+"""Updates: a loss of totals and counts becomes a step that is equal on any number of devices.
 
-The parts are public, for an update that is written by hand: inside an update the batch is one
-device's share, AXIS is bound, and `example_keys`, `objective`, `add_up` and `reduce_gradients`
-are all that knows of other devices.
+The parts are public, for an update that is written by hand. Inside an update the batch is one
+device's share and AXIS is bound; `example_keys`, `objective`, `add_up` and `reduce_gradients` take
+the other devices into account.
+
+What may be added: another way in which losses and optimisers make an update.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ def example_keys(state: State, batch: Any, purpose: int = 0) -> jax.Array:
 
 
 def objective(terms: Terms, counts: Mapping[str, Any] | None = None) -> jax.Array:
-    """The scalar to differentiate: each term's total here over its count everywhere, summed.
+    """The scalar to differentiate: each term's total here over its count on all devices, summed.
 
-    A term whose count is 0 everywhere contributes 0. `counts` replaces the sums over devices of
-    the terms' own counts (gradient accumulation).
+    A term whose count is 0 on all devices contributes 0. `counts`, if given, replaces the sums of
+    the terms' counts over devices (gradient accumulation).
     """
     if counts is None:
         counts = {name: jax.lax.psum(m.count, AXIS) for name, m in terms.items()}
@@ -49,12 +51,12 @@ def objective(terms: Terms, counts: Mapping[str, Any] | None = None) -> jax.Arra
 
 
 def add_up(terms: Terms) -> Terms:
-    """Totals and counts over all devices."""
+    """The totals and counts of each term, summed over all devices."""
     return {name: Mean(*jax.lax.psum(tuple(m), AXIS)) for name, m in terms.items()}
 
 
 def reduce_gradients(gradients: Any, clip_norm: float | None = None) -> Any:
-    """The gradients of `objective` summed over all devices, then clipped to a global norm."""
+    """Sums the gradients of `objective` over all devices, then clips them to a global norm."""
     gradients = jax.lax.psum(gradients, AXIS)
     if clip_norm is None:
         return gradients
@@ -72,9 +74,10 @@ def make_step(
     """The update of one loss and one optimiser.
 
     `loss(params, model_state, batch, keys) -> ({term: Mean}, model_state)`, with `keys` [b] one
-    per example; a weight is part of a term's total. `accumulate` divides each device's share into
-    so many parts that are differentiated one after the other, with the counts of the whole batch,
-    so that the result is that of the undivided batch; `clip_norm` bounds the gradient's norm.
+    per example; a weight is part of a term's total. `accumulate` is the number of parts into which
+    each device's share is divided: the parts are differentiated one after the other with the counts
+    of the whole batch, so that the gradient equals that of the undivided batch. `clip_norm` bounds
+    the gradient's norm. Raises ValueError for `accumulate` below 1 and `clip_norm` not above 0.
     """
     if accumulate < 1:
         raise ValueError(f"accumulate is {accumulate}, expected at least 1")
@@ -115,11 +118,12 @@ def make_game_step(
 ) -> Update:
     """The update of players that move in turn: `rounds` moves of the first, one of each other.
 
-    Every player's loss has the signature of `make_step` and sees all `params`, of which its own
-    entry is differentiated. The batch holds `rounds` parts, one for each move of the first player;
-    the others see the first part with keys of their own. `model_state` passes through all moves.
-    The moves are unrolled: a CPU runs convolutions inside a loop 10 to 20 times slower. No two
-    players' terms may have the same name: their totals would be added.
+    Every player's loss has the signature of `make_step` and gets all `params`, but only the
+    player's own entry is differentiated. The batch holds `rounds` parts, one for each move of the
+    first player; the other players get the first part, each with keys of its own. `model_state`
+    passes through all moves. The moves are unrolled: a CPU runs convolutions inside a loop 10 to 20
+    times slower. Terms of two players may not share a name, since their totals would be added:
+    ValueError.
     """
     if list(losses) != list(optimizers):
         raise ValueError(f"losses of {list(losses)}, but optimizers of {list(optimizers)}")

@@ -28,10 +28,10 @@ SEED = "seed="  # how the members of `seeds` are named
 class Study:
     """A flat grid of experiments that runs, resumes and is drawn as a whole.
 
-    - `figures(runs) -> {name: Figure}` sees the finished runs by the names of their experiments.
-    - `claims`: see `Experiment`; the experiments' own are not judged.
-    - `repeats`: {name: (member, seed)} of experiments that `seeds` made of one member. All others
-      are members under their own name, with the seed of their configuration.
+    - `figures(runs) -> {name: Figure}` gets the finished runs by the names of their experiments.
+    - `claims`: see `Experiment`; the claims of the experiments themselves are not judged.
+    - `repeats`: {name: (member, seed)} of experiments that `seeds` made of one member. Every other
+      experiment is a member under its own name, with the seed of its configuration.
     """
 
     config: Any
@@ -42,10 +42,10 @@ class Study:
 
 
 def seeds(make: Any, config: Any, count: int) -> Study:
-    """A study of the same experiment under `count` seeds, from config.seed on: `name/seed=n`.
+    """A study of an experiment, or of a study's members, under `count` seeds from config.seed on.
 
-    Its numbers are means over the seeds and their standard deviations; its figures are those of
-    the first seed.
+    Its members are called `seed=n`, or `member/seed=n`. Its results are means over the seeds and
+    standard deviations; its figures show the first seed.
     """
     experiments: dict[str, Experiment] = {}
     repeats: dict[str, tuple[str | None, int]] = {}

@@ -1,4 +1,7 @@
-"""The files of one run: its configuration, its records, its results, and who may write them."""
+"""The files of one run: how JSON files are written and read, and who may write them.
+
+What may be added: another file that every run has.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,14 @@ def plain(config: Any) -> dict[str, Any]:
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock; RunError where another run has it or it is read-only.
+    """Makes the folder and holds its lock.
 
-    The lock is the kernel's: it goes with the process, however that ends.
+    The kernel releases the lock when the process ends, however it ends. Raises RunError where
+    another run holds the lock, and where the folder cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a")
+        file = (workdir / "lock").open("a", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"cannot write into the workdir {workdir} ({error.strerror}); choose another --workdir"
@@ -63,7 +67,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:
-    """What `write_json` wrote, None where it did not; RunError with the remedy for no JSON."""
+    """What `write_json` wrote, or None without the file; RunError with the remedy for no JSON."""
     try:
         found = json.loads(path.read_bytes())
         if found is None:
@@ -78,12 +82,12 @@ def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
-    """config.json of a workdir, None where there is none; RunError where it is of no run."""
+    """config.json of a workdir, or None without it; RunError where no run wrote the file."""
     path = workdir / "config.json"
     remedy = "put back a copy of it, or choose another --workdir"
     found = read_json(path, remedy)
     if found is not None and not _is_config(found):
-        raise RunError(f"{path} is of no run; {remedy}")
+        raise RunError(f"{path} is no configuration of a run; {remedy}")
     return found
 
 
@@ -106,15 +110,15 @@ def are_objects(found: Any, keys: set[str]) -> bool:
 def check_config(
     workdir: Path, name: str | None, config: dict[str, Any], *, study: bool = False
 ) -> None:
-    """Raises RunError where the folder is of another configuration, naming the fields.
+    """Raises RunError where the folder holds a run of another configuration, naming the fields.
 
-    Or where it is of no run, and has pictures that those of this one might replace.
+    Also where the folder holds no run, but pictures that this run might replace.
     """
     before = read_config(workdir)
     if before is None:
         if found := next((workdir / "figures").glob("*.png"), None):
             raise RunError(
-                f"{found} is of no run, and a run in {workdir} may replace it; choose another "
+                f"{found} belongs to no run, and a run in {workdir} may replace it; choose another "
                 "--workdir"
             )
         return
@@ -138,10 +142,10 @@ def check_config(
 
 
 def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
-    """The configuration of the run in a workdir; `config` where there is none.
+    """The configuration of the run in a workdir, or `config` where there is no run.
 
-    `trained`: a run without stages is none. Raises RunError where its fields are those of another
-    version.
+    With `trained`, a run without stages does not count. Raises RunError where another version of
+    the code wrote the fields.
     """
     stored = read_config(workdir)
     if stored is None or (trained and next(workdir.glob("**/checkpoints"), None) is None):
@@ -155,7 +159,7 @@ def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
 
 
 def stored_sets(workdir: Path) -> list[SetRecord]:
-    """What a run wrote down of the sets that it read; RunError where it wrote no such thing."""
+    """The sets that a run read, as config.json describes them; RunError for other content."""
     stored = read_config(workdir) or {}
     try:
         return [SetRecord.of_plain(record) for record in stored.get("sets", ())]

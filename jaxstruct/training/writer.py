@@ -1,4 +1,7 @@
-"""What the loop says is written down here: records, checkpoints, progress, and the time it took."""
+"""The observer of the loop: it writes records and checkpoints, shows progress, and adds up costs.
+
+What may be added: another cost.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from jaxstruct.training.state import State
 
 
 class Writer:
-    """Writes down what the loop says; see `loop.Observer`."""
+    """Writes records and checkpoints; see `loop.Observer` for the methods of the loop."""
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class Writer:
         self._spent = dict.fromkeys(("total", "device", "data", "compiling", "aside"), 0.0)
         self.seconds_before = restored.seconds if restored else 0.0
         self.offset = 0
-        self.again = False  # training a stage again whose records are there
+        self.again = False  # whether a stage is trained again, whose records exist already
         self._profile = _Profile(folder / "profile") if profile else None
 
     def record(self, stage: Stage, step: int, values: dict[str, float], kind: str) -> None:
@@ -77,19 +80,19 @@ class Writer:
             self._profile.step()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Ends a trace that has begun; the loop calls nothing after this."""
         if self._profile:
             self._profile.close()
 
     def ended(self, stage: Stage) -> None:
-        """The stage is at its last step; its clock would go on."""
+        """Adds up the costs of a stage that is at its last step, and stops its clock."""
         for part in self._spent if self._clock else ():
             self._spent[part] += getattr(self._clock, part)
         self._clock = None
         self.offset += stage.steps
 
     def costs(self) -> dict[str, Any]:
-        """Seconds by what they were spent on, in this process."""
+        """Seconds of this process by what they were spent on, and steps per second."""
         parts = {part: round(seconds, 3) for part, seconds in self._spent.items()}
         busy = parts["total"] - parts["aside"] - parts["compiling"]
         rate = round(self._trained / busy, 2) if busy > 0 else None
@@ -121,7 +124,7 @@ class _Profile:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """What an experiment returns may be arrays; JSON takes Python's finite numbers alone."""
+    """The values as Python floats, as JSON needs them; RunError where one is not finite."""
     numbers = {name: float(value) for name, value in values.items()}
     for name, value in numbers.items():
         if not math.isfinite(value):

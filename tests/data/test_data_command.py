@@ -14,6 +14,8 @@ from jaxstruct.data.__main__ import main
 from tests.data.test_sources import users_set
 from tests.data.written import image, write
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_list(data_dir, capsys):
     assert main(["list", "--data-dir", str(data_dir)]) == 0
@@ -114,11 +116,21 @@ def test_images_of_a_users_own(tmp_path, capsys):
         (["draw", "digits", "--split", "valid"], 1, "no split 'valid'"),
         (["draw", "digits", "--out", "/nowhere/at/all.png"], 1, "/nowhere/at/all.png: cannot be"),
         (["draw", "digits", "--split", "train[:0]"], 1, "digits"),
-        (["draw", "digits", "--count", "0"], 1, "digits"),
+        (["draw", "digits", "--count", "0"], 2, "--count: '0', expected an integer of at least 1"),
+        (["draw", "digits", "--count", "-1"], 2, "--count: '-1', expected an integer of at le"),
+        (["draw", "digits", "--out", "a" * 300], 2, "--out: " + "a" * 40 + "..." + "a" * 20),
+        (["draw", "digits", "--out", "caf\udce9"], 2, r"--out: caf\xe9: not UTF-8"),
+        (["draw", "digits", "--out", "~no.such.user/a"], 2, "~no.such.user/a: no such user"),
+        (
+            ["prepare", "x", "--from", ".", "--size", "60000"],
+            2,
+            "size 60000, expected at most 8192",
+        ),
+        (["prepare", "x", "--from", ".", "--size", "0"], 2, "--size: '0', expected an integer"),
+        (["prepare", "x" * 300, "--from", "."], 2, "... has 300 letters, expected at most 100"),
         (["describe", "mnits"], 2, "did you mean 'mnist'?"),
         (["prepare", "x", "--from", "/nowhere"], 1, "/nowhere: missing; expected images in class"),
         (["prepare", "mnist", "--from", "/nowhere"], 2, "the name 'mnist'; expected one of small"),
-        (["prepare", "x", "--from", "/", "--size", "0"], 2, "size 0, crop False; expected a size"),
         (["prepare", "mnist", "--size", "8"], 2, "are for images of your own: --from"),
         (["prepare", "houses64"], 1, "https://github.com/emanhamed/Houses-dataset"),
         (["prepare", "mnist:9.9.9"], 2, "mnist has no version or configuration '9.9.9'; expected"),
@@ -135,12 +147,12 @@ def test_images_of_a_users_own(tmp_path, capsys):
         (["prepare", "x", "--from= "], 2, "argument --from: an empty path"),
         (["draw", "digits", "--out", ""], 2, "argument --out: an empty path"),
         (["prepare", "x", "--from=~no.such.user/x"], 2, "~no.such.user/x: no such user; expected"),
-        (["prepare", "x", "--from", "/", "--size", "big"], 2, "argument --size: invalid int value"),
         (
-            ["prepare", "x", "--from", "/", "--size", "-8"],
+            ["prepare", "x", "--from", "/", "--size", "big"],
             2,
-            "size -8, crop False; expected a size",
+            "argument --size: 'big', expected an",
         ),
+        (["prepare", "x", "--from", "/", "--size", "-8"], 2, "argument --size: '-8', expected an"),
         (["paint", "mnist"], 2, "invalid choice: 'paint'"),
     ],
 )
@@ -150,6 +162,29 @@ def test_errors_are_one_line(arguments, status, message, capsys):
     assert message in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("surroundings", "letters"),
+    [
+        ({"PYTHONIOENCODING": "ascii", "LANG": "C"}, rb"\xe9t\xe9"),
+        ({"PYTHONIOENCODING": "latin-1"}, "été".encode("latin-1")),
+        ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, rb"\xe9t\xe9"),
+        ({"PYTHONIOENCODING": "utf-8"}, "été".encode()),
+    ],
+    ids=["ascii", "latin-1", "C", "utf-8"],
+)
+def test_a_terminal_of_few_letters_shows_the_others_another_way(tmp_path, surroundings, letters):
+    contents = {f"{name}/{i}.jpg": image(i) for name in ("été", "dog") for i in range(3)}
+    data.prepare_folder("seasons", write(tmp_path / "seasons", contents))
+    answer = subprocess.run(
+        [sys.executable, "-m", "jaxstruct.data", "describe", "seasons"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **surroundings},
+        capture_output=True,
+    )
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert answer.stdout.endswith(b"classes: dog, " + letters + b"\n")
 
 
 def test_a_version_that_is_there_may_be_named(data_dir, tmp_path, capsys):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.keys import stage_key
 from tests.training import tiny
 
 KEY = jax.random.key(3)

@@ -202,6 +202,8 @@ def test_what_cannot_be_batched(make):
         make({}, 4)
     with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
         make(numbers(3), 0)
+    with pytest.raises(ValueError, match=r"^seed is -1, expected at least 0$"):
+        shuffled_batches(numbers(3), 2, seed=-1)
 
 
 def test_orders_are_kept_rather_than_drawn_for_each_step(monkeypatch):

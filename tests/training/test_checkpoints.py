@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from jaxstruct.training import RunError, State
-from jaxstruct.training.checkpoints import Checkpoints, stage_key
+from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.keys import stage_key
 from tests.training import tiny
 from tests.training.checkpointed import (
     CONFIG,
@@ -167,7 +168,9 @@ def test_another_model_is_refused_and_nothing_removed(saved, change, named):
     before = steps(saved)
     with (
         open_again(saved, stages) as kept,
-        pytest.raises(RunError, match=f"checkpoint 30 .*of another model.*{named}.*--workdir"),
+        pytest.raises(
+            RunError, match=f"checkpoint 30 .*belongs to another model.*{named}.*--workdir"
+        ),
     ):
         kept.restore(KEY)
     assert steps(saved) == before
@@ -187,7 +190,7 @@ def test_other_stages_are_refused_and_nothing_removed(saved, stages):
     before = steps(saved)
     with (
         open_again(saved, stages) as kept,
-        pytest.raises(RunError, match="of another model: stage"),
+        pytest.raises(RunError, match="belongs to another model: stage"),
     ):
         kept.restore(KEY)
     assert steps(saved) == before

@@ -35,7 +35,7 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
         "--workdir {None}|PATH folder of the run",
         "--smoke the configuration that runs every line in seconds, even without data",
         "--paper the paper's configuration",
-        "--data-dir {None}|PATH where raw files are looked for first",
+        "--data-dir {None}|PATH folder searched for raw files first",
         "--devices {None}|INT how many devices share a batch",
         "--distributed several processes",
         "--deterministic on a GPU: equal bits",
@@ -44,7 +44,7 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
     ):
         assert part in text, (part, text)
     more = {
-        "train": ["--seeds INT repeat under", "--profile write a trace"],
+        "train": ["--seeds INT repeat under this many seeds", "--profile write a trace"],
         "predict": [
             "--images [PATH [PATH ...]] image files of any size",
             "--out PATH folder for a picture",
@@ -90,6 +90,17 @@ def test_help_lists_every_option_with_type_default_and_comment(call, verb):
         (["predict", "--images", "a.png", ""], "--images: an empty path"),
         (["--workdir=~no.such.user/r"], "--workdir: ~no.such.user/r: no such user; expected a"),
         (["train", "--images", "a.png"], "unknown option --images"),
+        (["--seed", "-1"], "--seed is -1, expected 0 to 4294967295"),
+        (["--seed", "4294967296"], "--seed is 4294967296, expected 0 to 4294967295"),
+        (["--seed", "4294967295", "--seeds", "2"], "the last seed of --seeds is 4294967296"),
+        (["predict", "--sample-seed", "-1"], "--sample-seed is -1, expected 0 to 4294967295"),
+        (["--workdir", "a" * 300], "aaa: a name of 300 bytes; expected at most 255"),
+        (["--workdir", "w\udcff"], "--workdir: w\\xff: not UTF-8; expected a name in UTF-8"),
+        (["--data-dir", "w\udcff"], "--data-dir: w\\xff: not UTF-8"),
+        (["predict", "--images", "a" * 300], "--images: aaa"),
+        (["predict", "--out", "a" * 300], "--out: aaa"),
+        (["scaled", "--workdir", "a" * 300], "--workdir: aaa"),
+        (["--widths", *map(str, range(100))], "; give --workdir"),
     ],
     ids=" ".join,
 )

@@ -136,7 +136,7 @@ def test_damage_anywhere_in_a_folder_costs_no_more_than_this_checkpoint(saved, c
             r"warning: checkpoint 30 in \S+ is damaged and (.*?) \(", capsys.readouterr().err
         )
         if file in needed:
-            assert done == ["is left out", "was set aside as damaged-30"], file
+            assert done == ["is not used", "was set aside as damaged-30"], file
             assert found == bits(state_at(5, SECOND))
             assert steps(copy) == [10, 20, 25]
         else:

@@ -45,7 +45,7 @@ def test_partition_and_merge_are_inverse(frozen, trained, taken):
 
 def test_what_cannot_be_frozen_or_merged():
     for place in ("e", "a/e", "d/kernel", "a/b/kernel/more"):
-        message = f"there is no '{place}' to freeze, expected a place in a/b, a/c, d"
+        message = f"there is no '{place}' to freeze, expected a path in a/b, a/c, d"
         with pytest.raises(ValueError, match=message):
             partition(TREE, [place])
     with pytest.raises(ValueError, match="'d' is both trained and frozen"):

@@ -65,8 +65,8 @@ def being_written(workdir):
 
 
 def began_at(stderr):
-    """The stage and the step that a process says it goes on from."""
-    found = re.search(r"going on from step (\d+) of stage '(\w+)'", stderr)
+    """The stage and the step that a process says that it resumes at."""
+    found = re.search(r"resuming at step (\d+) of stage '(\w+)'", stderr)
     assert found, stderr
     return found[2], int(found[1])
 
@@ -120,7 +120,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path, uninterrupted
         whole = saved(tmp_path)
         _, stderr = end(process)
         assert process.returncode == -signal.SIGKILL, moment
-        if began or "going on" in stderr:
+        if began or "resuming" in stderr:
             began.append(began_at(stderr))
         elif whole:
             began.append(("first", 0))
@@ -143,7 +143,7 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(tmp_path, uninterru
     assert process.returncode == 128 + one
     last = stderr.splitlines()[-1]
     assert re.fullmatch(
-        r"saved stage 'first' at step \d+; the same command goes on from there", last
+        r"saved stage 'first' at step \d+; the same command resumes from there", last
     )
     assert "Traceback" not in stderr
     step = int(re.search(r"step (\d+)", last)[1])

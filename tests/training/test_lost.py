@@ -49,7 +49,7 @@ def test_the_last_state_of_an_earlier_stage_is_made_again_and_later_ones_stay(
     assert content(finished) == kept
     assert bits(found.state) == bits(whole.state)
     assert list(found.states) == ["second"]
-    with pytest.raises(RunError, match=r"state of stage 'first' in .*run is lost.* makes it again"):
+    with pytest.raises(RunError, match=r"state of stage 'first' in .*run is lost.* restores it"):
         found.states["first"]
     later = content(finished / "checkpoints" / "40")
     (finished / "metrics.json").unlink()
@@ -57,7 +57,7 @@ def test_the_last_state_of_an_earlier_stage_is_made_again_and_later_ones_stay(
     again = run(MADE, finished, devices=devices())
     said = capsys.readouterr().err
     assert "warning: checkpoint 20 in" in said
-    assert "going on from step 20 of stage 'second'" in said
+    assert "resuming at step 20 of stage 'second'" in said
     assert "training stage 'first' again from step 0: its last state is lost" in said
     assert numbers_of(finished) == before
     assert list(again.states) == ["first", "second"]
@@ -90,7 +90,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_the_others_stay(finished, dev
         with pytest.raises(RunError) as caught:
             again()
         assert f"line {last + 1} of {path} is no record of a run" in str(caught.value)
-        assert "take that line out" in str(caught.value)
+        assert "remove that line" in str(caught.value)
     assert len(path.read_text().splitlines()) == len(lines)
     path.write_text("".join([*lines[:last], *lines[last + 1 :]]))
     (finished / "metrics.json").unlink()
@@ -143,7 +143,9 @@ def test_a_file_of_something_else_is_one_line(call, capsys, finished, devices, n
             with pytest.raises(RunError) as caught:
                 again()
             assert str(finished / name) in str(caught.value), damaged
-            assert any(s in str(caught.value) for s in ("put back", "remove it", "take that line"))
+            assert any(
+                s in str(caught.value) for s in ("put back", "remove it", "remove that line")
+            )
         capsys.readouterr()
         for verb in ("predict", "train", "scaled"):
             status, out, err = call(verb, "--workdir", finished)
@@ -195,8 +197,8 @@ def test_a_best_checkpoint_that_is_gone_is_no_other_one(finished):
     others = [f for f in (finished / "checkpoints").iterdir() if f.name.isdigit()]
     assert len(others) > 1
     shutil.rmtree(finished / "checkpoints" / str(best))
-    with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or not"):
+    with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or mis"):
         restore(MADE, finished, which="best")
     shutil.rmtree(finished / "checkpoints")
-    with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or not"):
+    with pytest.raises(RunError, match=rf"the best checkpoint, {best} in .* is damaged or mis"):
         restore(MADE, finished, which="best")

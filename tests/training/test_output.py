@@ -16,11 +16,13 @@ from tests.training.quick import small, stopping
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", ["jaxstruct", "jaxstruct.data", "experiments"])
-def test_a_list_whose_reader_has_ended_is_no_error(module):
+@pytest.mark.parametrize(
+    "command", ["jaxstruct", "jaxstruct.data list", "experiments list", "experiments.gan_1d --help"]
+)
+def test_a_list_whose_reader_has_ended_is_no_error(command):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", module, *["list"][: module != "jaxstruct"]]
+    command = [sys.executable, "-m", *command.split()]
     answer = subprocess.run(
         command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
     )

@@ -1,4 +1,4 @@
-"""Runs in this process: what they write and how they go on."""
+"""Runs in this process: what they write and how they resume."""
 
 import dataclasses
 import json
@@ -221,8 +221,8 @@ def test_whatever_ended_it_it_goes_on_to_the_same_bits(
     found = run(made, tmp_path, devices=devices(2), name="tiny")
     stage, step = at
     said = capsys.readouterr().err
-    begins = [line for line in said.splitlines() if line.startswith("going on from")]
-    assert begins == [f"going on from step {step} of stage {stage!r}"]
+    begins = [line for line in said.splitlines() if line.startswith("resuming at")]
+    assert begins == [f"resuming at step {step} of stage {stage!r}"]
     assert outcome(tmp_path) == outcome(uninterrupted.workdir)
     assert bits(found.state) == bits(uninterrupted.state)
     assert found.cost["wall_seconds"] > 0
@@ -304,7 +304,7 @@ def test_a_term_that_is_not_finite_stops_the_run(tmp_path, devices):
     kept = restore(made, tmp_path)
     assert int(kept.state.step) == 6
     assert np.isfinite(kept.state.params["w"]).all()
-    with pytest.raises(RunError, match="none was saved yet"):
+    with pytest.raises(RunError, match="no checkpoint was saved yet"):
         run(Experiment(CONFIG, [spoiled(1)]), tmp_path / "early", devices=devices())
 
 
@@ -473,6 +473,27 @@ def test_profile_writes_a_trace_even_of_a_short_run(tmp_path, devices):
     assert list((tmp_path / "profile").glob("**/*.xplane.pb"))
     jax.profiler.start_trace(str(tmp_path / "free"))  # no trace is under way
     jax.profiler.stop_trace()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, devices, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    found = run(small(), "~/r", devices=devices())
+    assert found.workdir == tmp_path / "home/r"
+    assert restore(small(), "~/r").metrics == found.metrics
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    for call in (run, restore):
+        with pytest.raises(ValueError, match=r"^~no\.such\.user/r: no such user"):
+            call(small(), "~no.such.user/r")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none_is_refused_before_any_step(tmp_path, devices, seed):
+    made = dataclasses.replace(small(), config=dataclasses.replace(CONFIG, seed=seed))
+    with pytest.raises(ValueError, match=rf"^seed is {seed}, expected 0 to 4294967295$"):
+        run(made, tmp_path, devices=devices())
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_nothing_to_restore(tmp_path):

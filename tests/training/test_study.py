@@ -1,4 +1,4 @@
-"""Studies and repetitions under seeds: they run, go on and are summed up as a whole."""
+"""Studies and repetitions under seeds: they run, resume and are summed up as a whole."""
 
 import dataclasses
 import json
@@ -76,8 +76,8 @@ def test_a_study_goes_on_as_a_whole(tmp_path, devices, capsys):
     capsys.readouterr()
     run(study(), tmp_path / "part", devices=devices(), name="s")
     assert first.read_bytes() == before
-    begins = [s for s in capsys.readouterr().err.splitlines() if s.startswith("going on")]
-    assert begins == [f"going on from step {n} of stage 'train'" for n in (10, 10)]
+    begins = [s for s in capsys.readouterr().err.splitlines() if s.startswith("resuming")]
+    assert begins == [f"resuming at step {n} of stage 'train'" for n in (10, 10)]
     for name in ("metrics.json", "rate=0.3/metrics.json"):
         found, expected = (
             json.loads((tmp_path / folder / name).read_text()) for folder in ("part", "whole")

@@ -134,7 +134,7 @@ def test_another_configuration_is_refused(tmp_path):
     with pytest.raises(RunError, match="holds several runs"):
         check_config(tmp_path, "x", config)
     write_json(tmp_path / "config.json", ["somebody else's"])
-    with pytest.raises(RunError, match="is of no run"):
+    with pytest.raises(RunError, match="is no configuration of a run"):
         check_config(tmp_path, "x", config)
 
 
@@ -142,7 +142,7 @@ def test_pictures_of_no_run_are_not_replaced(tmp_path):
     (tmp_path / "figures").mkdir()
     check_config(tmp_path, "x", {})
     (tmp_path / "figures" / "bound.png").write_bytes(b"a user's")
-    with pytest.raises(RunError, match=r"bound\.png is of no run.*choose another --workdir"):
+    with pytest.raises(RunError, match=r"bound\.png belongs to no run.*choose another --workdir"):
         check_config(tmp_path, "x", {})
     write_json(tmp_path / "config.json", {"experiment": "x", "config": {}, "data": []})
     check_config(tmp_path, "x", {})

@@ -30,7 +30,7 @@ def imitate_voc(
         names = [f"{index + i:06}" for i in range(count)]
         path = folder / "ImageSets" / f"{listed}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(names) + "\n")
+        path.write_text("\n".join(names) + "\n", encoding="utf-8")
         for name in names:
             # One of four is high instead of wide.
             shape = size[::-1] if index % 4 == 3 else size

@@ -104,7 +104,7 @@ def imitate(folder: Path) -> None:
             ]
             if not lines:
                 continue
-            (folder / "Annotation" / f"{name}.txt").write_text("".join(lines))
+            (folder / "Annotation" / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
             (folder / "PNGImages" / f"{name}.png").write_bytes(pictures.png(group.image))
             (folder / "PedMasks" / f"{name}_mask.png").write_bytes(pictures.png(numbers))
 

@@ -1,0 +1,87 @@
+"""Where data are looked for, whatever the surroundings: one line names what has to be set."""
+
+import pwd
+
+import pytest
+
+from jaxstruct import data
+from jaxstruct.data import DataError, places
+from jaxstruct.data.__main__ import main
+
+LONG = "a" * 300
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A process whose user is in no list of users, and for whom HOME is not set."""
+
+    def unknown(of):
+        raise KeyError(of)
+
+    for name in ("HOME", "JAXSTRUCT_PREPARED", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+
+
+def test_without_a_home_folder_a_line_names_the_variables(homeless, capsys):
+    assert main(["list"]) == 1
+    assert capsys.readouterr().err == (
+        "error: ~/.cache/jaxstruct: no home folder is known; set HOME, or set JAXSTRUCT_PREPARED "
+        "to a folder\n"
+    )
+    with pytest.raises(ValueError, match=r"^~/r: no home folder is known; set HOME$"):
+        places.expanded("~/r")
+
+
+@pytest.mark.parametrize("variable", ["JAXSTRUCT_PREPARED", "XDG_CACHE_HOME"])
+def test_a_place_for_prepared_sets_is_enough(homeless, tmp_path, monkeypatch, capsys, variable):
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert main(["draw", "digits", "--count", "2", "--out", str(tmp_path / "sheet.png")]) == 0
+    assert main(["list"]) == 0
+    assert main(["describe", "nothing"]) == 2
+    assert "~/tensorflow_datasets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "variable", ["JAXSTRUCT_DATA", "JAXSTRUCT_PREPARED", "XDG_CACHE_HOME", "TFDS_DATA_DIR"]
+)
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ("~no.such.user/x", "~no.such.user/x: no such user; expected a path, or ./~no.such.user/x"),
+        (f"/{LONG}", "a name of 300 bytes; expected at most 255"),
+        ("/caf\udce9", r"/caf\xe9: not UTF-8; expected a name in UTF-8"),
+        (" ", "an empty path; expected the name of a file or folder"),
+    ],
+)
+def test_a_variable_that_holds_no_path_is_named(monkeypatch, capsys, variable, given, wrong):
+    if variable == "XDG_CACHE_HOME":
+        monkeypatch.delenv("JAXSTRUCT_PREPARED")
+    monkeypatch.setenv(variable, given)
+    assert main(["list"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {variable}: ")
+    assert wrong in line
+    assert len(line) < 200
+
+
+def test_files_of_a_user_s_own_are_found_in_the_home_folder(tmp_path, monkeypatch, save):
+    from PIL import Image
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(Image.new("L", (3, 2), 7), "a.png")
+    assert data.read_image("~/a.png").shape == (2, 3, 3)
+    save(Image.fromarray(_two_labels()), "b.png")
+    assert data.read_labels("~/b.png", None).labels.tolist() == [[0, 1]]
+    for read in (data.read_image, data.read_labels, data.read_weights):
+        with pytest.raises(DataError, match=r"^~no\.such\.user/a: no such user"):
+            read("~no.such.user/a")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/w\.pth: missing"):
+        data.read_weights("~/w.pth")
+
+
+def _two_labels():
+    import numpy as np
+
+    return np.array([[1, 2]], np.uint8)
