@@ -143,7 +143,7 @@ def _form(setting: _Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
-_MOST_TAPS = 49  # of a depthwise kernel: each is an instruction of the program
+_MOST_TAPS = 49  # of a kernel, or pixels of a step, that the program has one by one
 _FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
 
 
@@ -157,12 +157,14 @@ def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _
     1.3; 3x3 with stride 2 moved into the channels .6 to .8; a gradient by x that is a Winograd
     convolution itself, written by hand, .77 to .95. jax 0.12's oneDNN convolves three times as fast
     as its default, and multiplies no faster: .9 to 1 of these forms with or without it.
-    Depthwise, XLA's has .01 to .1 forward and .02 to .25 with the gradients.
+    Depthwise, XLA's has .01 to .1 forward and .02 to .25 with the gradients. Beyond 49 taps,
+    unrolled images take seconds to compile, and XLA's convolution is the faster one.
     """
     batch, (high, wide) = x[0], setting.number(x, kernel)
+    few_taps = math.prod(map(max, kernel[:2], setting.stride)) <= _MOST_TAPS
     if setting.groups > 1:
         depthwise = kernel[2] == 1 and kernel[3] == setting.groups
-        return _by_tap if depthwise and math.prod(kernel[:2]) <= _MOST_TAPS else _convolved
+        return _by_tap if depthwise and few_taps else _convolved
     if kernel[:2] == (1, 1):
         return _product
     if setting.stride == (1, 1):
@@ -180,8 +182,11 @@ def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _
         tile, _ = best_tile(batch, (high, wide), taps, setting.precision)
         if tile and kernel[2] >= _FEWEST_CHANNELS:
             return functools.partial(_by_depth, tile)
+    apart = all(k <= s for k, s in zip(kernel[:2], setting.stride, strict=True))
+    if apart and setting.dilation == (1, 1) and not few_taps:
+        return _cut_apart
     unrolled = batch * high * wide * math.prod(kernel[:3])
-    return _gathered if unrolled <= _LARGEST else _convolved
+    return _gathered if few_taps and unrolled <= _LARGEST else _convolved
 
 
 def _taps(stride: _Pair, kernel: tuple[int, ...]) -> _Pair:
@@ -235,6 +240,17 @@ def _gathered(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
     out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
     return out.reshape(*seen.shape[:3], kernel.shape[3])
+
+
+def _cut_apart(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Windows that share no pixel: the image cut into them, and one product with the kernel."""
+    (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
+    whole = _arrays.pad(x, setting.ends, (high * s, wide * t))
+    cells = whole.reshape(x.shape[0], high, s, wide, t, x.shape[3])
+    seen = cells[:, :, : kernel.shape[0], :, : kernel.shape[1]].transpose(0, 1, 3, 2, 4, 5)
+    rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
+    out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
+    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
 
 
 def _by_tap(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:

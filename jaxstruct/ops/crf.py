@@ -189,13 +189,13 @@ def pixel_features(image: ArrayLike, sigma_xy: Deviation, sigma_rgb: Deviation) 
     pixels = jnp.asarray(image)
     of_place = deviation("sigma_xy", sigma_xy, 2)
     of_color = deviation("sigma_rgb", sigma_rgb, pixels.shape[-1])
-    of_place, of_color = (
-        jnp.reshape(sigma, (1, 1, -1)) if jnp.ndim(sigma) else sigma
-        for sigma in (of_place, of_color)
-    )
     pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+    of_place, of_color = (
+        jnp.asarray(sigma, dtype).reshape((1, 1, -1))
+        for sigma, dtype in ((of_place, float), (of_color, pixels.dtype))
+    )
     rows, columns = jnp.mgrid[: pixels.shape[0], : pixels.shape[1]]
-    places = jnp.stack([columns, rows], -1) / of_place
+    places = jnp.stack([columns, rows], -1).astype(float) / of_place
     return jnp.concatenate([places.astype(pixels.dtype), pixels / of_color], -1)
 
 

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 
+_FEW = 8  # features whose squares the program adds up one by one
 FilterName = Literal["lattice", "exact"]
 Deviation = ArrayLike | Sequence[float]
 
@@ -49,6 +50,8 @@ def gaussian_filter(
     """
     points = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
     given = _checks.array("values", values, "floating", "[N, C]", ranks=range(2, 3))
+    if 0 in points.shape:
+        raise ValueError(f"got features {points.shape}, expected [N, D] with N and D above 0")
     if len(given) != len(points):
         raise ValueError(f"got values {given.shape} and features {points.shape}: not as many")
     if filter not in ("lattice", "exact"):
@@ -112,20 +115,22 @@ class ExactGaussian:
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """[..., C], of N points altogether, filtered."""
-        features, flat = self.features, values.reshape(-1, values.shape[-1])
+        features = self.features
+        flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
         more = -len(features) % self.tile
         rows = jnp.pad(features, ((0, more), (0, 0))).reshape(-1, self.tile, features.shape[1])
 
         @jax.checkpoint
         def sums(row: jax.Array) -> jax.Array:
             # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
-            squares = functools.reduce(
-                jnp.add,
-                [(a[:, None] - b[None]) ** 2 for a, b in zip(row.T, features.T, strict=True)],
-            )
+            if features.shape[1] <= _FEW:
+                pairs = zip(row.T, features.T, strict=True)
+                squares = functools.reduce(jnp.add, [(a[:, None] - b[None]) ** 2 for a, b in pairs])
+            else:
+                squares = ((row[:, None] - features[None]) ** 2).sum(2)
             return jnp.dot(jnp.exp(-0.5 * squares), flat, precision="highest")
 
-        out = lax.map(sums, rows).reshape(-1, flat.shape[1])
+        out = lax.map(sums, rows).reshape(rows.shape[0] * self.tile, flat.shape[1])
         return out[: len(features)].reshape(values.shape)
 
 
@@ -160,7 +165,7 @@ class GridGaussian:
 
 
 def _weights(offsets: jax.Array, sigma: ArrayLike, dtype: Any) -> jax.Array:
-    return jnp.exp(-0.5 * (offsets / jnp.asarray(sigma, dtype)) ** 2)
+    return jnp.exp(-0.5 * (offsets.astype(dtype) / jnp.asarray(sigma, dtype)) ** 2)
 
 
 def _multiplied(axis: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:

@@ -18,9 +18,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
-from jaxstruct.ops._arrays import one_by_one
+from jaxstruct.ops._arrays import one_by_one, vary
 
 _WINDOW = 8  # entries that are added up at once
+_FEW = 8  # features whose sums the program has one by one
 _RANGE = 2**15  # of a vertex's coordinates, two of which make a word of 32 bits
 
 
@@ -105,7 +106,7 @@ class PermutohedralLattice:
     def splat(self, values: jax.Array) -> jax.Array:
         """[N, C] to [V, C]: of each vertex the sum of its points' values, weighted."""
         terms = [
-            _take(values, index) * share[:, None]
+            _rows(values, index) * share[:, None]
             for index, share in zip(self.points, self.shares, strict=True)
         ]
         sums = _arrays.barrier(functools.reduce(jnp.add, terms))
@@ -114,19 +115,25 @@ class PermutohedralLattice:
 
     def blur(self, grid: jax.Array, *, reverse: bool = False) -> jax.Array:
         """[V, C] to [V, C]: [1/2, 1, 1/2] along each axis, from the first to the last."""
-        axes = reversed(self.neighbors) if reverse else self.neighbors
-        for before, after in axes:
+
+        def along(grid: jax.Array, next_ones: jax.Array) -> tuple[jax.Array, None]:
+            before, after = next_ones
             # Or XLA computes the rows of an axis anew for each of the next one's.
-            grid = _arrays.barrier(grid + 0.5 * (_take(grid, before) + _take(grid, after)))
-        return grid
+            return _arrays.barrier(grid + 0.5 * (_rows(grid, before) + _rows(grid, after))), None
+
+        blurred: jax.Array = _over(along, grid, self.neighbors, reverse=reverse)
+        return blurred
 
     def slice(self, grid: jax.Array) -> jax.Array:
         """[V, C] to [N, C]: of each point the weighted sum of its vertices, and the scale."""
-        terms = [
-            _take(grid, index) * weight[:, None]
-            for index, weight in zip(self.vertices, self.weights, strict=True)
-        ]
-        return functools.reduce(jnp.add, terms) * _scale(len(self.vertices) - 1)
+
+        def add(total: jax.Array, pair: Any) -> tuple[jax.Array, None]:
+            return total + share(*pair), None
+
+        share = lambda index, weight: _rows(grid, index) * weight[:, None]
+        first = share(self.vertices[0], self.weights[0])
+        total: jax.Array = _over(add, first, (self.vertices[1:], self.weights[1:]))
+        return total * _scale(len(self.vertices) - 1)
 
     def weighted(self, factors: jax.Array) -> PermutohedralLattice:
         """The lattice that filters values times factors [N], and multiplies the results by them."""
@@ -138,7 +145,7 @@ class PermutohedralLattice:
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """[..., C], of N points altogether, filtered."""
-        flat = values.reshape(-1, values.shape[-1])
+        flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
         return _filtered(self, False, flat).reshape(values.shape)
 
 
@@ -195,25 +202,13 @@ class _Found(NamedTuple):
 def _find(features: jax.Array) -> _Found:
     count, depth = features.shape
     kinds = depth + 1
-    corners, ranks, weights = _simplices(features)
-    # The vertex of remainder k has the coordinates (D + 1) (corner - [rank > D - k]) + k. The last
-    # one follows from the others and k.
-    keys = jnp.stack(
-        [
-            jnp.concatenate(both)
-            for both in zip(
-                *(
-                    _packed(
-                        [c - (r > depth - k) for c, r in zip(corners[:-1], ranks, strict=False)]
-                    )
-                    for k in range(kinds)
-                ),
-                strict=True,
-            )
-        ]
-    )
-    inside = jnp.stack([jnp.abs(c).max() for c in corners]).max() < _RANGE - 2
-    inside &= jnp.isfinite(features).all()
+    if depth <= _FEW:
+        corners, ranks, weights = _simplices(features)
+        keys, farthest = _keys(corners, ranks), jnp.stack([jnp.abs(c).max() for c in corners])
+    else:
+        many_corners, many_ranks, weights = _many_simplices(features)
+        keys, farthest = _many_keys(many_corners, many_ranks), jnp.abs(many_corners)
+    inside = (farthest.max() < _RANGE - 2) & jnp.isfinite(features).all()
     # An empty slot in each row at least, or a search would never end.
     size = 1 << max(count.bit_length(), 4)
     rows = jnp.repeat(jnp.arange(kinds, dtype=jnp.int32) * size, count)
@@ -255,10 +250,10 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
     excess = functools.reduce(jnp.add, near).astype(jnp.int32)
     ranks, excess = _arrays.barrier((ranks, excess))
     moved = [r + excess for r in ranks]
-    shifts = [(m < 0).astype(jnp.int32) - (m > depth) for m in moved]
+    shifts = [(m < 0).astype(jnp.int32) - (m > depth).astype(jnp.int32) for m in moved]
     corners = [n.astype(jnp.int32) + s for n, s in zip(near, shifts, strict=True)]
     ranks = [m + kinds * s for m, s in zip(moved, shifts, strict=True)]
-    rest = [r - s for r, s in zip(rest, shifts, strict=True)]
+    rest = [r - s.astype(r.dtype) for r, s in zip(rest, shifts, strict=True)]
     corners, ranks, rest = _arrays.barrier((corners, ranks, rest))
     falling = [
         functools.reduce(
@@ -272,6 +267,61 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
     return corners, ranks, jnp.stack(weights)
 
 
+def _many_simplices(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`_simplices`, each an array [D + 1, N]: its program does not grow with D."""
+    depth = features.shape[1]
+    kinds = depth + 1
+    axis = np.arange(depth)
+    basis = np.triu(np.ones((kinds, depth))) - np.diag(axis + 1.0, -1)[:, :depth]
+    basis *= math.sqrt(2 / 3) / np.sqrt((axis + 1) * (axis + 2))
+    elevated = jnp.dot(basis.astype(features.dtype), features.T, precision="highest")
+    near = jnp.round(elevated)
+    rest = elevated - near
+    place = np.arange(kinds)
+    first = (place[:, None] < place)[..., None]  # of two equal coordinates the later one
+    less, more = rest[:, None] < rest[None], rest[:, None] > rest[None]
+    ranks = jnp.where(first, less, ~more & (place[:, None] > place)[..., None])
+    ranks = ranks.sum(1, dtype=jnp.int32) + near.sum(0).astype(jnp.int32)[None]
+    shifts = (ranks < 0).astype(jnp.int32) - (ranks > depth).astype(jnp.int32)
+    corners, ranks = near.astype(jnp.int32) + shifts, ranks + kinds * shifts
+    rest = rest - shifts.astype(rest.dtype)
+    at_rank = ranks[None] == place[:, None, None]
+    falling = jnp.where(at_rank, rest[None], 0).sum(1)[::-1]
+    weights = falling - jnp.roll(falling, 1, 0)
+    return corners, ranks, weights.at[0].add(1)
+
+
+def _keys(corners: _Columns, ranks: _Columns) -> jax.Array:
+    """[words, (D + 1) N]: of the vertex of remainder k the coordinates
+
+        (D + 1) (corner - [rank > D - k]) + k
+
+    but for the last one, which follows from the others and k.
+    """
+    depth = len(corners) - 1
+    kinds = [
+        _packed(
+            [
+                c - (r > depth - k).astype(jnp.int32)
+                for c, r in zip(corners[:-1], ranks, strict=False)
+            ]
+        )
+        for k in range(depth + 1)
+    ]
+    return jnp.stack([jnp.concatenate(words) for words in zip(*kinds, strict=True)])
+
+
+def _many_keys(corners: jax.Array, ranks: jax.Array) -> jax.Array:
+    """`_keys` of arrays [D + 1, N]."""
+    kinds, count = corners.shape
+    limit = np.arange(kinds)[::-1, None, None]
+    moved = corners[None, :-1] - (ranks[None, :-1] > limit).astype(jnp.int32)  # [D + 1, D, N]
+    ends = ((0, 0), (0, (kinds - 1) % 2), (0, 0))
+    pairs = jnp.pad((moved + _RANGE).astype(jnp.uint32), ends).reshape(kinds, -1, 2, count)
+    words = pairs[:, :, 0] | pairs[:, :, 1] << 16
+    return words.transpose(1, 0, 2).reshape(-1, kinds * count)
+
+
 def _packed(coordinates: Sequence[jax.Array]) -> _Columns:
     """Two coordinates a word."""
     shifted = [(c + _RANGE).astype(jnp.uint32) << 16 * (i % 2) for i, c in enumerate(coordinates)]
@@ -279,10 +329,12 @@ def _packed(coordinates: Sequence[jax.Array]) -> _Columns:
 
 
 def _hashed(keys: jax.Array) -> jax.Array:
-    mixed = jnp.full(keys.shape[1:], 0x9E3779B9, jnp.uint32)
-    for word in keys:
+    def mix(mixed: jax.Array, word: jax.Array) -> tuple[jax.Array, None]:
         mixed = (mixed ^ word) * jnp.uint32(0x85EBCA6B)
-        mixed ^= mixed >> 15
+        return mixed ^ (mixed >> 15), None
+
+    mixed, _ = vary(jnp.full(keys.shape[1:], 0x9E3779B9, jnp.uint32), keys)
+    mixed = _over(mix, mixed, keys)
     mixed *= jnp.uint32(0xC2B2AE35)
     return mixed ^ (mixed >> 16)
 
@@ -306,7 +358,7 @@ def _search(
     none, number = keys.shape[1], wanted.shape[1]
 
     def probe(turn: Any, table: Any, slots: Any, done: Any, index: Any, *query: Any) -> Any:
-        *words, hashed, row = query
+        words, hashed, row = query
         offset = (turn * (turn + 1) // 2).astype(jnp.uint32)
         slot = row + ((hashed + offset) & (size - 1)).astype(jnp.int32)
         if claim:
@@ -314,13 +366,17 @@ def _search(
             table = table.at[jnp.where(free, slot, len(table))].min(index, mode="drop")
         entry = _take(table, slot)
         there = jnp.minimum(entry, none - 1)
-        alike = [w == _take(k, there) for w, k in zip(words, keys, strict=True)]
+        alike = [_all_words(w == _take(k, there)) for w, k in zip(words, known_words, strict=True)]
         same = functools.reduce(jnp.logical_and, alike, (entry < none) & ~done)
         done |= same if claim else same | (entry == none)
         return turn + 1, table, jnp.where(same, slot, slots), done
 
+    # Few words are compared one after the other, many of them as one array [words, n].
+    known_words, wanted_words = (
+        list(words) if len(words) <= _FEW else [words] for words in (keys, wanted)
+    )
     index = jnp.arange(number, dtype=jnp.int32)
-    query = (index, *wanted, _hashed(wanted), rows)
+    query = (index, wanted_words, _hashed(wanted), rows)
     unknown = jnp.full(number, -1, jnp.int32)
     done = jnp.zeros(number, bool) if known is None else known
     state: Any = probe(jnp.int32(0), table, unknown, done, *query)
@@ -330,10 +386,14 @@ def _search(
     turn, table, slots, done = state
     place = jnp.where(done, few, jnp.cumsum(~done, dtype=jnp.int32) - 1)
     left = jnp.full(few, number, jnp.int32).at[place].set(index, mode="drop")
-    rest = [_take(part, jnp.minimum(left, number - 1)) for part in query]
+    rest = jax.tree.map(lambda part: _take(part, jnp.minimum(left, number - 1)), query)
     state = (turn, table, jnp.full(few, -1, jnp.int32), left == number)
     _, table, found, _ = lax.while_loop(lambda s: ~s[3].all(), lambda s: probe(*s, *rest), state)
     return table, slots.at[left].set(found, mode="drop")
+
+
+def _all_words(alike: jax.Array) -> jax.Array:
+    return alike if alike.ndim == 1 else alike.all(0)
 
 
 class _Ordered(NamedTuple):
@@ -411,8 +471,7 @@ def _windows(
     """
     vertex, point = ordered.vertex.reshape(-1), ordered.point.reshape(-1)
     total = len(point)
-    each = zip(weights, point.reshape(len(weights), -1), strict=True)
-    weight = jnp.concatenate([_take(w, p) for w, p in each])
+    weight = _of_points(weights, point.reshape(len(weights), -1)).reshape(-1)
     begins = _begins(vertex)
     place = jnp.where(begins, jnp.cumsum(begins, dtype=jnp.int32) - 1, windows)
     start = jnp.full(windows, total, jnp.int32)
@@ -425,6 +484,13 @@ def _windows(
     entry = jnp.where(shared, entry, inner[None])
     shares = jnp.where(shared, _take(weight, entry), 0)
     return _take(point, entry), shares, jnp.where(owner < empty, owner, empty + 1)
+
+
+def _of_points(weights: jax.Array, points: jax.Array) -> jax.Array:
+    """weights[k, points[k, m]], [D + 1, M]."""
+    if len(weights) > _FEW + 1:
+        return jnp.take_along_axis(weights, points, 1, mode="promise_in_bounds")
+    return jnp.stack([_take(w, p) for w, p in zip(weights, points, strict=True)])
 
 
 def _neighbors(found: _Found, capacity: int) -> jax.Array:
@@ -475,5 +541,21 @@ def _flat(shape: tuple[int, ...], array: ArrayLike) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(array), shape).reshape(-1)
 
 
+def _over(step: Any, init: Any, rows: Any, *, reverse: bool = False) -> Any:
+    """lax.scan's carry over rows of arrays, a program of its steps where these are few."""
+    number = len(jax.tree.leaves(rows)[0])
+    if number > _FEW + 1:
+        return lax.scan(step, init, rows, reverse=reverse)[0]
+    for i in reversed(range(number)) if reverse else range(number):
+        init, _ = step(init, jax.tree.map(lambda array: array[i], rows))  # noqa: B023
+    return init
+
+
 def _take(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[..., index] of [..., n], which are in bounds."""
+    return jnp.asarray(values).at[..., index].get(mode="promise_in_bounds")
+
+
+def _rows(values: jax.Array, index: jax.Array) -> jax.Array:
+    """values[index] of [n, ...], which are in bounds."""
     return jnp.asarray(values).at[index].get(mode="promise_in_bounds")

@@ -1,7 +1,8 @@
 """Pooling over the windows of an image. What may be added: other functions of a window."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _bands, _checks
+from jaxstruct.ops import _arrays, _bands, _checks
 
 
 def max_pool(
@@ -27,8 +28,8 @@ def max_pool(
     along both axes; what is outside of the image counts as minus infinity. The gradient goes to the
     first of the largest values, row by row, as in PyTorch. Differentiable in both modes.
 
-    A window with a NaN gives NaN, on a CPU with the gradient of its last one. There the window's
-    values are compared one by one, because XLA's pooling has a gradient that is ten times slower.
+    A window with a NaN gives NaN, on a CPU with the gradient of its last one. A CPU compares values
+    in pairs, because XLA's pooling has a gradient there that is ten times slower.
 
     Args:
         x: [H, W, C] or [B, H, W, C].
@@ -106,6 +107,9 @@ class _Windows(NamedTuple):
         return [(n + sum(ends) - k) // s + 1 for n, k, s, ends in axes]
 
 
+_FEW_TAPS = 4  # of a window or a step, for which rows and columns apart take more memory
+
+
 @functools.lru_cache(maxsize=256)
 def _form(windows: _Windows) -> Callable[[jax.Array], jax.Array]:
     compared = functools.partial(_compared, windows)
@@ -127,37 +131,76 @@ def _reduced(windows: _Windows, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
 def _compared(windows: _Windows, x: jax.Array) -> jax.Array:
-    """The first values of all windows, then all second ones where they are larger, and so on.
+    """Comparisons of shifted images.
 
     The gradient compares again, which is cheaper than to keep the comparisons.
     """
-    batch, _, _, channels = x.shape
-    (s, t), (high, wide) = windows.stride, windows.number(x)
-    # All that begins at a multiple of the stride is one image, without gaps: slices of it whose
-    # gradient is a sum of shifted images.
-    rows, columns = (
-        n + (k - 1) // step
-        for n, k, step in zip((high, wide), windows.size, windows.stride, strict=True)
-    )
-    axes = zip(x.shape[1:3], (rows * s, columns * t), windows.ends, strict=True)
-    ends = [(low, whole - n - low, 0) for n, whole, (low, _) in axes]
-    around = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
-    cells = around.reshape(batch, rows, s, columns, t, channels)
-    phases = [
-        [cell.reshape(batch, rows, columns, channels) for cell in lax.split(row, (1,) * t, axis=4)]
-        for row in lax.split(cells, (1,) * s, axis=2)
+    number = windows.number(x)
+    axes = list(zip((1, 2), windows.size, windows.stride, number, strict=True))
+    size = [(n + (window - 1) // step) * step for _, window, step, n in axes]
+    around = _arrays.pad(x, windows.ends, size, -jnp.inf)
+    if math.prod(map(max, windows.size, windows.stride)) <= _FEW_TAPS:
+        return _largest_tap(windows, around, number)
+    for axis, window, step, n in reversed(axes):
+        around = _largest_along(around, axis, window, step, n)
+    return around
+
+
+def _largest_tap(windows: _Windows, around: jax.Array, number: Sequence[int]) -> jax.Array:
+    """The first values of all windows, then all second ones where they are larger, and so on."""
+    (s, t), (high, wide) = windows.stride, number
+    phases = [_arrays.phases(row, t, 2) for row in _arrays.phases(around, s, 1)]
+    taps = [
+        phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
+        for i, j in np.ndindex(windows.size)
     ]
-    best = None
-    for i in range(windows.size[0]):
-        for j in range(windows.size[1]):
-            (down, a), (right, b) = divmod(i, s), divmod(j, t)
-            value = phases[a][b][:, down : down + high, right : right + wide]
-            if best is None:
-                best = value
-            else:
-                best = jnp.where((value > best) | jnp.isnan(value), value, best)
-    assert best is not None
-    return best
+    return functools.reduce(_larger, taps)
+
+
+def _largest_along(x: jax.Array, axis: int, window: int, stride: int, number: int) -> jax.Array:
+    """The largest value of each of `number` windows along an axis, whose length the stride divides.
+
+    A window is a row of whole strides and a part of the next one. The comparisons are as many as
+    the logarithms of the row's length and of the stride.
+    """
+    whole, part = divmod(window, stride)
+    before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    strides = x.reshape(*before, length // stride, stride, *after)
+    found = []
+    if whole:
+        found.append(_largest_of_row(_largest_of_axis(strides, axis + 1), axis, whole, number))
+    if part:
+        last = lax.slice_in_dim(strides, whole, whole + number, axis=axis)
+        last = lax.slice_in_dim(last, 0, part, axis=axis + 1)
+        found.append(_largest_of_axis(last, axis + 1))
+    return functools.reduce(_larger, found)
+
+
+def _largest_of_axis(x: jax.Array, axis: int) -> jax.Array:
+    """[..., n, ...] to [..., ...]: compares neighbours until one value is left."""
+    while x.shape[axis] > 1:
+        if x.shape[axis] % 2:
+            ends = [(0, int(i == axis), 0) for i in range(x.ndim)]
+            x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ends)
+        x = _larger(*_arrays.phases(x, 2, axis))
+    return x.reshape(*x.shape[:axis], *x.shape[axis + 1 :])
+
+
+def _largest_of_row(x: jax.Array, axis: int, size: int, number: int) -> jax.Array:
+    """The largest of x[o] ... x[o + size - 1], o below `number`; each step doubles the row."""
+    reach = 1
+    while reach < size:
+        step = min(reach, size - reach)
+        n = x.shape[axis] - step
+        first, second = (lax.slice_in_dim(x, low, low + n, axis=axis) for low in (0, step))
+        x = _larger(first, second)
+        reach += step
+    return lax.slice_in_dim(x, 0, number, axis=axis)
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The first one of two equal values, the second one if it is NaN, and so their gradients."""
+    return jnp.where((second > first) | jnp.isnan(second), second, first)
 
 
 def _cells(n: int, m: int) -> np.ndarray:

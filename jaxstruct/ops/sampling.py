@@ -60,9 +60,12 @@ def bilinear_sample(image: ArrayLike, coords: ArrayLike, *, outside: str = "zero
         raise ValueError(f"got outside {outside!r}, expected one of {_OUTSIDE}")
     coords = coords.astype(jnp.promote_types(coords.dtype, jnp.float32))
     batch = image.shape[0] if batched else 1
+    shape = (*coords.shape[:-1], image.shape[-1])
+    if 0 in shape:
+        return jnp.zeros(shape, image.dtype)
     points = coords.reshape(batch, -1, 2)
     out = _sampled(outside == "edge", image.reshape(batch, *image.shape[-3:]), points)
-    return out.astype(image.dtype).reshape(*coords.shape[:-1], image.shape[-1])
+    return out.astype(image.dtype).reshape(shape)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
