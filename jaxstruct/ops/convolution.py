@@ -95,7 +95,11 @@ def atrous_conv(
         rate: distance of two taps, an integer for both axes or (down, across).
         stride, padding, precision: as in `conv`.
 
-    Returns, raises: as `conv`.
+    Returns:
+        As `conv`.
+
+    Raises:
+        ValueError, TypeError: as `conv`.
 
     Source: Chen et al. 2015, Semantic image segmentation with deep convolutional nets and fully
     connected CRFs, section 3.1; the equation is that of its successor, eq. 1.

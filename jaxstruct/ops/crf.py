@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.gaussian import (
+    FILTERS,
     Deviation,
     FilterName,
     GridGaussian,
@@ -27,6 +28,16 @@ from jaxstruct.ops.gaussian import (
     normalized,
     split,
 )
+
+__all__ = [
+    "Kernel",
+    "dense_crf",
+    "energy",
+    "free_energy",
+    "mean_field",
+    "pixel_features",
+    "pixel_kernels",
+]
 
 Filter = Callable[[jax.Array], jax.Array]
 
@@ -110,8 +121,7 @@ def dense_crf(
     """
     costs, pixels = check_images(unary, image)
     _checks.integer("iterations", iterations, least=0)
-    if filter not in ("lattice", "exact"):
-        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+    _checks.one_of("filter", filter, FILTERS)
     weights: tuple[ArrayLike, ...] = bilateral_weight, gaussian_weight
     if compatibility is not None:
         label_costs = _compatibility(compatibility, costs.shape[-1])
@@ -164,10 +174,13 @@ def pixel_kernels(
 
     Returns:
         The bilateral and the Gaussian kernel, normalized, of values [H, W, C].
+
+    Raises:
+        ValueError: image is not [H, W, 3]; else ValueError and TypeError as `dense_crf`.
     """
     pixels = jnp.asarray(image)
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"image has shape {pixels.shape}, expected [H, W, 3]")
+        raise _checks.shape("image", pixels.shape, "[H, W, 3]")
     shape = pixels.shape[:2]
     features = pixel_features(pixels, sigma_xy, sigma_rgb)
     bilateral = gaussian(features.reshape(-1, 5), filter, capacity)
@@ -184,7 +197,8 @@ def pixel_kernels(
 def pixel_features(image: ArrayLike, sigma_xy: Deviation, sigma_rgb: Deviation) -> jax.Array:
     """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C].
 
-    A sigma is one number, or (x, y) and one for each color. Raises as `dense_crf` for others.
+    A sigma is one number, or (x, y) and one for each color. Raises ValueError and TypeError for
+    others, as `dense_crf`.
     """
     pixels = jnp.asarray(image)
     of_place = deviation("sigma_xy", sigma_xy, 2)
@@ -210,7 +224,7 @@ def mean_field(
 
         Q = softmax(-U);  repeated:  Q <- softmax(-U - sum over kernels of mu K Q)
 
-    for any points: pixels, regions, or nodes of a graph, whatever the filters make of them.
+    The points may be pixels, regions, or nodes of a graph: only the filters K know where they are.
 
     Args:
         unary: [..., L], negative log-probabilities at the points.
@@ -260,12 +274,12 @@ def _mean_field(
 
 
 def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
-    """What mean-field inference minimizes: the expected energy less the entropy.
+    """The free energy, which mean-field inference minimizes: the expected energy less the entropy.
 
         F(Q) = sum Q log Q + sum Q U + 1/2 sum over kernels, i, j of  Q_i^T mu Q_j k(i, j)
 
-    which, but for the terms j = i, is KL(Q || P) - log Z. pydensecrf's klDivergence has the pairs
-    twice, and counts what Potts does to equal labels instead of to different ones.
+    Without the terms j = i, F(Q) is KL(Q || P) - log Z. pydensecrf's klDivergence counts every pair
+    twice, and the Potts costs of equal labels instead of those of different labels.
 
     Args:
         marginals: Q, [..., L].
@@ -274,6 +288,9 @@ def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel
 
     Returns:
         A scalar.
+
+    Raises:
+        ValueError: unequal shapes. TypeError: marginals or unary are not floating.
     """
     q, costs = _checks.floating("marginals", marginals), _checks.floating("unary", unary)
     _checks.leading("two arrays of one shape", marginals=q.shape, unary=costs.shape)
@@ -341,8 +358,8 @@ def _total(sums: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array
 def _free(
     q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
 ) -> jax.Array:
-    """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
-    # A label that is forbidden costs infinity, times 0. The gradient would have that product, too.
+    """`free_energy`; the Potts costs of different labels are those of all pairs less equal ones."""
+    # A forbidden label costs infinity and has a marginal of 0: the product would be NaN.
     some = q > 0
     own = (q * (jnp.log(jnp.where(some, q, 1)) + jnp.where(some, unary, 0))).sum()
     pairs = (q * _total(sums, kernels, q)).sum()
@@ -365,7 +382,7 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
             "or both with a batch axis"
         )
     if 0 in costs.shape:
-        raise ValueError(f"got unary {costs.shape}, expected pixels and labels")
+        raise _checks.shape("unary", costs.shape, "pixels and labels")
     if not isinstance(pixels, jax.core.Tracer) and jnp.issubdtype(pixels.dtype, jnp.floating):
         low, high = float(pixels.min()), float(pixels.max())
         if 0 <= low < high <= 1:
@@ -379,10 +396,8 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
 def _compatibility(value: ArrayLike, labels: int, least: int = 1) -> jax.Array:
     mu = jnp.asarray(value)
     if mu.ndim not in range(least, 3) or any(n != labels for n in mu.shape):
-        raise ValueError(
-            f"compatibility has shape {mu.shape}, expected {'(), ' if not least else ''}"
-            f"({labels},) or ({labels}, {labels})"
-        )
+        expected = f"{'(), ' if not least else ''}({labels},) or ({labels}, {labels})"
+        raise _checks.shape("compatibility", mu.shape, expected)
     if not _arrays.traced(value) and not np.all(np.isfinite(np.asarray(value))):
         raise ValueError("weights or compatibility are NaN or infinite, expected finite costs")
     return mu

@@ -21,8 +21,11 @@ from jax.typing import ArrayLike
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 
+__all__ = ["ExactGaussian", "GridGaussian", "Normalized", "gaussian_filter", "normalized"]
+
 _FEW = 8  # features whose squares the program adds up one by one
 FilterName = Literal["lattice", "exact"]
+FILTERS: tuple[str, ...] = ("lattice", "exact")
 Deviation = ArrayLike | Sequence[float]
 
 
@@ -51,11 +54,12 @@ def gaussian_filter(
     points = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
     given = _checks.array("values", values, "floating", "[N, C]", ranks=range(2, 3))
     if 0 in points.shape:
-        raise ValueError(f"got features {points.shape}, expected [N, D] with N and D above 0")
+        raise _checks.shape("features", points.shape, "[N, D] with N, D above 0")
     if len(given) != len(points):
-        raise ValueError(f"got values {given.shape} and features {points.shape}: not as many")
-    if filter not in ("lattice", "exact"):
-        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+        raise ValueError(
+            f"got values {given.shape} and features {points.shape}, expected [N, C] and [N, D]"
+        )
+    _checks.one_of("filter", filter, FILTERS)
     dtype = jnp.promote_types(given.dtype, points.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)
     chosen = gaussian(points.astype(wide), filter, capacity)
@@ -218,11 +222,11 @@ def deviation(name: str, value: Any, axes: int) -> Any:
     traced = _arrays.traced(value)
     sigma = (jnp if traced else np).asarray(value) if isinstance(value, tuple | list) else value
     if not traced and not jnp.issubdtype(np.asarray(sigma).dtype, np.number):
-        raise TypeError(f"got {name} {value!r}, expected a number")
+        raise TypeError(f"{name} is {value!r}, expected a number")
     if jnp.shape(sigma) not in ((), (axes,)):
-        raise ValueError(f"{name} has shape {jnp.shape(sigma)}, expected () or ({axes},)")
+        raise _checks.shape(name, jnp.shape(sigma), f"() or ({axes},)")
     if not traced and not all(0 < s < math.inf for s in np.ravel(sigma)):
-        raise ValueError(f"got {name} {value!r}, expected a finite number above 0")
+        raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
     return sigma
 
 

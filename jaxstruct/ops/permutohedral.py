@@ -85,7 +85,7 @@ class PermutohedralLattice:
         given = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
         count, depth = given.shape
         if count < 1 or depth < 1:
-            raise ValueError(f"features has shape {given.shape}, expected a point and a feature")
+            raise _checks.shape("features", given.shape, "[N, D] with N, D above 0")
         wide = lax.stop_gradient(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
         found = None if isinstance(wide, jax.core.Tracer) else _find(wide)
         if found is None or isinstance(found.used, jax.core.Tracer):
@@ -349,11 +349,17 @@ def _search(
     claim: bool,
     known: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The table, and of each wanted key its slot, or -1 where it is not there.
+    """Looks up keys in a hash table: the table, and for each wanted key its slot, or -1.
 
-    Open addressing in the row of the table that begins at `rows`. The table holds indices into
-    keys, as many as there are for an empty slot. With claim, wanted is keys, and of those that
-    come to an empty slot at the same time the first one gets it.
+    Args:
+        keys: [words, n], the keys that the table may hold.
+        table: indices into keys; an empty slot holds n.
+        wanted: [words, m], the keys that are looked up.
+        rows: [m], where the row of the table begins that is searched for each wanted key.
+        size: slots of a row, a power of two; a row has an empty slot.
+        claim: whether a key that is not found takes the empty slot at which its search ends;
+            then wanted is keys, and of keys that reach one slot together the first takes it.
+        known: [m], wanted keys that are not looked up.
     """
     none, number = keys.shape[1], wanted.shape[1]
 
@@ -380,7 +386,7 @@ def _search(
     unknown = jnp.full(number, -1, jnp.int32)
     done = jnp.zeros(number, bool) if known is None else known
     state: Any = probe(jnp.int32(0), table, unknown, done, *query)
-    # What is left after the first turn, or the second, is few enough to be put together.
+    # After one or two turns few keys are left, which are gathered into a shorter array.
     few = -(-number // 8)
     state = lax.while_loop(lambda s: (~s[3]).sum() > few, lambda s: probe(*s, *query), state)
     turn, table, slots, done = state

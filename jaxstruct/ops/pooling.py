@@ -47,14 +47,12 @@ def max_pool(
 
     Source: the equation above; which of equal values counts is torch.nn.functional.max_pool2d's.
     """
-    x = _checks.floating("x", x)
+    x = _checks.images("x", x)
     size, step = _checks.pair("window", window), _checks.pair("stride", stride)
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
-        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
     images = x if x.ndim == 4 else x[None]
     down, across = _checks.padding(padding, images.shape[1:3], size, step)
     if any(max(ends) >= k for ends, k in zip((down, across), size, strict=True)):
-        raise ValueError(f"got padding {padding!r}, expected less than the window of {window}")
+        raise ValueError(f"padding is {padding!r}, expected less than the window of {window}")
     windows = _Windows(size, step, (down, across))
     if min(windows.number(images)) < 1:
         raise ValueError(
@@ -87,9 +85,7 @@ def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
     Source: torch.nn.functional.adaptive_avg_pool2d, in front of the linear layers of torchvision's
     VGG.
     """
-    x = _checks.floating("x", x)
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
-        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
+    x = _checks.images("x", x)
     means = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, number in enumerate(_checks.pair("size", size), x.ndim - 3):
         means = _bands.multiply(_cells(x.shape[axis], number), means, axis)

@@ -96,9 +96,9 @@ def spatial_pyramid_pool(
     and 4.1. The bins are those of `roi_pool`.
     """
     if isinstance(levels, (str, int)) or not isinstance(levels, Sequence):
-        raise TypeError(f"got levels {levels!r}, expected a sequence of integers")
+        raise TypeError(f"levels is {levels!r}, expected a sequence of integers")
     if not levels:
-        raise ValueError(f"got levels {levels!r}, expected at least one")
+        raise ValueError(f"levels is {levels!r}, expected at least one")
     sizes = [_checks.integer("levels", level, least=1) for level in levels]
     pooled = [
         roi_pool(features, rois, output_size=size, spatial_scale=spatial_scale) for size in sizes
@@ -128,9 +128,10 @@ class _Bins(NamedTuple):
         return (self.ny > 0)[:, :, None] & (self.nx > 0)[:, None, :]
 
     def cell(self, k: jax.Array, width: int) -> jax.Array:
-        """[U, N Ty Tx]: the k-th cells of each bin, k [U, N], in rows of a rectangle of `across`.
+        """[U, N Ty Tx]: the index of the k-th cell of each bin, for k [U, N].
 
-        A smaller bin repeats its last row and column, which no maximum minds.
+        k counts row by row through a rectangle that is `across` cells wide and holds the largest
+        bin of its region. A smaller bin repeats its last row and column; the maximum is the same.
         """
         across = jnp.broadcast_to(self.across()[None], k.shape)
         down = jnp.minimum(lax.div(k, across)[:, :, None], jnp.maximum(self.ny - 1, 0)[None])
@@ -314,6 +315,6 @@ def _steps(number: jax.Array, unroll: int) -> jax.Array:
 
 
 def _ks(i: jax.Array, unroll: int, number: jax.Array) -> jax.Array:
-    """[U, N]: the cells of their bins that step i visits; where there is no more, the last one."""
+    """[U, N]: which cells of a bin step i visits; a step beyond the last cell visits that one."""
     ks = i * unroll + jnp.arange(unroll, dtype=jnp.int32)
     return jnp.clip(ks[:, None], 0, jnp.maximum(number - 1, 0)[None])

@@ -335,8 +335,7 @@ def _cut(
 ) -> tuple[int, int]:
     """How much of the full grid is cut off at the beginning and at the end of an axis."""
     if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f"got padding {padding!r}, expected 'SAME', 'VALID' or integers")
+        _checks.padding_name(padding)
         if any(more):
             raise ValueError(f"got output_padding {more} with padding {padding!r}, expected 0")
         low = max(size - stride, 0) // 2 if padding == "SAME" else 0
@@ -344,5 +343,5 @@ def _cut(
         return low, rest - low
     low = _checks.pair("padding", padding, least=0)[axis]
     if more[axis] >= stride:
-        raise ValueError(f"got output_padding {more}, expected less than the stride of {stride}")
+        raise ValueError(f"output_padding is {more}, expected less than the stride of {stride}")
     return low, low - more[axis]

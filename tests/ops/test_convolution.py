@@ -382,17 +382,29 @@ def test_pmap_and_shard_map(form, devices):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"stride": 0}, ValueError, "stride 0, expected one or two integers, 1 at least"),
-        ({"stride": 2.0}, TypeError, r"stride 2\.0, expected an integer or a pair"),
-        ({"dilation": (1, 0)}, ValueError, r"dilation \(1, 0\), expected one or two integers, 1"),
+        ({"stride": 0}, ValueError, "stride is 0, expected one or two integers, 1 at least"),
+        ({"stride": 2.0}, TypeError, r"stride is 2\.0, expected an integer or a pair"),
+        (
+            {"dilation": (1, 0)},
+            ValueError,
+            r"dilation is \(1, 0\), expected one or two integers, 1",
+        ),
         ({"groups": 0}, ValueError, "groups is 0, expected an integer of at least 1"),
         ({"groups": 1.0}, TypeError, r"groups is 1\.0, expected an integer"),
-        ({"padding": "CAUSAL"}, ValueError, "padding 'CAUSAL', expected 'SAME', 'VALID' or int"),
-        ({"padding": -1}, ValueError, "padding -1, expected one or two integers, 0 at least"),
-        ({"padding": (1, 2, 3)}, ValueError, r"padding \(1, 2, 3\), expected one or two"),
-        ({"padding": ((1, 2),)}, ValueError, r"padding \(\(1, 2\),\), expected \(before, after\)"),
+        ({"padding": "CAUSAL"}, ValueError, "padding is 'CAUSAL', expected 'SAME', 'VALID' or int"),
+        ({"padding": -1}, ValueError, "padding is -1, expected one or two integers, 0 at least"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding is \(1, 2, 3\), expected one or two"),
+        (
+            {"padding": ((1, 2),)},
+            ValueError,
+            r"padding is \(\(1, 2\),\), expected \(before, after\)",
+        ),
         ({"padding": ((1, 2), (3, -1))}, ValueError, r"padding \(3, -1\), .* 0 at least"),
-        ({"padding": ((1, 2), (3, 0.5))}, TypeError, r"padding \(3, 0\.5\), expected an integer"),
+        (
+            {"padding": ((1, 2), (3, 0.5))},
+            TypeError,
+            r"padding is \(3, 0\.5\), expected an integer",
+        ),
         (
             {"padding": "VALID", "dilation": 3},
             ValueError,
@@ -436,7 +448,7 @@ def test_dtype_errors():
 
 def test_atrous_conv_errors():
     x, kernel = np.zeros((5, 4, 4)), np.zeros((3, 3, 4, 6))
-    with pytest.raises(ValueError, match="rate 0, expected one or two integers, 1 at least"):
+    with pytest.raises(ValueError, match="rate is 0, expected one or two integers, 1 at least"):
         atrous_conv(x, kernel, rate=0)
     with pytest.raises(ValueError, match=r"and dilation \(3, 3\): nothing is left"):
         atrous_conv(x, kernel, rate=3, padding="VALID")

@@ -312,17 +312,21 @@ def test_pmap_and_shard_map(devices):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"stride": 0}, ValueError, "stride 0, expected one or two integers, 1 at least"),
-        ({"stride": 2.0}, TypeError, "stride 2.0, expected an integer or a pair"),
-        ({"padding": "FULL"}, ValueError, "padding 'FULL', expected 'SAME', 'VALID' or integers"),
-        ({"padding": -1}, ValueError, "padding -1, expected one or two integers, 0 at least"),
-        ({"padding": (1, 2, 3)}, ValueError, r"padding \(1, 2, 3\), expected one or two"),
+        ({"stride": 0}, ValueError, "stride is 0, expected one or two integers, 1 at least"),
+        ({"stride": 2.0}, TypeError, "stride is 2.0, expected an integer or a pair"),
+        (
+            {"padding": "FULL"},
+            ValueError,
+            "padding is 'FULL', expected 'SAME', 'VALID' or integers",
+        ),
+        ({"padding": -1}, ValueError, "padding is -1, expected one or two integers, 0 at least"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding is \(1, 2, 3\), expected one or two"),
         ({"padding": 9}, ValueError, r"padding 9 for x \(5, 4, 3\), kernel .* nothing is left"),
         ({"output_padding": 1}, ValueError, r"output_padding \(1, 1\) with padding 'SAME'"),
         (
             {"output_padding": 2, "padding": 0},
             ValueError,
-            r"output_padding \(2, 2\), expected less than the stride of 2",
+            r"output_padding is \(2, 2\), expected less than the stride of 2",
         ),
     ],
 )
