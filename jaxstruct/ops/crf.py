@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,15 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
+from jaxstruct.ops._energies import (
+    Kernel,
+    checked_compatibility,
+    energy,
+    free_energy,
+    free_energy_of,
+    messages,
+    pairwise_costs,
+)
 from jaxstruct.ops.gaussian import (
     FILTERS,
     Deviation,
@@ -38,23 +47,6 @@ __all__ = [
     "pixel_features",
     "pixel_kernels",
 ]
-
-Filter = Callable[[jax.Array], jax.Array]
-
-
-class Kernel(NamedTuple):
-    """One kernel of the pairwise energy.
-
-    Attributes:
-        filter: of values [..., C] at the points the sum over j of k(f_i, f_j) v_j, [..., C]: linear
-            and symmetric. `normalized` makes one as dense CRFs have it.
-        compatibility: a weight w, for w K [x_i != x_j] (Potts); or [L], what a pair of equal labels
-            costs; or [L, L], what each pair of labels costs, of which the symmetric half counts.
-            A cost below 0 is a gain: [L] of -w is Potts but for a constant.
-    """
-
-    filter: Filter
-    compatibility: ArrayLike
 
 
 def dense_crf(
@@ -124,7 +116,7 @@ def dense_crf(
     _checks.one_of("filter", filter, FILTERS)
     weights: tuple[ArrayLike, ...] = bilateral_weight, gaussian_weight
     if compatibility is not None:
-        label_costs = _compatibility(compatibility, costs.shape[-1])
+        label_costs = checked_compatibility(compatibility, costs.shape[-1])
         weights = tuple(w * label_costs for w in weights)
     kernels = functools.partial(
         pixel_kernels,
@@ -189,8 +181,8 @@ def pixel_kernels(
         reach = math.ceil(3 * float(np.max(sigma)))
     spatial = GridGaussian(jnp.asarray(sigma, features.dtype), reach)
     return [
-        Kernel(normalized(bilateral, shape, features.dtype), bilateral_weight),
-        Kernel(normalized(spatial, shape, features.dtype), gaussian_weight),
+        Kernel(normalized(bilateral, shape, dtype=features.dtype), bilateral_weight),
+        Kernel(normalized(spatial, shape, dtype=features.dtype), gaussian_weight),
     ]
 
 
@@ -244,7 +236,7 @@ def mean_field(
     costs = _checks.floating("unary", unary)
     _checks.integer("iterations", iterations, least=0)
     checked = [
-        k._replace(compatibility=_compatibility(k.compatibility, costs.shape[-1], 0))
+        k._replace(compatibility=checked_compatibility(k.compatibility, costs.shape[-1], 0))
         for k in kernels
     ]
     arrays, fixed, structure = split(checked)
@@ -261,113 +253,16 @@ def _mean_field(
 
     def step(q: jax.Array, _: None) -> Any:
         sums = messages(q, kernels)
-        energy = _free(q, wide, sums, kernels) if trace else None
+        energy = free_energy_of(q, wide, sums, kernels) if trace else None
         # Without the barrier XLA computes the sums for each pass of the softmax.
-        costs = _arrays.barrier(_total(sums, kernels, wide))
+        costs = _arrays.barrier(pairwise_costs(sums, kernels, wide))
         return jax.nn.softmax(-wide - costs), energy
 
     q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)
     if not trace:
         return q.astype(unary.dtype)
-    last = _free(q, wide, messages(q, kernels), kernels)
+    last = free_energy_of(q, wide, messages(q, kernels), kernels)
     return q.astype(unary.dtype), jnp.append(energies, last)
-
-
-def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
-    """The free energy, which mean-field inference minimizes: the expected energy less the entropy.
-
-        F(Q) = sum Q log Q + sum Q U + 1/2 sum over kernels, i, j of  Q_i^T mu Q_j k(i, j)
-
-    Without the terms j = i, F(Q) is KL(Q || P) - log Z. pydensecrf's klDivergence counts every pair
-    twice, and the Potts costs of equal labels instead of those of different labels.
-
-    Args:
-        marginals: Q, [..., L].
-        unary: U, [..., L].
-        kernels: as in `mean_field`.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: unequal shapes. TypeError: marginals or unary are not floating.
-    """
-    q, costs = _checks.floating("marginals", marginals), _checks.floating("unary", unary)
-    _checks.leading("two arrays of one shape", marginals=q.shape, unary=costs.shape)
-    return _free(q, costs, messages(q, kernels), kernels)
-
-
-def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
-    """The energy of one labeling: the sum of its unaries and of its pairs' costs.
-
-        E(x) = sum U_i(x_i) + 1/2 sum over kernels, i, j of mu(x_i, x_j) k(i, j)
-
-    For Potts these are the pairs i < j of different labels; costs of equal labels, which [L] and
-    [L, L] have, take half of k(i, i), too.
-
-    Args:
-        labels: [...], integers in [0, L). Void (255) is none: only a whole labeling has an energy.
-        unary: [..., L].
-        kernels: as in `mean_field`.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: other shapes; or, outside of a trace, a label out of range (in a trace: NaN).
-            TypeError: labels are not integers, or unary is not floating.
-    """
-    costs = _checks.floating("unary", unary)
-    index = _checks.array("labels", labels, "integer", "[...]", ranks=range(costs.ndim))
-    _checks.leading("as many labels", labels=index.shape, unary=costs.shape[:-1])
-    # As they were given: JAX keeps 32 of NumPy's 64 bits.
-    given = labels if isinstance(labels, np.ndarray) else index
-    wide = given if given.dtype.itemsize > 4 else given.astype(np.int32)
-    inside = (wide >= 0) & (wide < costs.shape[-1])
-    if not isinstance(inside, jax.core.Tracer) and not inside.all():
-        raise ValueError(
-            f"labels reach from {given.min()} to {given.max()}, expected 0 to "
-            f"{costs.shape[-1] - 1}; void points need a label, or are left out with their unary"
-        )
-    hard = jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype)
-    found = free_energy(hard, costs, kernels)
-    return jnp.where(inside.all(), found, jnp.nan)
-
-
-def messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
-    """K Q of each kernel."""
-    return [kernel.filter(q) for kernel in kernels]
-
-
-def _over(labels: jax.Array, like: jax.Array) -> jax.Array:
-    """[L] as [1, ..., L]."""
-    return labels.reshape((1,) * (like.ndim - 1) + (-1,))
-
-
-def _total(sums: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array) -> jax.Array:
-    total = jnp.zeros_like(like)
-    for message, kernel in zip(sums, kernels, strict=True):
-        mu = jnp.asarray(kernel.compatibility, message.dtype)
-        if mu.ndim == 2:
-            total += jnp.dot(message, 0.5 * (mu + mu.T), precision="highest")
-        else:
-            total += _over(mu, message) * message if mu.ndim else -mu * message
-    return total
-
-
-def _free(
-    q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
-) -> jax.Array:
-    """`free_energy`; the Potts costs of different labels are those of all pairs less equal ones."""
-    # A forbidden label costs infinity and has a marginal of 0: the product would be NaN.
-    some = q > 0
-    own = (q * (jnp.log(jnp.where(some, q, 1)) + jnp.where(some, unary, 0))).sum()
-    pairs = (q * _total(sums, kernels, q)).sum()
-    for message, kernel in zip(sums, kernels, strict=True):
-        mu = jnp.asarray(kernel.compatibility, message.dtype)
-        if mu.ndim == 0:
-            pairs += mu * message.sum()
-    return own + 0.5 * pairs
 
 
 def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -393,19 +288,9 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
     return costs, pixels
 
 
-def _compatibility(value: ArrayLike, labels: int, least: int = 1) -> jax.Array:
-    mu = jnp.asarray(value)
-    if mu.ndim not in range(least, 3) or any(n != labels for n in mu.shape):
-        expected = f"{'(), ' if not least else ''}({labels},) or ({labels}, {labels})"
-        raise _checks.shape("compatibility", mu.shape, expected)
-    if not _arrays.traced(value) and not np.all(np.isfinite(np.asarray(value))):
-        raise ValueError("weights or compatibility are NaN or infinite, expected finite costs")
-    return mu
-
-
 def _shared_capacity(images: jax.Array, sigma_xy: Deviation, sigma_rgb: Deviation) -> int:
-    from jaxstruct.ops import permutohedral
+    from jaxstruct.ops import _lattice, permutohedral
 
     features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)
-    used = jax.vmap(permutohedral._find)(features.reshape(len(images), -1, 5)).used
+    used = jax.vmap(_lattice.find)(features.reshape(len(images), -1, 5)).used
     return permutohedral._rounded(int(np.max(used)))

@@ -66,7 +66,7 @@ def gaussian_filter(
     return apply(chosen, given.astype(wide)).astype(dtype)
 
 
-def normalized(filter: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+def normalized(filter: Any, shape: Sequence[int], *, dtype: Any = jnp.float32) -> Any:
     """The filter D^-1/2 K D^-1/2, with D = K 1.
 
     Args:

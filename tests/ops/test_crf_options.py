@@ -95,10 +95,10 @@ def test_a_standard_deviation_is_above_zero_and_finite(name, filter):
     unary, image = example()
     for wrong in (0, 0.0, -3.0, np.nan, np.inf, np.float32(0), jnp.zeros(()), (3.0, -5.0, 3.0)):
         wrong = wrong[: 3 if name == "sigma_rgb" else 2] if isinstance(wrong, tuple) else wrong
-        with pytest.raises(ValueError, match=rf"got {name} .*, expected a finite number above 0"):
+        with pytest.raises(ValueError, match=rf"{name} is .*, expected a finite number above 0"):
             dense_crf(unary, image, filter=filter, **{name: wrong})
     # What Python knows is known in a trace, too.
-    with pytest.raises(ValueError, match=f"got {name} 0, expected a finite"):
+    with pytest.raises(ValueError, match=f"{name} is 0, expected a finite"):
         jax.jit(partial(dense_crf, filter=filter, **{name: 0}))(unary, image)
 
 

@@ -191,7 +191,7 @@ def test_errors_name_what_was_given():
         bilinear_sample(image, coords.astype(np.int32))
     with pytest.raises(ValueError, match=r"image has shape \(3, 3\), expected \[H, W, C\]"):
         resize_bilinear(image[..., 0], 2)
-    with pytest.raises(ValueError, match=r"size \(2, 0\)"):
+    with pytest.raises(ValueError, match=r"size is \(2, 0\)"):
         resize_bilinear(image, (2, 0))
-    with pytest.raises(TypeError, match="align_corners 0, expected True or False"):
+    with pytest.raises(TypeError, match="align_corners is 0, expected True or False"):
         resize_bilinear(image, 2, align_corners=0)

@@ -197,9 +197,9 @@ def test_bilinear_kernel_by_hand():
 def test_winograd_has_the_values_and_gradients_of_the_products(kernel, stride, size, m):
     with jax.enable_x64(True):
         given = [jnp.asarray(a, jnp.float64) for a in example(14, 3, 2, kernel, size)]
-        grid = upconvolution._Grid(stride, ((1, 0), (2, 1)), None)
-        expected = lambda x, kernel: upconvolution._scattered(grid, x[None], kernel, at_once=False)
-        ours = lambda x, kernel: upconvolution._filtered(grid, m, x[None], kernel)
+        grid = upconvolution.Grid(stride, ((1, 0), (2, 1)), None)
+        expected = lambda x, kernel: upconvolution.scattered(grid, x[None], kernel, at_once=False)
+        ours = lambda x, kernel: upconvolution.filtered(grid, m, x[None], kernel)
         both = lambda f: jax.jit(lambda *given: (f(*given), jax.jacobian(f, (0, 1))(*given)))
         results = [both(f)(*given) for f in (ours, expected)]
         for a, b in zip(*map(jax.tree.leaves, results), strict=True):
@@ -273,9 +273,9 @@ def test_a_cpu_convolves_nothing_and_an_accelerator_nothing_else(form):
 
 def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
     traced = []
-    scattered = upconvolution._scattered
+    scattered = upconvolution.scattered
     count = lambda *args, **options: traced.append(1) or scattered(*args, **options)
-    monkeypatch.setattr(upconvolution, "_scattered", count)
+    monkeypatch.setattr(upconvolution, "scattered", count)
     upconvolution._form.cache_clear()
     given = [jnp.asarray(a) for a in example(12, 3, 2)]
     f = jax.grad(lambda x, kernel: upconv(x, kernel, stride=2).sum(), (0, 1))
