@@ -72,6 +72,9 @@ LAYERS = [
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 64 to 128", (64, 32, 32, 64), 128, 4, 2),
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 128 to 256", (64, 16, 16, 128), 256, 4, 2),
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 256 to 512", (64, 8, 8, 256), 512, 4, 2),
+    Layer("21x21, 1 to 1", (1, 128, 128, 1), 1, 21, 1, 10),
+    Layer("41x41, 1 to 1", (1, 128, 128, 1), 1, 41, 1, 20),
+    Layer("patches of 16x16, 3 to 384", (2, 224, 224, 3), 384, 16, 16, 0),
 ]
 CLASSES = 1000
 LATENT, FEATURES, KERNEL = 100, 64, 4  # DCGAN as PyTorch's examples have it: half the width

@@ -46,6 +46,7 @@ SIZE, LABELS, ITERATIONS, BATCH = (375, 500), 21, 10, 8
 PHOTOGRAPHS = 3
 PIXELS = ((120, 160), (240, 320), (375, 500), (750, 1000), (1000, 1500))
 COUNTS, COUNTED_AT = (2, 4, 8, 16, 21, 32, 64), (240, 320)  # of labels
+POINTS, FEATURES, ANY = 2000, (5, 12, 30), "any"
 EXACT_AT, NUMPY_AT, BACKPROPAGATED = (120, 160), (40, 50), (1, 5, 10)
 
 
@@ -97,8 +98,9 @@ def main() -> None:
     usual = [s for s in SECTIONS if s == "accuracy" or (s == "accelerator") == fast]
     for name in options.only or usual:
         section = SECTIONS[name]
+        kernels = KERNELS if section is not features else [ANY]
         print(f"\n{name}: {' '.join(str(section.__doc__).split())}\n", flush=True)
-        found = [(kernel, section(kernel, options, devices)) for kernel in KERNELS]
+        found = [(kernel, section(kernel, options, devices)) for kernel in kernels]
         _timing.print_table([{"kernel": kernel} | row for kernel, rows in found for row in rows])
 
 
@@ -388,9 +390,20 @@ def accelerator(kernel: str, options: argparse.Namespace, devices: list[jax.Devi
     return rows
 
 
-SECTIONS = {
-    made.__name__: made for made in (single, repeated, batch, pixels, labels, accuracy, accelerator)
-}
+def features(kernel: str, options: argparse.Namespace, _: Any) -> list[Row]:
+    """Gaussian filters of points with any features, by the lattice: compiling, and a call."""
+    rows = []
+    for depth in FEATURES:
+        points = np.random.default_rng(0).normal(size=(POINTS, depth))
+        given = jnp.asarray(points[:, :1], options.dtype), jnp.asarray(points, options.dtype)
+        program = _timing.compiled(functools.partial(ops.gaussian_filter, capacity=POINTS), *given)
+        ms = timed(program.call, None, options.repeats)["ours, ms"]
+        rows.append({"features": depth, "compiling, s": program.seconds, "ours, ms": ms})
+    return rows
+
+
+TABLES = single, repeated, batch, pixels, labels, accuracy, features, accelerator
+SECTIONS = {made.__name__: made for made in TABLES}
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ LAYERS = [
     pool("2x2, VGG's first", (2, 240, 320, 64), 2, 0),
     pool("2x2, VGG's third", (2, 60, 80, 256), 2, 0),
     pool("3x3 stride 2, ResNet's", (2, 120, 160, 64), 3, 1),
+    pool("32x32 stride 2", (1, 128, 128, 16), 32, 0),
     resize("2x, 256 channels", (2, 30, 40, 256), 2),
     resize("8x, 21 classes", (1, 60, 80, 21), 8),
 ]

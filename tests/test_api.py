@@ -1,18 +1,28 @@
 """The public interface: what each package exports, so that a change of it is a decision."""
 
 import importlib
+import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 API = {
     "jaxstruct.ops": """
         PermutohedralLattice adaptive_mean_pool anchor_grid atrous_conv batched_nms
-        bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv decode_boxes dense_crf
-        encode_boxes gaussian_filter gaussian_noise masking_noise match max_pool mean_field nms
-        pyramid_level resize_bilinear roi_align roi_pool salt_and_pepper_noise sample_balanced
-        spatial_pyramid_pool torch_upconv_kernel upconv
+        bilinear_kernel bilinear_sample box_area box_iou clip_boxes conv crf decode_boxes
+        dense_crf encode_boxes gaussian gaussian_filter gaussian_noise masking_noise match
+        max_pool mean_field nms pyramid_level resize_bilinear roi_align roi_pool
+        salt_and_pepper_noise sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
+    """,
+    "jaxstruct.ops.crf": """
+        Kernel dense_crf energy free_energy mean_field pixel_features pixel_kernels
+    """,
+    "jaxstruct.ops.gaussian": """
+        ExactGaussian GridGaussian Normalized gaussian_filter normalized
     """,
     "jaxstruct.losses": """
         BERNOULLI GAUSSIAN Likelihood Sampled bernoulli_log_likelihood box_loss class_loss
@@ -74,6 +84,65 @@ def test_everything_public_is_documented(package):
             assert value.__doc__, f"{package}.{name}"
             # A NamedTuple's and a dataclass's default docstring is its signature.
             assert not value.__doc__.startswith(f"{name}("), f"{package}.{name}"
+
+
+FLOORS = ["jaxstruct.ops", "jaxstruct.ops.crf", "jaxstruct.ops.gaussian"]
+FLOORS += ["jaxstruct.losses", "jaxstruct.metrics"]
+CHECKS = r"raise |_checks\.|\b(floating|vectors|_checked|_boxes|_pair|_vectors|_nms|match)\("
+
+
+def public(package):
+    """Each public callable of a package by name, and the public methods of its classes."""
+    module = importlib.import_module(package)
+    for name in API[package].split():
+        value = getattr(module, name)
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            methods = [m for m in vars(value) if not m.startswith("_")]
+            yield from ((f"{name}.{m}", getattr(value, m)) for m in methods)
+
+
+FUNCTIONS = [
+    pytest.param(value, id=f"{package}.{name}")
+    for package in FLOORS
+    for name, value in public(package)
+    if inspect.isroutine(value)
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_key_comes_first_and_options_are_named(function):
+    parameters = list(inspect.signature(function).parameters.values())
+    names = [p.name for p in parameters if p.name not in ("self", "cls")]
+    assert not {"key", "keys"} & set(names[1:])
+    # A mask is an array that belongs to another one.
+    optional = [p for p in parameters if p.default is not inspect.Parameter.empty]
+    options = [p for p in optional if p.name != "valid"]
+    assert [p.name for p in options if p.kind is not inspect.Parameter.KEYWORD_ONLY] == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_says_its_shapes_and_errors(function):
+    text = inspect.getdoc(function)
+    assert text
+    if "." in function.__qualname__:
+        return
+    assert re.search(r"\[[^]]*\]|size \(|-> |scalar|anchors", text), "no shape"
+    if re.search(CHECKS, inspect.getsource(function)):
+        assert re.search(r"(Value|Type)Error", text), "no errors"
+
+
+def test_names_that_the_documentation_uses():
+    text = (ROOT / "README.md").read_text()
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text += page.read_text()
+    names = set(re.findall(r"`(?:jaxstruct\.)?((?:ops|losses|metrics)(?:\.[a-z]\w*)*\.\w+)", text))
+    names -= {"metrics.json", "metrics.jsonl"}  # files of a run
+    assert "ops.gaussian.normalized" in names
+    for name in names:
+        module, _, last = f"jaxstruct.{name}".rpartition(".")
+        assert last in importlib.import_module(module).__all__, name
 
 
 def loaded(statement):

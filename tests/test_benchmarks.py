@@ -37,7 +37,7 @@ def test_a_table_is_committed_and_linked_from_the_page_of_speed(name):
 
 
 # The others do what these do; the accelerator's programs take seconds to compile.
-SECTIONS = ["single", "repeated", "labels", "accuracy"]
+SECTIONS = ["single", "repeated", "labels", "accuracy", "features"]
 SLOW = pytest.param("accelerator", marks=pytest.mark.slow)
 
 
@@ -45,7 +45,13 @@ SLOW = pytest.param("accelerator", marks=pytest.mark.slow)
 def test_dense_crf_measures(section, monkeypatch, capsys):
     tiny = {"SIZE": (16, 24), "LABELS": 3, "ITERATIONS": 2, "PHOTOGRAPHS": 1, "BATCH": 2}
     tiny |= {"PIXELS": ((16, 24),), "COUNTS": (2,), "COUNTED_AT": (16, 24)}
-    tiny |= {"EXACT_AT": (16, 24), "NUMPY_AT": (8, 12), "BACKPROPAGATED": (1,)}
+    tiny |= {
+        "EXACT_AT": (16, 24),
+        "NUMPY_AT": (8, 12),
+        "BACKPROPAGATED": (1,),
+        "POINTS": 20,
+        "FEATURES": (2,),
+    }
     tiny["KERNELS"] = {"wide": dense_crf.KERNELS["wide"]}
     for name, value in tiny.items():
         monkeypatch.setattr(dense_crf, name, value)

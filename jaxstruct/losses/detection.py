@@ -59,6 +59,9 @@ def sample_anchors(
         size, positive_fraction: of the mini-batch, see `sample_balanced`.
         high, low: IoUs, see `match`.
 
+    Raises:
+        ValueError, TypeError: as `box_iou`, `match` and `sample_balanced`.
+
     Source: Ren et al. 2015 (Faster R-CNN), section 3.1.2 and 3.1.3.
     """
     nearest, label = ops.match(
@@ -99,6 +102,9 @@ def sample_proposals(
     Returns:
         regions [S, 4], through which no gradient flows, and what is expected of them.
 
+    Raises:
+        ValueError, TypeError: as `box_iou`, `match`, `sample_balanced` and `encode_boxes`.
+
     Source: Girshick 2015 (Fast R-CNN), section 2.3; true boxes among the proposals are those of
     its code.
     """
@@ -115,7 +121,7 @@ def sample_proposals(
     )
     rows, valid = ops.sample_balanced(key, label, size=size, positive_fraction=positive_fraction)
     label = jnp.where(label > 0, classes[nearest].astype(jnp.int32), label)
-    found = sampled(rows, valid, regions, nearest, label, boxes, weights)
+    found = sampled(rows, valid, regions, nearest, label, boxes, weights=weights)
     return jnp.where(valid[:, None], regions[rows], 0), found
 
 
@@ -126,11 +132,22 @@ def sampled(
     nearest: jax.Array,
     label: jax.Array,
     boxes: jax.Array,
+    *,
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Sampled:
-    """What is expected of the `rows` [S] of regions [N, 4].
+    """What is expected of the sampled rows of regions.
 
-    `nearest` and `label` are int32 [N], of `match`; `boxes` are the true ones [M, 4].
+    Args:
+        rows: int32 [S], see `sample_balanced`.
+        valid: bool [S], False for slots that nothing was found for.
+        regions: [N, 4], anchors or proposals.
+        nearest: int32 [N], the true box of each region, see `match`.
+        label: int32 [N], see `match`, or the class of the true box.
+        boxes: [M, 4], the true ones.
+        weights: of the targets, see `encode_boxes`.
+
+    Raises:
+        ValueError, TypeError: as `encode_boxes`.
     """
     label = jnp.where(valid, label[rows], 0)
     positive = (label > 0)[:, None]
@@ -168,6 +185,9 @@ def box_loss(deltas: jax.Array, expected: Sampled, *, beta: float) -> jax.Array:
         deltas: [N, 4] of all anchors, or [S, C + 1, 4] of sampled regions, for each class.
         expected: what was sampled.
         beta: see `smooth_l1`.
+
+    Raises:
+        ValueError, TypeError: as `smooth_l1`.
 
     Source: Girshick 2015 (Fast R-CNN), eq. 2; Ren et al. 2015, eq. 1.
     """

@@ -21,11 +21,11 @@ def reparameterize(key: jax.Array, mean: ArrayLike, log_variance: ArrayLike) -> 
 
     Args:
         key: one key; for a batch that is drawn example by example, vmap over keys.
-        mean: any shape.
-        log_variance: the shape of mean, the natural logarithm of the variance.
+        mean: [...].
+        log_variance: [...], the natural logarithm of the variance.
 
     Returns:
-        z: the shape of mean, in the dtype the two promote to.
+        z: [...], in the dtype the two promote to.
 
     Raises:
         ValueError: unequal shapes. TypeError: an argument is of integers.
@@ -68,11 +68,11 @@ def importance_weighted_bound(log_weights: ArrayLike, *, axis: int = 0) -> jax.A
     The bound rises with k in expectation, towards log p(x).
 
     Args:
-        log_weights: k samples along `axis`, any other axes.
+        log_weights: [..., k, ...], samples along `axis`.
         axis: the axis of the samples.
 
     Returns:
-        the shape of log_weights without `axis`, in nats, float32 or wider.
+        [..., ...], log_weights without `axis`, in nats, float32 or wider.
 
     Raises:
         ValueError: axis is not one of log_weights, or is empty. TypeError: weights of integers.

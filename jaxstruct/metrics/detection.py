@@ -85,7 +85,14 @@ def voc_curves(
     or not: it is right if their IoU is at least `iou` and the box was not found yet, left out if
     the box is ignored, and wrong otherwise. A class without a box that is not ignored is left out.
 
-    Raises ValueError for arrays whose shapes do not fit together.
+    Args:
+        found: of I images and at most K detections each, [I, K, ...].
+        truth: of the same images, at most M true boxes each, [I, M, ...].
+        classes: those that are scored.
+        iou: the least one of a detection that is right.
+
+    Raises:
+        ValueError: arrays whose shapes do not fit together.
 
     Source: Everingham et al. 2010, section 4.2, and the devkit's VOCevaldet.m.
     """
@@ -123,6 +130,11 @@ def coco_scores(
     before one that is ignored; sizes are those of the true boxes, and of detections that found
     none. Numbers are means over classes and over ten IoUs from .5 to .95; what has no true box
     that counts has no number and is left out.
+
+    Args:
+        found: of I images and at most K detections each, [I, K, ...].
+        truth: of the same images, at most M true boxes each, [I, M, ...].
+        classes: those that are scored.
 
     Returns:
         {"ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "recall_1", "recall_10",

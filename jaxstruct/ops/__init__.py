@@ -1,5 +1,6 @@
 """Pure functions of arrays; this floor imports jax and numpy, and nothing else."""
 
+from jaxstruct.ops import crf, gaussian
 from jaxstruct.ops.anchors import anchor_grid
 from jaxstruct.ops.assignment import match, sample_balanced
 from jaxstruct.ops.boxes import (
@@ -34,9 +35,11 @@ __all__ = [
     "box_iou",
     "clip_boxes",
     "conv",
+    "crf",
     "decode_boxes",
     "dense_crf",
     "encode_boxes",
+    "gaussian",
     "gaussian_filter",
     "gaussian_noise",
     "masking_noise",

@@ -1,6 +1,6 @@
-"""What an array is inside shard_map, and picking from one: the ground that the ops share.
+"""Operations on arrays that several ops need: casts in shard_map, gathers, barriers, slices.
 
-What may be added: another rule about arrays that says nothing of what they hold.
+What may be added: another operation that does not depend on the meaning of an array.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def vary(*arrays: Any) -> Any:
-    """Inside shard_map: the arrays, varying over every mesh axis that one of them varies over.
+    """The arrays, cast to vary over every mesh axis of shard_map that one of them varies over.
 
-    A tuple of what is given, in which None stays None.
+    Returns a tuple of the given trees; None stays None. Outside shard_map nothing is cast.
 
-    There a loop refuses to turn a constant into what differs from device to device. A hand-written
-    backward gives the gradient of one device; the cast's own transpose adds those of an operand
-    that the devices share.
+    Inside shard_map a loop refuses a carry that begins as a constant and becomes an array that
+    differs between devices. A hand-written backward pass gives the gradient of one device; the
+    transpose of the cast adds up the gradients of an operand that all devices share.
     """
     leaves, structure = jax.tree.flatten(arrays)
     types: list[Any] = [jax.typeof(leaf) for leaf in leaves]
@@ -33,10 +33,11 @@ def vary(*arrays: Any) -> Any:
 
 
 def one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, which under vmap takes the examples one after the other on a CPU, all together elsewhere.
+    """The function f; vmap of it runs the examples in turn on a CPU, all together elsewhere.
 
-    Plain vmap would run every loop to the slowest example, and gather from the arrays of all of
-    them at once. Arguments and results are pytrees; forward and reverse mode belong outside.
+    Plain vmap would run every loop until the slowest example ends, and gather from the arrays of
+    all examples at once. Arguments and results are pytrees. The result has no derivative: a
+    custom rule for forward or reverse mode has to wrap it.
     """
 
     @jax.custom_batching.custom_vmap
@@ -74,20 +75,20 @@ def take(values: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def barrier(arrays: Any) -> Any:
-    """The arrays, a pytree, of which each is computed once for all that is computed from it.
+    """The arrays of a pytree, each computed once, however often it is used.
 
-    What XLA thinks is cheap, the sum of many slices, say, it computes again for each use: for each
+    XLA computes a cheap expression, such as the sum of many slices, again for each use: for each
     pass of a softmax, for each slice of the sum. `lax.optimization_barrier` forbids that, but for
     CPUs XLA of jax 0.10.2 drops the barrier before it decides what to compute again. On a CPU the
-    barrier therefore stands in a call that may not be inlined: a call's arguments are computed
-    first.
+    barrier therefore stands in a call that may not be inlined: XLA computes the arguments of a
+    call first.
     """
     one = lambda x: lax.platform_dependent(x, cpu=_called, default=lax.optimization_barrier)
     return jax.tree.map(one, arrays)
 
 
 def cpu_barrier(arrays: Any) -> Any:
-    """`barrier` in what only a CPU runs: it takes less time to trace."""
+    """`barrier` for a program that only a CPU runs; this one takes less time to trace."""
     return jax.tree.map(_called, arrays)
 
 
@@ -111,9 +112,10 @@ def pad(
 
 
 def phases(x: jax.Array, step: int, axis: int) -> list[jax.Array]:
-    """What begins at 0, 1 ... step - 1 of an axis and goes on by steps, which divide its length.
+    """The slices x[i::step] of an axis, for i = 0 ... step - 1; step divides the axis's length.
 
-    A slice by steps has a gradient full of gaps, filled one by one; this one's is a concatenation.
+    The gradient of a strided slice scatters into an array of zeros; the gradient of these slices
+    is a concatenation.
     """
     if step == 1:
         return [x]

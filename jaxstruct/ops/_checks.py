@@ -1,4 +1,9 @@
-"""What the ops demand of their arguments: dtypes, shapes and options, nothing of array values."""
+"""Checks of the ops' arguments: dtypes, shapes and options. No check reads the values of an array.
+
+An error names the argument, what was given and what was expected: "NAME has dtype D, expected a
+KIND dtype" (TypeError), "NAME has shape S, expected T", "NAME is V, expected ..." for an option,
+and "got A S and B T, expected ..." where several arguments do not fit together.
+"""
 
 import math
 from collections.abc import Sequence
@@ -15,6 +20,11 @@ Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 _KINDS: dict[str, Any] = {"floating": jnp.floating, "integer": jnp.integer, "boolean": jnp.bool_}
 
 
+def shape(name: str, given: Sequence[int], expected: str) -> ValueError:
+    """The error that an array has another shape than `expected`, which is as documented."""
+    return ValueError(f"{name} has shape {tuple(given)}, expected {expected}")
+
+
 def array(
     name: str, value: ArrayLike, kind: str, expected: str, *, ranks: range, last: int | None = None
 ) -> jax.Array:
@@ -28,8 +38,22 @@ def array(
         article = "an" if kind == "integer" else "a"
         raise TypeError(f"{name} has dtype {result.dtype}, expected {article} {kind} dtype")
     if result.ndim not in ranks or (last is not None and result.shape[-1] != last):
-        raise ValueError(f"{name} has shape {result.shape}, expected {expected}")
+        raise shape(name, result.shape, expected)
     return result
+
+
+def images(name: str, value: ArrayLike) -> jax.Array:
+    """Returns images [H, W, C] or [B, H, W, C], floating, with a row and a column at least."""
+    result = floating(name, value)
+    if result.ndim not in (3, 4) or 0 in result.shape[-3:-1]:
+        raise shape(name, result.shape, "[H, W, C] or [B, H, W, C], with H, W above 0")
+    return result
+
+
+def one_of(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raises ValueError unless the value is one of those that are known."""
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
 
 
 def leading(expected: str, **shapes: tuple[int, ...]) -> None:
@@ -59,12 +83,12 @@ def floating(name: str, array: ArrayLike) -> jax.Array:
 def positive(name: str, value: Any) -> float:
     """Returns a finite Python number above 0 as a float."""
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"got {name} {value!r}, expected a number")
+        raise TypeError(f"{name} is {value!r}, expected a number")
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"got {name} as a traced array, expected a number known before jit")
+        raise TypeError(f"{name} is a traced array, expected a number that is known when tracing")
     number = float(value)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"got {name} {value!r}, expected a finite number above 0")
+        raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
     return number
 
 
@@ -81,9 +105,9 @@ def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
     """Returns (height, width) of an integer, which stands for both, or of a pair."""
     both = (value, value) if _is_integer(value) else value
     if not isinstance(both, (tuple, list)) or not all(_is_integer(v) for v in both):
-        raise TypeError(f"got {name} {value!r}, expected an integer or a pair of integers")
+        raise TypeError(f"{name} is {value!r}, expected an integer or a pair of integers")
     if len(both) != 2 or min(both) < least:
-        raise ValueError(f"got {name} {value!r}, expected one or two integers, {least} at least")
+        raise ValueError(f"{name} is {value!r}, expected one or two integers, {least} at least")
     return int(both[0]), int(both[1])
 
 
@@ -95,20 +119,35 @@ def padding(
     "SAME", "VALID", an integer, a pair of them, or a pair of (before, after).
     """
     if isinstance(value, str):
-        if value not in ("SAME", "VALID"):
-            raise ValueError(f"got padding {value!r}, expected 'SAME', 'VALID' or integers")
+        padding_name(value)
         return lax.padtype_to_pads(size, window, stride, value)
     if isinstance(value, tuple | list) and any(isinstance(v, tuple | list) for v in value):
         if len(value) != 2:
-            raise ValueError(f"got padding {value!r}, expected (before, after) of two axes")
+            raise ValueError(f"padding is {value!r}, expected (before, after) of two axes")
         return [pair("padding", v, least=0) for v in value]
     return [(p, p) for p in pair("padding", value, least=0)]
+
+
+def padding_name(value: str) -> None:
+    """Raises ValueError unless the value is "SAME" or "VALID"."""
+    if value not in ("SAME", "VALID"):
+        raise ValueError(f"padding is {value!r}, expected 'SAME', 'VALID' or integers")
+
+
+def positive_numbers(name: str, values: Any, count: int | None = None) -> list[float]:
+    """Returns finite numbers above 0, so many of them, or at least one."""
+    found = [number(f"one of {name}", value) for value in values]
+    right = len(found) == count if count else found
+    if not right or not all(0 < value < math.inf for value in found):
+        expected = f"{count} positive numbers" if count else "at least one, and positive"
+        raise ValueError(f"{name} are {values!r}, expected {expected}")
+    return found
 
 
 def boolean(name: str, value: Any) -> bool:
     """Returns True or False, and takes nothing else for them."""
     if not isinstance(value, bool):
-        raise TypeError(f"got {name} {value!r}, expected True or False")
+        raise TypeError(f"{name} is {value!r}, expected True or False")
     return value
 
 

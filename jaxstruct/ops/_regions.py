@@ -31,7 +31,7 @@ def apply(core: Core, features: ArrayLike, rois: ArrayLike) -> jax.Array:
             "expected [H, W, C] and [R, 4], or [B, H, W, C] and [B, R, 4]"
         )
     if 0 in features.shape[-3:-1]:
-        raise ValueError(f"got features {features.shape}, expected at least one row and column")
+        raise _checks.shape("features", features.shape, "at least one row and column")
     # Coordinates need float32: bfloat16 has no odd pixel beyond 256.
     rois = rois.astype(jnp.promote_types(rois.dtype, jnp.float32))
     varying: tuple[jax.Array, jax.Array] = vary(features, rois)

@@ -57,10 +57,7 @@ def anchor_grid(
         _checks.integer("height", height, least=1),
         _checks.integer("width", width, least=1),
     )
-    pair = stride if isinstance(stride, tuple | list) else (stride, stride)
-    if len(pair) != 2:
-        raise ValueError(f"stride is {stride!r}, expected an integer or (height, width)")
-    strides = [_checks.integer("stride", value, least=1) for value in pair]
+    strides = _checks.pair("stride", stride)
     offset = _checks.number("offset", offset)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype is {dtype!r}, expected a floating dtype")
@@ -83,7 +80,4 @@ def anchor_grid(
 
 
 def _positive(name: str, values: Sequence[float]) -> np.ndarray:
-    found = [_checks.number(f"one of {name}", value) for value in values]
-    if not found or not all(0 < value < np.inf for value in found):
-        raise ValueError(f"{name} are {values!r}, expected at least one, and positive")
-    return np.asarray(found, np.float32)
+    return np.asarray(_checks.positive_numbers(name, values), np.float32)

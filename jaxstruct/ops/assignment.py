@@ -58,11 +58,10 @@ def match(
     background = _checks.number("background", background, 0, 1)
     if not background <= low <= high:
         raise ValueError(
-            f"background is {background}, low is {low} and high is {high}, expected "
+            f"got background {background}, low {low} and high {high}, expected "
             "background <= low <= high"
         )
-    if not isinstance(force_best, bool):
-        raise TypeError(f"force_best is {force_best!r}, expected True or False")
+    _checks.boolean("force_best", force_best)
     columns = iou.shape[:-2] + iou.shape[-1:]
     if valid is None:
         valid = jnp.ones(columns, bool)

@@ -100,10 +100,7 @@ def clip_boxes(boxes: ArrayLike, height: ArrayLike, width: ArrayLike) -> jax.Arr
         ):
             raise TypeError(f"{name} has dtype {size.dtype}, expected a number of pixels")
         if size.shape != boxes.shape[:-1][: size.ndim]:
-            raise ValueError(
-                f"{name} has shape {size.shape}, expected () or the first axes of boxes "
-                f"{boxes.shape}"
-            )
+            raise _checks.shape(name, size.shape, f"() or the first axes of boxes {boxes.shape}")
         size = size.reshape(size.shape + (1,) * (boxes.ndim - 1 - size.ndim))
         limits.append(jnp.broadcast_to(size.astype(boxes.dtype), boxes.shape[:-1]))
     limit = jnp.stack(limits * 2, axis=-1)
@@ -249,11 +246,7 @@ def _pair(
 
 
 def _weights(weights: Sequence[float], dtype: jnp.dtype) -> np.ndarray:
-    if len(weights) != 4 or not all(
-        _checks.number("a weight", w) > 0 and math.isfinite(w) for w in weights
-    ):
-        raise ValueError(f"weights are {weights!r}, expected four positive numbers")
-    return np.asarray(weights, dtype)
+    return np.asarray(_checks.positive_numbers("weights", weights, 4), dtype)
 
 
 def _centre_and_size(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,6 @@
 """Convolution. What may be added: another form of the same sum, and where it is the fastest."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.ops import _arrays, _checks
-from jaxstruct.ops._winograd import best_tile, winograd
+from jaxstruct.ops import _checks
+from jaxstruct.ops._cpu.convolution import choose
 
 
 def conv(
@@ -66,7 +65,7 @@ def conv(
     reach = [(k - 1) * r + 1 for k, r in zip(kernel.shape[:2], apart, strict=True)]
     images = x if x.ndim == 4 else x[None]
     down, across = _checks.padding(padding, images.shape[1:3], reach, step)
-    setting = _Setting(step, (down, across), apart, groups, precision)
+    setting = Setting(step, (down, across), apart, groups, precision)
     if min(setting.number(images.shape, kernel.shape)) < 1:
         raise ValueError(
             f"got padding {padding!r} for x {x.shape}, kernel {kernel.shape} and dilation "
@@ -95,7 +94,11 @@ def atrous_conv(
         rate: distance of two taps, an integer for both axes or (down, across).
         stride, padding, precision: as in `conv`.
 
-    Returns, raises: as `conv`.
+    Returns:
+        As `conv`.
+
+    Raises:
+        ValueError, TypeError: as `conv`.
 
     Source: Chen et al. 2015, Semantic image segmentation with deep convolutional nets and fully
     connected CRFs, section 3.1; the equation is that of its successor, eq. 1.
@@ -107,7 +110,7 @@ def atrous_conv(
 _Pair = tuple[int, int]
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
     """What does not depend on the arrays."""
 
     stride: _Pair
@@ -123,11 +126,11 @@ class _Setting(NamedTuple):
         return high, wide
 
 
-_OnCpu = Callable[[_Setting, jax.Array, jax.Array], jax.Array]
+Form = Callable[[Setting, jax.Array, jax.Array], jax.Array]
 
 
 @functools.lru_cache(maxsize=256)
-def _form(setting: _Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _form(setting: Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Cached and jitted, so that a call outside of jit compiles once for its shapes."""
     elsewhere = functools.partial(_convolved, setting)
 
@@ -136,60 +139,13 @@ def _form(setting: _Setting) -> Callable[[jax.Array, jax.Array], jax.Array]:
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         # A CPU multiplies bfloat16 no faster than float32, and would round every sum to it.
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        form = _choose(setting, x.shape, kernel.shape)
+        form = choose(setting, x.shape, kernel.shape) or _convolved
         return form(setting, x.astype(wide), kernel.astype(wide)).astype(x.dtype)
 
     return jax.jit(lambda *given: lax.platform_dependent(*given, cpu=on_cpu, default=elsewhere))
 
 
-_LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
-_MOST_TAPS = 49  # of a depthwise kernel: each is an instruction of the program
-_FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
-
-
-def _choose(setting: _Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> _OnCpu:
-    """The fastest form forward and backward together, on two cores of a Zen 3 CPU.
-
-    What lost, as the speed it had of the form chosen here (jax 0.10.2; 0.12 is alike):
-    XLA's convolution .1 to .4, and .02 where the kernel's gradient runs over large images (64 to 64
-    channels at 240x320), though forward alone it is .6 to 1.5; unrolled images for 3x3 of 64 and
-    more channels .4 to .6; F(2, 3) with 64 tiles of F(4, 3) and more .6 to .9, with fewer up to
-    1.3; 3x3 with stride 2 moved into the channels .6 to .8; a gradient by x that is a Winograd
-    convolution itself, written by hand, .77 to .95. jax 0.12's oneDNN convolves three times as fast
-    as its default, and multiplies no faster: .9 to 1 of these forms with or without it.
-    Depthwise, XLA's has .01 to .1 forward and .02 to .25 with the gradients.
-    """
-    batch, (high, wide) = x[0], setting.number(x, kernel)
-    if setting.groups > 1:
-        depthwise = kernel[2] == 1 and kernel[3] == setting.groups
-        return _by_tap if depthwise and math.prod(kernel[:2]) <= _MOST_TAPS else _convolved
-    if kernel[:2] == (1, 1):
-        return _product
-    if setting.stride == (1, 1):
-        down, across = setting.dilation
-        number = -(-high // down), -(-wide // across)
-        tile, _ = best_tile(batch * down * across, number, kernel, setting.precision)
-        if tile:
-            return functools.partial(_by_batch, tile)
-    elif setting.dilation == (1, 1) and all(
-        k >= 2 * s for k, s in zip(kernel[:2], setting.stride, strict=True)
-    ):
-        # A smaller kernel would be filled up with too many zeros.
-        down, across = _taps(setting.stride, kernel)
-        taps = (down, across, kernel[2] * math.prod(setting.stride), kernel[3])
-        tile, _ = best_tile(batch, (high, wide), taps, setting.precision)
-        if tile and kernel[2] >= _FEWEST_CHANNELS:
-            return functools.partial(_by_depth, tile)
-    unrolled = batch * high * wide * math.prod(kernel[:3])
-    return _gathered if unrolled <= _LARGEST else _convolved
-
-
-def _taps(stride: _Pair, kernel: tuple[int, ...]) -> _Pair:
-    """What the kernel's size becomes where a step is one pixel."""
-    return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
-
-
-def _convolved(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _convolved(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """XLA's own."""
     return lax.conv_general_dilated(
         x,
@@ -201,77 +157,3 @@ def _convolved(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
         feature_group_count=setting.groups,
         precision=setting.precision,
     )
-
-
-def _product(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1 x 1: one product of the pixels with the kernel."""
-    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.stride
-    whole = _arrays.pad(x, setting.ends, (high * down, wide * across))
-    seen = _arrays.phases(_arrays.phases(whole, down, 1)[0], across, 2)[0]
-    # A product of four axes copies its operands in the gradient.
-    out = jnp.dot(seen.reshape(-1, x.shape[3]), kernel[0, 0], precision=setting.precision)
-    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
-
-
-def _seen(setting: _Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
-    """[B, H', W', C]: the pixels that each tap of the kernel sees, row by row."""
-    (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
-    down, across = (
-        [i * d for i in range(k)] for k, d in zip(kernel.shape[:2], setting.dilation, strict=True)
-    )
-    size = (high + down[-1] // s) * s, (wide + across[-1] // t) * t
-    whole = _arrays.pad(x, setting.ends, size)
-    phases = [_arrays.phases(row, t, 2) for row in _arrays.phases(whole, s, 1)]
-    return [
-        phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
-        for i in down
-        for j in across
-    ]
-
-
-def _gathered(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """All pixels that a result sees side by side, and one product with the kernel."""
-    seen = jnp.concatenate(_seen(setting, x, kernel), -1)
-    rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
-    out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
-    return out.reshape(*seen.shape[:3], kernel.shape[3])
-
-
-def _by_tap(setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Depthwise: a sum of shifted images, since no channel sees another to be multiplied with."""
-    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
-    seen = _seen(setting, x, kernel)
-    return functools.reduce(jnp.add, map(jnp.multiply, seen, taps))
-
-
-def _by_batch(tile: int, setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Winograd's. With a dilation, the pixels that see each other become an image of their own."""
-    if setting.dilation == (1, 1):
-        return winograd(tile, x, kernel, setting.ends, setting.precision)
-    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.dilation
-    rows, columns = (
-        -(-n // d) + k - 1
-        for n, d, k in ((high, down, kernel.shape[0]), (wide, across, kernel.shape[1]))
-    )
-    whole = _arrays.pad(x, setting.ends, (rows * down, columns * across))
-    apart = whole.reshape(x.shape[0], rows, down, columns, across, x.shape[3])
-    apart = apart.transpose(0, 2, 4, 1, 3, 5).reshape(-1, rows, columns, x.shape[3])
-    out = winograd(tile, apart, kernel, ((0, 0), (0, 0)), setting.precision)
-    _, rows, columns, depth = out.shape
-    out = out.reshape(-1, down, across, rows, columns, depth).transpose(0, 3, 1, 4, 2, 5)
-    return out.reshape(-1, rows * down, columns * across, depth)[:, :high, :wide]
-
-
-def _by_depth(tile: int, setting: _Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Winograd's after a stride: the pixels of a step become channels of one."""
-    (high, wide), channels = setting.number(x.shape, kernel.shape), x.shape[3]
-    (s, t), (down, across) = setting.stride, _taps(setting.stride, kernel.shape)
-    rows, columns = high + down - 1, wide + across - 1
-    whole = _arrays.pad(x, setting.ends, (rows * s, columns * t))
-    deep = whole.reshape(-1, rows, s, columns, t, channels).transpose(0, 1, 3, 2, 4, 5)
-    more = (down * s - kernel.shape[0], across * t - kernel.shape[1])
-    taps = jnp.pad(kernel, [(0, more[0]), (0, more[1]), (0, 0), (0, 0)])
-    taps = taps.reshape(down, s, across, t, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    taps = taps.reshape(down, across, s * t * channels, -1)
-    deep = deep.reshape(-1, rows, columns, s * t * channels)
-    return winograd(tile, deep, taps, ((0, 0), (0, 0)), setting.precision)

@@ -95,5 +95,5 @@ def _chosen(key: jax.Array, x: jax.Array, fraction: float) -> jax.Array:
 def _vectors(x: ArrayLike) -> jax.Array:
     value = _checks.floating("x", x)
     if value.ndim == 0:
-        raise ValueError("x has shape (), expected [..., D]")
+        raise _checks.shape("x", (), "[..., D]")
     return value

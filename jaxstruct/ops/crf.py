@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,17 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
+from jaxstruct.ops._energies import (
+    Kernel,
+    checked_compatibility,
+    energy,
+    free_energy,
+    free_energy_of,
+    messages,
+    pairwise_costs,
+)
 from jaxstruct.ops.gaussian import (
+    FILTERS,
     Deviation,
     FilterName,
     GridGaussian,
@@ -28,22 +38,15 @@ from jaxstruct.ops.gaussian import (
     split,
 )
 
-Filter = Callable[[jax.Array], jax.Array]
-
-
-class Kernel(NamedTuple):
-    """One kernel of the pairwise energy.
-
-    Attributes:
-        filter: of values [..., C] at the points the sum over j of k(f_i, f_j) v_j, [..., C]: linear
-            and symmetric. `normalized` makes one as dense CRFs have it.
-        compatibility: a weight w, for w K [x_i != x_j] (Potts); or [L], what a pair of equal labels
-            costs; or [L, L], what each pair of labels costs, of which the symmetric half counts.
-            A cost below 0 is a gain: [L] of -w is Potts but for a constant.
-    """
-
-    filter: Filter
-    compatibility: ArrayLike
+__all__ = [
+    "Kernel",
+    "dense_crf",
+    "energy",
+    "free_energy",
+    "mean_field",
+    "pixel_features",
+    "pixel_kernels",
+]
 
 
 def dense_crf(
@@ -110,11 +113,10 @@ def dense_crf(
     """
     costs, pixels = check_images(unary, image)
     _checks.integer("iterations", iterations, least=0)
-    if filter not in ("lattice", "exact"):
-        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+    _checks.one_of("filter", filter, FILTERS)
     weights: tuple[ArrayLike, ...] = bilateral_weight, gaussian_weight
     if compatibility is not None:
-        label_costs = _compatibility(compatibility, costs.shape[-1])
+        label_costs = checked_compatibility(compatibility, costs.shape[-1])
         weights = tuple(w * label_costs for w in weights)
     kernels = functools.partial(
         pixel_kernels,
@@ -164,10 +166,13 @@ def pixel_kernels(
 
     Returns:
         The bilateral and the Gaussian kernel, normalized, of values [H, W, C].
+
+    Raises:
+        ValueError: image is not [H, W, 3]; else ValueError and TypeError as `dense_crf`.
     """
     pixels = jnp.asarray(image)
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"image has shape {pixels.shape}, expected [H, W, 3]")
+        raise _checks.shape("image", pixels.shape, "[H, W, 3]")
     shape = pixels.shape[:2]
     features = pixel_features(pixels, sigma_xy, sigma_rgb)
     bilateral = gaussian(features.reshape(-1, 5), filter, capacity)
@@ -176,26 +181,27 @@ def pixel_kernels(
         reach = math.ceil(3 * float(np.max(sigma)))
     spatial = GridGaussian(jnp.asarray(sigma, features.dtype), reach)
     return [
-        Kernel(normalized(bilateral, shape, features.dtype), bilateral_weight),
-        Kernel(normalized(spatial, shape, features.dtype), gaussian_weight),
+        Kernel(normalized(bilateral, shape, dtype=features.dtype), bilateral_weight),
+        Kernel(normalized(spatial, shape, dtype=features.dtype), gaussian_weight),
     ]
 
 
 def pixel_features(image: ArrayLike, sigma_xy: Deviation, sigma_rgb: Deviation) -> jax.Array:
     """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C].
 
-    A sigma is one number, or (x, y) and one for each color. Raises as `dense_crf` for others.
+    A sigma is one number, or (x, y) and one for each color. Raises ValueError and TypeError for
+    others, as `dense_crf`.
     """
     pixels = jnp.asarray(image)
     of_place = deviation("sigma_xy", sigma_xy, 2)
     of_color = deviation("sigma_rgb", sigma_rgb, pixels.shape[-1])
-    of_place, of_color = (
-        jnp.reshape(sigma, (1, 1, -1)) if jnp.ndim(sigma) else sigma
-        for sigma in (of_place, of_color)
-    )
     pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))
+    of_place, of_color = (
+        jnp.asarray(sigma, dtype).reshape((1, 1, -1))
+        for sigma, dtype in ((of_place, float), (of_color, pixels.dtype))
+    )
     rows, columns = jnp.mgrid[: pixels.shape[0], : pixels.shape[1]]
-    places = jnp.stack([columns, rows], -1) / of_place
+    places = jnp.stack([columns, rows], -1).astype(float) / of_place
     return jnp.concatenate([places.astype(pixels.dtype), pixels / of_color], -1)
 
 
@@ -210,7 +216,7 @@ def mean_field(
 
         Q = softmax(-U);  repeated:  Q <- softmax(-U - sum over kernels of mu K Q)
 
-    for any points: pixels, regions, or nodes of a graph, whatever the filters make of them.
+    The points may be pixels, regions, or nodes of a graph: only the filters K know where they are.
 
     Args:
         unary: [..., L], negative log-probabilities at the points.
@@ -230,7 +236,7 @@ def mean_field(
     costs = _checks.floating("unary", unary)
     _checks.integer("iterations", iterations, least=0)
     checked = [
-        k._replace(compatibility=_compatibility(k.compatibility, costs.shape[-1], 0))
+        k._replace(compatibility=checked_compatibility(k.compatibility, costs.shape[-1], 0))
         for k in kernels
     ]
     arrays, fixed, structure = split(checked)
@@ -247,110 +253,16 @@ def _mean_field(
 
     def step(q: jax.Array, _: None) -> Any:
         sums = messages(q, kernels)
-        energy = _free(q, wide, sums, kernels) if trace else None
+        energy = free_energy_of(q, wide, sums, kernels) if trace else None
         # Without the barrier XLA computes the sums for each pass of the softmax.
-        costs = _arrays.barrier(_total(sums, kernels, wide))
+        costs = _arrays.barrier(pairwise_costs(sums, kernels, wide))
         return jax.nn.softmax(-wide - costs), energy
 
     q, energies = lax.scan(step, jax.nn.softmax(-wide), None, length=iterations)
     if not trace:
         return q.astype(unary.dtype)
-    last = _free(q, wide, messages(q, kernels), kernels)
+    last = free_energy_of(q, wide, messages(q, kernels), kernels)
     return q.astype(unary.dtype), jnp.append(energies, last)
-
-
-def free_energy(marginals: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
-    """What mean-field inference minimizes: the expected energy less the entropy.
-
-        F(Q) = sum Q log Q + sum Q U + 1/2 sum over kernels, i, j of  Q_i^T mu Q_j k(i, j)
-
-    which, but for the terms j = i, is KL(Q || P) - log Z. pydensecrf's klDivergence has the pairs
-    twice, and counts what Potts does to equal labels instead of to different ones.
-
-    Args:
-        marginals: Q, [..., L].
-        unary: U, [..., L].
-        kernels: as in `mean_field`.
-
-    Returns:
-        A scalar.
-    """
-    q, costs = _checks.floating("marginals", marginals), _checks.floating("unary", unary)
-    _checks.leading("two arrays of one shape", marginals=q.shape, unary=costs.shape)
-    return _free(q, costs, messages(q, kernels), kernels)
-
-
-def energy(labels: ArrayLike, unary: ArrayLike, kernels: Sequence[Kernel]) -> jax.Array:
-    """The energy of one labeling: the sum of its unaries and of its pairs' costs.
-
-        E(x) = sum U_i(x_i) + 1/2 sum over kernels, i, j of mu(x_i, x_j) k(i, j)
-
-    For Potts these are the pairs i < j of different labels; costs of equal labels, which [L] and
-    [L, L] have, take half of k(i, i), too.
-
-    Args:
-        labels: [...], integers in [0, L). Void (255) is none: only a whole labeling has an energy.
-        unary: [..., L].
-        kernels: as in `mean_field`.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: other shapes; or, outside of a trace, a label out of range (in a trace: NaN).
-            TypeError: labels are not integers, or unary is not floating.
-    """
-    costs = _checks.floating("unary", unary)
-    index = _checks.array("labels", labels, "integer", "[...]", ranks=range(costs.ndim))
-    _checks.leading("as many labels", labels=index.shape, unary=costs.shape[:-1])
-    # As they were given: JAX keeps 32 of NumPy's 64 bits.
-    given = labels if isinstance(labels, np.ndarray) else index
-    wide = given if given.dtype.itemsize > 4 else given.astype(np.int32)
-    inside = (wide >= 0) & (wide < costs.shape[-1])
-    if not isinstance(inside, jax.core.Tracer) and not inside.all():
-        raise ValueError(
-            f"labels reach from {given.min()} to {given.max()}, expected 0 to "
-            f"{costs.shape[-1] - 1}; void points need a label, or are left out with their unary"
-        )
-    hard = jax.nn.one_hot(index, costs.shape[-1], dtype=costs.dtype)
-    found = free_energy(hard, costs, kernels)
-    return jnp.where(inside.all(), found, jnp.nan)
-
-
-def messages(q: jax.Array, kernels: Sequence[Kernel]) -> list[jax.Array]:
-    """K Q of each kernel."""
-    return [kernel.filter(q) for kernel in kernels]
-
-
-def _over(labels: jax.Array, like: jax.Array) -> jax.Array:
-    """[L] as [1, ..., L]."""
-    return labels.reshape((1,) * (like.ndim - 1) + (-1,))
-
-
-def _total(sums: Sequence[jax.Array], kernels: Sequence[Kernel], like: jax.Array) -> jax.Array:
-    total = jnp.zeros_like(like)
-    for message, kernel in zip(sums, kernels, strict=True):
-        mu = jnp.asarray(kernel.compatibility, message.dtype)
-        if mu.ndim == 2:
-            total += jnp.dot(message, 0.5 * (mu + mu.T), precision="highest")
-        else:
-            total += _over(mu, message) * message if mu.ndim else -mu * message
-    return total
-
-
-def _free(
-    q: jax.Array, unary: jax.Array, sums: Sequence[jax.Array], kernels: Sequence[Kernel]
-) -> jax.Array:
-    """`free_energy`; what Potts does to different labels is the whole of K less equal ones."""
-    # A label that is forbidden costs infinity, times 0. The gradient would have that product, too.
-    some = q > 0
-    own = (q * (jnp.log(jnp.where(some, q, 1)) + jnp.where(some, unary, 0))).sum()
-    pairs = (q * _total(sums, kernels, q)).sum()
-    for message, kernel in zip(sums, kernels, strict=True):
-        mu = jnp.asarray(kernel.compatibility, message.dtype)
-        if mu.ndim == 0:
-            pairs += mu * message.sum()
-    return own + 0.5 * pairs
 
 
 def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -365,7 +277,7 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
             "or both with a batch axis"
         )
     if 0 in costs.shape:
-        raise ValueError(f"got unary {costs.shape}, expected pixels and labels")
+        raise _checks.shape("unary", costs.shape, "pixels and labels")
     if not isinstance(pixels, jax.core.Tracer) and jnp.issubdtype(pixels.dtype, jnp.floating):
         low, high = float(pixels.min()), float(pixels.max())
         if 0 <= low < high <= 1:
@@ -376,21 +288,9 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
     return costs, pixels
 
 
-def _compatibility(value: ArrayLike, labels: int, least: int = 1) -> jax.Array:
-    mu = jnp.asarray(value)
-    if mu.ndim not in range(least, 3) or any(n != labels for n in mu.shape):
-        raise ValueError(
-            f"compatibility has shape {mu.shape}, expected {'(), ' if not least else ''}"
-            f"({labels},) or ({labels}, {labels})"
-        )
-    if not _arrays.traced(value) and not np.all(np.isfinite(np.asarray(value))):
-        raise ValueError("weights or compatibility are NaN or infinite, expected finite costs")
-    return mu
-
-
 def _shared_capacity(images: jax.Array, sigma_xy: Deviation, sigma_rgb: Deviation) -> int:
-    from jaxstruct.ops import permutohedral
+    from jaxstruct.ops import _lattice, permutohedral
 
     features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)
-    used = jax.vmap(permutohedral._find)(features.reshape(len(images), -1, 5)).used
+    used = jax.vmap(_lattice.find)(features.reshape(len(images), -1, 5)).used
     return permutohedral._rounded(int(np.max(used)))

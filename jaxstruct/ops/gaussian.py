@@ -21,7 +21,11 @@ from jax.typing import ArrayLike
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops.permutohedral import PermutohedralLattice
 
+__all__ = ["ExactGaussian", "GridGaussian", "Normalized", "gaussian_filter", "normalized"]
+
+_FEW = 8  # features whose squares the program adds up one by one
 FilterName = Literal["lattice", "exact"]
+FILTERS: tuple[str, ...] = ("lattice", "exact")
 Deviation = ArrayLike | Sequence[float]
 
 
@@ -49,17 +53,20 @@ def gaussian_filter(
     """
     points = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
     given = _checks.array("values", values, "floating", "[N, C]", ranks=range(2, 3))
+    if 0 in points.shape:
+        raise _checks.shape("features", points.shape, "[N, D] with N, D above 0")
     if len(given) != len(points):
-        raise ValueError(f"got values {given.shape} and features {points.shape}: not as many")
-    if filter not in ("lattice", "exact"):
-        raise ValueError(f"got filter {filter!r}, expected 'lattice' or 'exact'")
+        raise ValueError(
+            f"got values {given.shape} and features {points.shape}, expected [N, C] and [N, D]"
+        )
+    _checks.one_of("filter", filter, FILTERS)
     dtype = jnp.promote_types(given.dtype, points.dtype)
     wide = jnp.promote_types(dtype, jnp.float32)
     chosen = gaussian(points.astype(wide), filter, capacity)
     return apply(chosen, given.astype(wide)).astype(dtype)
 
 
-def normalized(filter: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> Any:
+def normalized(filter: Any, shape: Sequence[int], *, dtype: Any = jnp.float32) -> Any:
     """The filter D^-1/2 K D^-1/2, with D = K 1.
 
     Args:
@@ -112,20 +119,22 @@ class ExactGaussian:
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """[..., C], of N points altogether, filtered."""
-        features, flat = self.features, values.reshape(-1, values.shape[-1])
+        features = self.features
+        flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
         more = -len(features) % self.tile
         rows = jnp.pad(features, ((0, more), (0, 0))).reshape(-1, self.tile, features.shape[1])
 
         @jax.checkpoint
         def sums(row: jax.Array) -> jax.Array:
             # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
-            squares = functools.reduce(
-                jnp.add,
-                [(a[:, None] - b[None]) ** 2 for a, b in zip(row.T, features.T, strict=True)],
-            )
+            if features.shape[1] <= _FEW:
+                pairs = zip(row.T, features.T, strict=True)
+                squares = functools.reduce(jnp.add, [(a[:, None] - b[None]) ** 2 for a, b in pairs])
+            else:
+                squares = ((row[:, None] - features[None]) ** 2).sum(2)
             return jnp.dot(jnp.exp(-0.5 * squares), flat, precision="highest")
 
-        out = lax.map(sums, rows).reshape(-1, flat.shape[1])
+        out = lax.map(sums, rows).reshape(rows.shape[0] * self.tile, flat.shape[1])
         return out[: len(features)].reshape(values.shape)
 
 
@@ -160,7 +169,7 @@ class GridGaussian:
 
 
 def _weights(offsets: jax.Array, sigma: ArrayLike, dtype: Any) -> jax.Array:
-    return jnp.exp(-0.5 * (offsets / jnp.asarray(sigma, dtype)) ** 2)
+    return jnp.exp(-0.5 * (offsets.astype(dtype) / jnp.asarray(sigma, dtype)) ** 2)
 
 
 def _multiplied(axis: int, sigma: ArrayLike, values: jax.Array) -> jax.Array:
@@ -213,11 +222,11 @@ def deviation(name: str, value: Any, axes: int) -> Any:
     traced = _arrays.traced(value)
     sigma = (jnp if traced else np).asarray(value) if isinstance(value, tuple | list) else value
     if not traced and not jnp.issubdtype(np.asarray(sigma).dtype, np.number):
-        raise TypeError(f"got {name} {value!r}, expected a number")
+        raise TypeError(f"{name} is {value!r}, expected a number")
     if jnp.shape(sigma) not in ((), (axes,)):
-        raise ValueError(f"{name} has shape {jnp.shape(sigma)}, expected () or ({axes},)")
+        raise _checks.shape(name, jnp.shape(sigma), f"() or ({axes},)")
     if not traced and not all(0 < s < math.inf for s in np.ravel(sigma)):
-        raise ValueError(f"got {name} {value!r}, expected a finite number above 0")
+        raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
     return sigma
 
 

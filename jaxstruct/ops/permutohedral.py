@@ -1,6 +1,6 @@
 """High-dimensional Gaussian filtering on the permutohedral lattice.
 
-What may be added: another way to splat, with its speed.
+What may be added: another operation of the lattice. Its vertices are in _lattice, sums in _windows.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,8 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops._arrays import one_by_one
-
-_WINDOW = 8  # entries that are added up at once
-_RANGE = 2**15  # of a vertex's coordinates, two of which make a word of 32 bits
+from jaxstruct.ops._lattice import RANGE, Found, find, over, search, take_last, take_rows
+from jaxstruct.ops._windows import Ordered, most_windows, order, points_by_window
 
 
 @functools.partial(
@@ -84,28 +82,28 @@ class PermutohedralLattice:
         given = _checks.array("features", features, "floating", "[N, D]", ranks=range(2, 3))
         count, depth = given.shape
         if count < 1 or depth < 1:
-            raise ValueError(f"features has shape {given.shape}, expected a point and a feature")
+            raise _checks.shape("features", given.shape, "[N, D] with N, D above 0")
         wide = lax.stop_gradient(given.astype(jnp.promote_types(given.dtype, jnp.float32)))
-        found = None if isinstance(wide, jax.core.Tracer) else _find(wide)
+        found = None if isinstance(wide, jax.core.Tracer) else find(wide)
         if found is None or isinstance(found.used, jax.core.Tracer):
             room = count if capacity is None else _checks.integer("capacity", capacity, least=1)
             return one_by_one(functools.partial(_build, capacity=room))(wide)
         if not found.inside:
             raise ValueError(
                 f"features reach from {wide.min()} to {wide.max()}, expected finite numbers of at "
-                f"most about {_RANGE // 2}: take a larger standard deviation"
+                f"most about {RANGE // 2}: take a larger standard deviation"
             )
         used = int(found.used)
         room = _rounded(used) if capacity is None else capacity
         if _checks.integer("capacity", room, least=1) < used:
             raise ValueError(f"capacity is {room}, expected {used} at least for these features")
-        ordered = _order(found, room)
+        ordered = order(found, room)
         return _connect(found, ordered, room, _rounded(int(ordered.windows)))
 
     def splat(self, values: jax.Array) -> jax.Array:
         """[N, C] to [V, C]: of each vertex the sum of its points' values, weighted."""
         terms = [
-            _take(values, index) * share[:, None]
+            take_rows(values, index) * share[:, None]
             for index, share in zip(self.points, self.shares, strict=True)
         ]
         sums = _arrays.barrier(functools.reduce(jnp.add, terms))
@@ -114,31 +112,39 @@ class PermutohedralLattice:
 
     def blur(self, grid: jax.Array, *, reverse: bool = False) -> jax.Array:
         """[V, C] to [V, C]: [1/2, 1, 1/2] along each axis, from the first to the last."""
-        axes = reversed(self.neighbors) if reverse else self.neighbors
-        for before, after in axes:
+
+        def along(grid: jax.Array, next_ones: jax.Array) -> tuple[jax.Array, None]:
+            before, after = next_ones
             # Or XLA computes the rows of an axis anew for each of the next one's.
-            grid = _arrays.barrier(grid + 0.5 * (_take(grid, before) + _take(grid, after)))
-        return grid
+            return _arrays.barrier(
+                grid + 0.5 * (take_rows(grid, before) + take_rows(grid, after))
+            ), None
+
+        blurred: jax.Array = over(along, grid, self.neighbors, reverse=reverse)
+        return blurred
 
     def slice(self, grid: jax.Array) -> jax.Array:
         """[V, C] to [N, C]: of each point the weighted sum of its vertices, and the scale."""
-        terms = [
-            _take(grid, index) * weight[:, None]
-            for index, weight in zip(self.vertices, self.weights, strict=True)
-        ]
-        return functools.reduce(jnp.add, terms) * _scale(len(self.vertices) - 1)
+
+        def add(total: jax.Array, pair: Any) -> tuple[jax.Array, None]:
+            return total + share(*pair), None
+
+        share = lambda index, weight: take_rows(grid, index) * weight[:, None]
+        first = share(self.vertices[0], self.weights[0])
+        total: jax.Array = over(add, first, (self.vertices[1:], self.weights[1:]))
+        return total * _scale(len(self.vertices) - 1)
 
     def weighted(self, factors: jax.Array) -> PermutohedralLattice:
         """The lattice that filters values times factors [N], and multiplies the results by them."""
         return dataclasses.replace(
             self,
             weights=self.weights * factors[None],
-            shares=self.shares * _take(factors, self.points),
+            shares=self.shares * take_last(factors, self.points),
         )
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """[..., C], of N points altogether, filtered."""
-        flat = values.reshape(-1, values.shape[-1])
+        flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
         return _filtered(self, False, flat).reshape(values.shape)
 
 
@@ -178,205 +184,6 @@ def _scale(depth: int) -> float:
     return (2 * math.pi) ** (depth / 2) / (cell * 2 ** (depth + 1))
 
 
-class _Found(NamedTuple):
-    """Vertices, of the entries [D + 1, N]: entry [k, n] is point n's vertex of remainder k."""
-
-    vertices: jax.Array  # [D + 1, N], numbered for each remainder by itself, as they appear
-    weights: jax.Array  # [D + 1, N]
-    keys: jax.Array  # [words, (D + 1) N]
-    table: jax.Array  # [(D + 1) T], hashed: an entry of the vertex, the first one
-    first: jax.Array  # [D + 1, N], whether an entry is the first of its vertex
-    numbers: jax.Array  # [D + 1, N] of the vertex, if it is
-    used: jax.Array
-    inside: jax.Array  # whether all coordinates are in their range
-
-
-@jax.jit
-def _find(features: jax.Array) -> _Found:
-    count, depth = features.shape
-    kinds = depth + 1
-    corners, ranks, weights = _simplices(features)
-    # The vertex of remainder k has the coordinates (D + 1) (corner - [rank > D - k]) + k. The last
-    # one follows from the others and k.
-    keys = jnp.stack(
-        [
-            jnp.concatenate(both)
-            for both in zip(
-                *(
-                    _packed(
-                        [c - (r > depth - k) for c, r in zip(corners[:-1], ranks, strict=False)]
-                    )
-                    for k in range(kinds)
-                ),
-                strict=True,
-            )
-        ]
-    )
-    inside = jnp.stack([jnp.abs(c).max() for c in corners]).max() < _RANGE - 2
-    inside &= jnp.isfinite(features).all()
-    # An empty slot in each row at least, or a search would never end.
-    size = 1 << max(count.bit_length(), 4)
-    rows = jnp.repeat(jnp.arange(kinds, dtype=jnp.int32) * size, count)
-    table = jnp.full(kinds * size, keys.shape[1], jnp.int32)
-    table, slots = _search(keys, table, keys, rows, size, claim=True)
-    entry = _take(table, slots).reshape(kinds, count)
-    first = entry == jnp.arange(entry.size, dtype=jnp.int32).reshape(entry.shape)
-    numbers = jnp.cumsum(first, axis=1, dtype=jnp.int32) - 1
-    vertices = _take(numbers.reshape(-1), entry)
-    used = numbers[:, -1].max() + 1
-    return _Found(vertices, weights, keys, table, first, numbers, used, inside)
-
-
-_Columns = list[jax.Array]
-
-
-def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
-    """Of each point the corner of remainder 0 over D + 1, its coordinates' ranks, the weights."""
-    depth = features.shape[1]
-    kinds = depth + 1
-    unit = math.sqrt(2 / 3) * kinds
-    columns = [features[:, i] * (unit / math.sqrt((i + 1) * (i + 2))) for i in range(depth)]
-    elevated: _Columns = []
-    total = jnp.zeros_like(columns[0])
-    for i in range(depth, 0, -1):
-        elevated.insert(0, (total - i * columns[i - 1]) / kinds)
-        total += columns[i - 1]
-    elevated.insert(0, total / kinds)
-    # The barriers keep XLA from computing all that came before again for each of what follows.
-    elevated = _arrays.barrier(elevated)
-    near = [jnp.round(e) for e in elevated]
-    rest = [e - n for e, n in zip(elevated, near, strict=True)]
-    ranks = [jnp.zeros(len(features), jnp.int32)] * kinds
-    for i in range(kinds):
-        for j in range(i + 1, kinds):
-            less = (rest[i] < rest[j]).astype(jnp.int32)
-            ranks[i] = ranks[i] + less
-            ranks[j] = ranks[j] + 1 - less
-    excess = functools.reduce(jnp.add, near).astype(jnp.int32)
-    ranks, excess = _arrays.barrier((ranks, excess))
-    moved = [r + excess for r in ranks]
-    shifts = [(m < 0).astype(jnp.int32) - (m > depth) for m in moved]
-    corners = [n.astype(jnp.int32) + s for n, s in zip(near, shifts, strict=True)]
-    ranks = [m + kinds * s for m, s in zip(moved, shifts, strict=True)]
-    rest = [r - s for r, s in zip(rest, shifts, strict=True)]
-    corners, ranks, rest = _arrays.barrier((corners, ranks, rest))
-    falling = [
-        functools.reduce(
-            jnp.add, [jnp.where(r == k, x, 0) for r, x in zip(ranks, rest, strict=True)]
-        )
-        for k in range(kinds)
-    ]
-    falling = _arrays.barrier(falling)
-    weights = [1 + falling[depth] - falling[0]]
-    weights += [falling[depth - k] - falling[depth - k + 1] for k in range(1, kinds)]
-    return corners, ranks, jnp.stack(weights)
-
-
-def _packed(coordinates: Sequence[jax.Array]) -> _Columns:
-    """Two coordinates a word."""
-    shifted = [(c + _RANGE).astype(jnp.uint32) << 16 * (i % 2) for i, c in enumerate(coordinates)]
-    return [functools.reduce(jnp.bitwise_or, shifted[i : i + 2]) for i in range(0, len(shifted), 2)]
-
-
-def _hashed(keys: jax.Array) -> jax.Array:
-    mixed = jnp.full(keys.shape[1:], 0x9E3779B9, jnp.uint32)
-    for word in keys:
-        mixed = (mixed ^ word) * jnp.uint32(0x85EBCA6B)
-        mixed ^= mixed >> 15
-    mixed *= jnp.uint32(0xC2B2AE35)
-    return mixed ^ (mixed >> 16)
-
-
-def _search(
-    keys: jax.Array,
-    table: jax.Array,
-    wanted: jax.Array,
-    rows: jax.Array,
-    size: int,
-    *,
-    claim: bool,
-    known: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """The table, and of each wanted key its slot, or -1 where it is not there.
-
-    Open addressing in the row of the table that begins at `rows`. The table holds indices into
-    keys, as many as there are for an empty slot. With claim, wanted is keys, and of those that
-    come to an empty slot at the same time the first one gets it.
-    """
-    none, number = keys.shape[1], wanted.shape[1]
-
-    def probe(turn: Any, table: Any, slots: Any, done: Any, index: Any, *query: Any) -> Any:
-        *words, hashed, row = query
-        offset = (turn * (turn + 1) // 2).astype(jnp.uint32)
-        slot = row + ((hashed + offset) & (size - 1)).astype(jnp.int32)
-        if claim:
-            free = (_take(table, slot) == none) & ~done
-            table = table.at[jnp.where(free, slot, len(table))].min(index, mode="drop")
-        entry = _take(table, slot)
-        there = jnp.minimum(entry, none - 1)
-        alike = [w == _take(k, there) for w, k in zip(words, keys, strict=True)]
-        same = functools.reduce(jnp.logical_and, alike, (entry < none) & ~done)
-        done |= same if claim else same | (entry == none)
-        return turn + 1, table, jnp.where(same, slot, slots), done
-
-    index = jnp.arange(number, dtype=jnp.int32)
-    query = (index, *wanted, _hashed(wanted), rows)
-    unknown = jnp.full(number, -1, jnp.int32)
-    done = jnp.zeros(number, bool) if known is None else known
-    state: Any = probe(jnp.int32(0), table, unknown, done, *query)
-    # What is left after the first turn, or the second, is few enough to be put together.
-    few = -(-number // 8)
-    state = lax.while_loop(lambda s: (~s[3]).sum() > few, lambda s: probe(*s, *query), state)
-    turn, table, slots, done = state
-    place = jnp.where(done, few, jnp.cumsum(~done, dtype=jnp.int32) - 1)
-    left = jnp.full(few, number, jnp.int32).at[place].set(index, mode="drop")
-    rest = [_take(part, jnp.minimum(left, number - 1)) for part in query]
-    state = (turn, table, jnp.full(few, -1, jnp.int32), left == number)
-    _, table, found, _ = lax.while_loop(lambda s: ~s[3].all(), lambda s: probe(*s, *rest), state)
-    return table, slots.at[left].set(found, mode="drop")
-
-
-class _Ordered(NamedTuple):
-    """Entries by vertex, for each remainder, of one chunk of points after the other."""
-
-    vertex: jax.Array  # [D + 1, chunks, n], rows of the lattice; V - 1 for what fills a chunk
-    point: jax.Array  # [D + 1, chunks, n]
-    windows: jax.Array  # how many will be needed
-
-
-@functools.partial(jax.jit, static_argnames="capacity")
-def _order(found: _Found, capacity: int) -> _Ordered:
-    """Sorts single numbers, of a vertex and a point, which is faster than sorting pairs."""
-    kinds, count = found.vertices.shape
-    bits = 32 - capacity.bit_length()
-    chunks = -(-count // 2**bits)
-    size = -(-count // (chunks * _WINDOW)) * _WINDOW
-    more = ((0, 0), (0, chunks * size - count))
-    vertex = jnp.pad(jnp.minimum(found.vertices, capacity), more, constant_values=capacity)
-    keys = vertex.astype(jnp.uint32).reshape(kinds, chunks, size) << bits
-    # Half the time of an unstable sort on a CPU: points that follow each other are in order.
-    keys = lax.sort(keys | jnp.arange(size, dtype=jnp.uint32)[None, None], is_stable=True)
-    vertex = (keys >> bits).astype(jnp.int32)
-    start = jnp.arange(kinds, dtype=jnp.int32)[:, None, None] * capacity
-    row = jnp.where(vertex < capacity, vertex + start, kinds * capacity)
-    first = jnp.arange(chunks, dtype=jnp.int32)[None, :, None] * size
-    point = jnp.minimum((keys & (2**bits - 1)).astype(jnp.int32) + first, count - 1)
-    return _Ordered(row, point, _begins(row).sum(dtype=jnp.int32))
-
-
-def _begins(vertex: jax.Array) -> jax.Array:
-    """Whether an ordered entry is the first of its vertex in its window."""
-    flat = vertex.reshape(-1)
-    before = jnp.concatenate([jnp.full(1, -1, jnp.int32), flat[:-1]])
-    return (flat != before) | (jnp.arange(flat.size) % _WINDOW == 0)
-
-
-def _most_windows(ordered: _Ordered, capacity: int) -> int:
-    kinds, chunks, size = ordered.vertex.shape
-    entries = kinds * chunks * size
-    return min(entries // _WINDOW + kinds * chunks * (capacity + 1), entries)
-
-
 def _rounded(number: int) -> int:
     """Up to the next of 8, 9 ... 16, 18 ... 32, 36 ...: few programs for many images."""
     step = max(1 << number.bit_length() >> 4, 1)
@@ -384,50 +191,25 @@ def _rounded(number: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("capacity", "windows"))
-def _connect(found: _Found, ordered: _Ordered, capacity: int, windows: int) -> PermutohedralLattice:
+def _connect(found: Found, ordered: Ordered, capacity: int, windows: int) -> PermutohedralLattice:
     kinds = len(found.vertices)
     start = jnp.arange(kinds, dtype=jnp.int32)[:, None] * capacity
     vertices = jnp.minimum(found.vertices, capacity - 1) + start
     valid = found.inside & (found.used <= capacity)
     weights = jnp.where(valid, found.weights, jnp.nan)
     neighbors = _neighbors(found, capacity)
-    windowed = _windows(found.weights, ordered, kinds * capacity, windows)
+    windowed = points_by_window(found.weights, ordered, kinds * capacity, windows)
     return PermutohedralLattice(vertices, weights, neighbors, *windowed, found.used)
 
 
 def _build(features: jax.Array, capacity: int) -> PermutohedralLattice:
     """With room for so many vertices of a remainder, be they more or fewer."""
-    found = _find(features)
-    ordered = _order(found, capacity)
-    return _connect(found, ordered, capacity, _most_windows(ordered, capacity))
+    found = find(features)
+    ordered = order(found, capacity)
+    return _connect(found, ordered, capacity, most_windows(ordered, capacity))
 
 
-def _windows(
-    weights: jax.Array, ordered: _Ordered, empty: int, windows: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of each window of ordered entries, once for every vertex in it: points, shares, owner.
-
-    The entries of other vertices in the window get no share.
-    """
-    vertex, point = ordered.vertex.reshape(-1), ordered.point.reshape(-1)
-    total = len(point)
-    each = zip(weights, point.reshape(len(weights), -1), strict=True)
-    weight = jnp.concatenate([_take(w, p) for w, p in each])
-    begins = _begins(vertex)
-    place = jnp.where(begins, jnp.cumsum(begins, dtype=jnp.int32) - 1, windows)
-    start = jnp.full(windows, total, jnp.int32)
-    start = start.at[place].set(jnp.arange(total, dtype=jnp.int32), mode="drop")
-    inner = jnp.minimum(start, total - 1)
-    owner = jnp.where(start < total, _take(vertex, inner), empty)
-    entry = inner[None] // _WINDOW * _WINDOW + jnp.arange(_WINDOW, dtype=jnp.int32)[:, None]
-    shared = (_take(vertex, entry) == owner[None]) & (owner < empty)[None]
-    # A point of another vertex is not read: 0 times NaN is NaN.
-    entry = jnp.where(shared, entry, inner[None])
-    shares = jnp.where(shared, _take(weight, entry), 0)
-    return _take(point, entry), shares, jnp.where(owner < empty, owner, empty + 1)
-
-
-def _neighbors(found: _Found, capacity: int) -> jax.Array:
+def _neighbors(found: Found, capacity: int) -> jax.Array:
     """[D + 1, 2, V]. A step along axis j takes 1 from every coordinate and adds D + 1 to that one.
 
     So the remainder k becomes k - 1, and of the quotients by D + 1 the j-th one grows by 1; from
@@ -450,7 +232,7 @@ def _neighbors(found: _Found, capacity: int) -> jax.Array:
     remainder = np.array([depth, *range(depth)], np.int32)[:, None]
     flat = functools.partial(_flat, shape)
     size = len(found.table) // kinds
-    slots = _search(
+    slots = search(
         found.keys,
         found.table,
         wanted.reshape(words, -1),
@@ -459,8 +241,8 @@ def _neighbors(found: _Found, capacity: int) -> jax.Array:
         claim=False,
         known=flat(entry == kinds * count),
     )[1]
-    there = jnp.minimum(_take(found.table, jnp.maximum(slots, 0)), kinds * count - 1)
-    number = _take(found.numbers.reshape(-1), there)
+    there = jnp.minimum(take_last(found.table, jnp.maximum(slots, 0)), kinds * count - 1)
+    number = take_last(found.numbers.reshape(-1), there)
     rows = kinds * capacity
     after = jnp.where((slots < 0) | (number >= capacity), rows, flat(remainder * capacity) + number)
     after = after.reshape(kinds, rows)
@@ -473,7 +255,3 @@ def _neighbors(found: _Found, capacity: int) -> jax.Array:
 
 def _flat(shape: tuple[int, ...], array: ArrayLike) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(array), shape).reshape(-1)
-
-
-def _take(values: jax.Array, index: jax.Array) -> jax.Array:
-    return jnp.asarray(values).at[index].get(mode="promise_in_bounds")

@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _bands, _checks
+from jaxstruct.ops._cpu.pooling import compared
 
 
 def max_pool(
@@ -27,8 +28,8 @@ def max_pool(
     along both axes; what is outside of the image counts as minus infinity. The gradient goes to the
     first of the largest values, row by row, as in PyTorch. Differentiable in both modes.
 
-    A window with a NaN gives NaN, on a CPU with the gradient of its last one. There the window's
-    values are compared one by one, because XLA's pooling has a gradient that is ten times slower.
+    A window with a NaN gives NaN, on a CPU with the gradient of its last one. A CPU compares values
+    in pairs, because XLA's pooling has a gradient there that is ten times slower.
 
     Args:
         x: [H, W, C] or [B, H, W, C].
@@ -46,15 +47,13 @@ def max_pool(
 
     Source: the equation above; which of equal values counts is torch.nn.functional.max_pool2d's.
     """
-    x = _checks.floating("x", x)
+    x = _checks.images("x", x)
     size, step = _checks.pair("window", window), _checks.pair("stride", stride)
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
-        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
     images = x if x.ndim == 4 else x[None]
     down, across = _checks.padding(padding, images.shape[1:3], size, step)
     if any(max(ends) >= k for ends, k in zip((down, across), size, strict=True)):
-        raise ValueError(f"got padding {padding!r}, expected less than the window of {window}")
-    windows = _Windows(size, step, (down, across))
+        raise ValueError(f"padding is {padding!r}, expected less than the window of {window}")
+    windows = Windows(size, step, (down, across))
     if min(windows.number(images)) < 1:
         raise ValueError(
             f"got window {window} and padding {padding!r} for x {x.shape}: nothing is left of the "
@@ -86,16 +85,16 @@ def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
     Source: torch.nn.functional.adaptive_avg_pool2d, in front of the linear layers of torchvision's
     VGG.
     """
-    x = _checks.floating("x", x)
-    if x.ndim not in (3, 4) or 0 in x.shape[-3:-1]:
-        raise ValueError(f"got x {x.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0")
+    x = _checks.images("x", x)
     means = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, number in enumerate(_checks.pair("size", size), x.ndim - 3):
         means = _bands.multiply(_cells(x.shape[axis], number), means, axis)
     return means.astype(x.dtype)
 
 
-class _Windows(NamedTuple):
+class Windows(NamedTuple):
+    """What does not depend on the images."""
+
     size: tuple[int, int]
     stride: tuple[int, int]
     ends: tuple[tuple[int, int], tuple[int, int]]
@@ -107,13 +106,13 @@ class _Windows(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _form(windows: _Windows) -> Callable[[jax.Array], jax.Array]:
-    compared = functools.partial(_compared, windows)
+def _form(windows: Windows) -> Callable[[jax.Array], jax.Array]:
+    on_cpu = functools.partial(compared, windows)
     reduced = functools.partial(_reduced, windows)
-    return jax.jit(lambda x: lax.platform_dependent(x, cpu=compared, default=reduced))
+    return jax.jit(lambda x: lax.platform_dependent(x, cpu=on_cpu, default=reduced))
 
 
-def _reduced(windows: _Windows, x: jax.Array) -> jax.Array:
+def _reduced(windows: Windows, x: jax.Array) -> jax.Array:
     """XLA's own."""
     return lax.reduce_window(
         x,
@@ -123,41 +122,6 @@ def _reduced(windows: _Windows, x: jax.Array) -> jax.Array:
         (1, *windows.stride, 1),
         ((0, 0), *windows.ends, (0, 0)),
     )
-
-
-@functools.partial(jax.checkpoint, static_argnums=0, prevent_cse=False)
-def _compared(windows: _Windows, x: jax.Array) -> jax.Array:
-    """The first values of all windows, then all second ones where they are larger, and so on.
-
-    The gradient compares again, which is cheaper than to keep the comparisons.
-    """
-    batch, _, _, channels = x.shape
-    (s, t), (high, wide) = windows.stride, windows.number(x)
-    # All that begins at a multiple of the stride is one image, without gaps: slices of it whose
-    # gradient is a sum of shifted images.
-    rows, columns = (
-        n + (k - 1) // step
-        for n, k, step in zip((high, wide), windows.size, windows.stride, strict=True)
-    )
-    axes = zip(x.shape[1:3], (rows * s, columns * t), windows.ends, strict=True)
-    ends = [(low, whole - n - low, 0) for n, whole, (low, _) in axes]
-    around = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
-    cells = around.reshape(batch, rows, s, columns, t, channels)
-    phases = [
-        [cell.reshape(batch, rows, columns, channels) for cell in lax.split(row, (1,) * t, axis=4)]
-        for row in lax.split(cells, (1,) * s, axis=2)
-    ]
-    best = None
-    for i in range(windows.size[0]):
-        for j in range(windows.size[1]):
-            (down, a), (right, b) = divmod(i, s), divmod(j, t)
-            value = phases[a][b][:, down : down + high, right : right + wide]
-            if best is None:
-                best = value
-            else:
-                best = jnp.where((value > best) | jnp.isnan(value), value, best)
-    assert best is not None
-    return best
 
 
 def _cells(n: int, m: int) -> np.ndarray:

@@ -6,7 +6,6 @@ region_alignment.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,10 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks, _regions
 from jaxstruct.ops._arrays import take, vary
+from jaxstruct.ops._bins import Bins, bins_of
 
 # torchvision starts every maximum here, so nothing below it, and no NaN, is ever chosen.
 _LOWEST = float(np.finfo(np.float32).min)
-# Beyond it every region is far outside of any image; sums of four stay inside int32.
-_FAR = 2.0**28
 _MOST_ROWS = 16
 
 
@@ -96,75 +94,15 @@ def spatial_pyramid_pool(
     and 4.1. The bins are those of `roi_pool`.
     """
     if isinstance(levels, (str, int)) or not isinstance(levels, Sequence):
-        raise TypeError(f"got levels {levels!r}, expected a sequence of integers")
+        raise TypeError(f"levels is {levels!r}, expected a sequence of integers")
     if not levels:
-        raise ValueError(f"got levels {levels!r}, expected at least one")
+        raise ValueError(f"levels is {levels!r}, expected at least one")
     sizes = [_checks.integer("levels", level, least=1) for level in levels]
     pooled = [
         roi_pool(features, rois, output_size=size, spatial_scale=spatial_scale) for size in sizes
     ]
     flat = [level.reshape(*level.shape[:-3], np.prod(level.shape[-3:])) for level in pooled]
     return jnp.concatenate(flat, axis=-1)
-
-
-class _Bins(NamedTuple):
-    """N regions' bins, as cells: rows begin at y and x, and number ny and nx."""
-
-    y: jax.Array  # [N, Ty], in units of cells: row * W, counted over all examples
-    ny: jax.Array  # [N, Ty]
-    x: jax.Array  # [N, Tx]
-    nx: jax.Array  # [N, Tx]
-
-    def across(self) -> jax.Array:
-        """[N]: the cells across the widest bin, at least 1."""
-        return jnp.maximum(jnp.max(self.nx, axis=1), 1)
-
-    def cells(self) -> jax.Array:
-        """[N]: how many cells a rectangle has that holds the largest bin."""
-        return jnp.max(self.ny, axis=1) * jnp.max(self.nx, axis=1)
-
-    def filled(self) -> jax.Array:
-        """[N, Ty, Tx]: which bins have a cell."""
-        return (self.ny > 0)[:, :, None] & (self.nx > 0)[:, None, :]
-
-    def cell(self, k: jax.Array, width: int) -> jax.Array:
-        """[U, N Ty Tx]: the k-th cells of each bin, k [U, N], in rows of a rectangle of `across`.
-
-        A smaller bin repeats its last row and column, which no maximum minds.
-        """
-        across = jnp.broadcast_to(self.across()[None], k.shape)
-        down = jnp.minimum(lax.div(k, across)[:, :, None], jnp.maximum(self.ny - 1, 0)[None])
-        right = jnp.minimum(lax.rem(k, across)[:, :, None], jnp.maximum(self.nx - 1, 0)[None])
-        rows, columns = self.y[None] + width * down, self.x[None] + right
-        return (rows[:, :, :, None] + columns[:, :, None, :]).reshape(k.shape[0], -1)
-
-
-def _bins(rois: jax.Array, first: jax.Array, shape: tuple[int, int], options: tuple) -> _Bins:
-    """The bins of rois [N, 4] whose example's cells begin at `first` [N]."""
-    height, width, scale = options
-    known = jnp.all(jnp.isfinite(rois), axis=1)
-    x, nx = _edges(rois[:, 0], rois[:, 2], known, shape[1], width, scale)
-    y, ny = _edges(rois[:, 1], rois[:, 3], known, shape[0], height, scale)
-    return _Bins(first[:, None] + shape[1] * y, ny, x, nx)
-
-
-def _edges(
-    low: jax.Array, high: jax.Array, known: jax.Array, size: int, count: int, scale: float
-) -> tuple[jax.Array, jax.Array]:
-    """First cell and number of cells of `count` bins between low and high [N], in 0..size."""
-
-    def quantised(coordinate: jax.Array) -> jax.Array:
-        cells = lax.round(coordinate * scale, lax.RoundingMethod.AWAY_FROM_ZERO)
-        return jnp.where(known, jnp.clip(cells, -_FAR, _FAR), 0).astype(jnp.int32)
-
-    start = quantised(low)
-    length = jnp.maximum(quantised(high) - start + 1, 1).astype(low.dtype)
-    bin_size = _regions.divide(length, count)[:, None]
-    index = jnp.arange(count, dtype=low.dtype)[None]
-    begin = jnp.floor(index * bin_size).astype(jnp.int32) + start[:, None]
-    end = jnp.ceil((index + 1) * bin_size).astype(jnp.int32) + start[:, None]
-    begin, end = jnp.clip(begin, 0, size), jnp.clip(end, 0, size)
-    return jnp.minimum(begin, size - 1), jnp.where(known[:, None], jnp.maximum(end - begin, 0), 0)
 
 
 @functools.lru_cache(maxsize=256)
@@ -206,9 +144,9 @@ def _forward(options: tuple, features: jax.Array, rois: jax.Array) -> jax.Array:
         return jnp.zeros(shape, features.dtype)
     cells = features.reshape(-1, channels)
     first = _regions.first_cells(batch, regions, rows * columns)
-    bins = _bins(rois.reshape(-1, 4), first, (rows, columns), options)
+    bins = bins_of(rois.reshape(-1, 4), first, (rows, columns), options)
 
-    def block(bins: _Bins) -> jax.Array:
+    def block(bins: Bins) -> jax.Array:
         """The pooled regions [n Ty Tx, C] of n: as many steps as the largest of them needs."""
         number, unroll = bins.cells(), _unroll(height, width)
         filled = bins.filled().reshape(-1, 1)
@@ -225,7 +163,7 @@ def _forward(options: tuple, features: jax.Array, rois: jax.Array) -> jax.Array:
         best = _regions.loop(_steps(number, unroll), step, best)
         return jnp.where(jnp.broadcast_to(filled, best.shape), best, 0)
 
-    def one_by_one(bins: _Bins) -> jax.Array:
+    def one_by_one(bins: Bins) -> jax.Array:
         def step(i: jax.Array, out: jax.Array) -> jax.Array:
             return lax.dynamic_update_index_in_dim(out, block(_regions.pick(bins, i)), i, 0)
 
@@ -247,13 +185,13 @@ def _backward(
         return jnp.zeros_like(features)
     cells = features.reshape(-1, channels)
     first = _regions.first_cells(batch, regions, rows * columns)
-    bins = _bins(rois.reshape(-1, 4), first, (rows, columns), options)
+    bins = bins_of(rois.reshape(-1, 4), first, (rows, columns), options)
     best = out.reshape(-1, height * width, channels)
     gradient = gradient.reshape(best.shape)
     wide = jnp.promote_types(features.dtype, jnp.float32)
     total, _ = vary(jnp.zeros(cells.shape, wide), cells)
 
-    def chosen(bins: _Bins, best: jax.Array) -> jax.Array:
+    def chosen(bins: Bins, best: jax.Array) -> jax.Array:
         """[n Ty Tx, C]: the first cell that has the maximum, -1 where nothing was chosen."""
         number, unroll = bins.cells(), _unroll(height, width)
         some = jnp.broadcast_to(bins.filled().reshape(-1, 1), best.shape)
@@ -270,7 +208,7 @@ def _backward(
 
         return _regions.loop(_steps(number, unroll), step, jnp.where(some, never, jnp.int32(-1)))
 
-    def scatter(bins: _Bins, choice: jax.Array, gradient: jax.Array, total: jax.Array) -> jax.Array:
+    def scatter(bins: Bins, choice: jax.Array, gradient: jax.Array, total: jax.Array) -> jax.Array:
         """Adds element by element; choice and gradient are [n Ty Tx, C]."""
         number = bins.y.shape[0]
         across = jnp.repeat(bins.across(), height * width)[:, None]
@@ -282,7 +220,7 @@ def _backward(
         channel = jnp.broadcast_to(jnp.arange(channels, dtype=at.dtype)[None], at.shape)
         return total.at[at, channel].add(gradient.astype(wide), mode="drop")
 
-    def one_by_one(bins: _Bins, best: jax.Array, gradient: jax.Array) -> jax.Array:
+    def one_by_one(bins: Bins, best: jax.Array, gradient: jax.Array) -> jax.Array:
         def region(i: jax.Array, total: jax.Array) -> jax.Array:
             one, pulled = _regions.pick(bins, i), gradient[i].astype(wide)
             choice, number = chosen(one, best[i]), one.cells()[0]
@@ -301,7 +239,7 @@ def _backward(
 
         return _regions.loop(best.shape[0], region, total)
 
-    def all_at_once(bins: _Bins, best: jax.Array, gradient: jax.Array) -> jax.Array:
+    def all_at_once(bins: Bins, best: jax.Array, gradient: jax.Array) -> jax.Array:
         best, gradient = best.reshape(-1, channels), gradient.reshape(-1, channels)
         return scatter(bins, chosen(bins, best), gradient, total)
 
@@ -314,6 +252,6 @@ def _steps(number: jax.Array, unroll: int) -> jax.Array:
 
 
 def _ks(i: jax.Array, unroll: int, number: jax.Array) -> jax.Array:
-    """[U, N]: the cells of their bins that step i visits; where there is no more, the last one."""
+    """[U, N]: which cells of a bin step i visits; a step beyond the last cell visits that one."""
     ks = i * unroll + jnp.arange(unroll, dtype=jnp.int32)
     return jnp.clip(ks[:, None], 0, jnp.maximum(number - 1, 0)[None])

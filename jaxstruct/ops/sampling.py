@@ -56,13 +56,15 @@ def bilinear_sample(image: ArrayLike, coords: ArrayLike, *, outside: str = "zero
             f"got image {image.shape} and coords {coords.shape}, "
             "expected [H, W, C] and [..., 2], or [B, H, W, C] and [B, ..., 2], with H, W above 0"
         )
-    if outside not in _OUTSIDE:
-        raise ValueError(f"got outside {outside!r}, expected one of {_OUTSIDE}")
+    _checks.one_of("outside", outside, _OUTSIDE)
     coords = coords.astype(jnp.promote_types(coords.dtype, jnp.float32))
     batch = image.shape[0] if batched else 1
+    shape = (*coords.shape[:-1], image.shape[-1])
+    if 0 in shape:
+        return jnp.zeros(shape, image.dtype)
     points = coords.reshape(batch, -1, 2)
     out = _sampled(outside == "edge", image.reshape(batch, *image.shape[-3:]), points)
-    return out.astype(image.dtype).reshape(*coords.shape[:-1], image.shape[-1])
+    return out.astype(image.dtype).reshape(shape)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -185,13 +187,9 @@ def resize_bilinear(
 
     Source: the equations above; both are torch.nn.functional.interpolate's.
     """
-    image = _checks.floating("image", image)
+    image = _checks.images("image", image)
     height, width = _checks.pair("size", size)
     align_corners = _checks.boolean("align_corners", align_corners)
-    if image.ndim not in (3, 4) or 0 in image.shape[-3:-1]:
-        raise ValueError(
-            f"got image {image.shape}, expected [H, W, C] or [B, H, W, C], with H, W above 0"
-        )
     images = image if image.ndim == 4 else image[None]
     out = _resizing((height, width), align_corners)(images)
     return out if image.ndim == 4 else out[0]

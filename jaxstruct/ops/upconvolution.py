@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
-from jaxstruct.ops._winograd import best_tile, winograd
+from jaxstruct.ops._cpu.upconvolution import filtered, gathered, scattered, winograd_tile
+from jaxstruct.ops._phases import Grid, by_taps
 
 
 def upconv(
@@ -75,7 +75,7 @@ def upconv(
     across = _cut(1, kernel.shape[1], step[1], padding, more)
     batched = x.ndim == 4
     images = x if batched else x[None]
-    grid = _Grid(step, (down, across), precision)
+    grid = Grid(step, (down, across), precision)
     size = [
         (n - 1) * s + k - sum(cut)
         for n, s, k, cut in zip(images.shape[1:3], step, kernel.shape[:2], grid.cut, strict=True)
@@ -138,44 +138,15 @@ def torch_upconv_kernel(weight: ArrayLike) -> jax.Array:
     return jnp.transpose(weight, (2, 3, 0, 1))[::-1, ::-1]
 
 
-class _Grid(NamedTuple):
-    """What does not depend on the arrays: strides, what is cut off at the ends, precision."""
-
-    stride: tuple[int, int]
-    cut: tuple[tuple[int, int], tuple[int, int]]
-    precision: lax.PrecisionLike
-
-    def taps(self, kernel: tuple[int, ...]) -> tuple[int, int]:
-        """How many inputs one output sees along each axis: ceil(k / stride)."""
-        return -(-kernel[0] // self.stride[0]), -(-kernel[1] // self.stride[1])
-
-    def interleaved(self, phases: jax.Array, kernel: jax.Array, size: tuple[int, int]) -> jax.Array:
-        """[B, Gh, Gw, sh sw D], whose channels are the positions between two inputs, as images."""
-        batch, height, width, _ = phases.shape
-        (down, across), depth = self.stride, kernel.shape[3]
-        out = phases.reshape(batch, height, width, down, across, depth)
-        out = out.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * down, width * across, depth)
-        ends = [
-            (-low, (n - 1) * s + k - high - rows, 0)
-            for n, s, k, (low, high), rows in zip(
-                size, self.stride, kernel.shape[:2], self.cut, out.shape[1:3], strict=True
-            )
-        ]
-        return lax.pad(out, jnp.zeros((), out.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
-
-
 _MOST_TAPS = 36
-_LEAST_SAVED = 1.2
 _Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @functools.lru_cache(maxsize=256)
-def _form(grid: _Grid, kernel: tuple[int, ...]) -> _Form:
-    """The fastest form forward and backward together, on two cores of a Zen CPU, jax 0.10.2.
+def _form(grid: Grid, kernel: tuple[int, ...]) -> _Form:
+    """The fastest form forward and backward together; benchmarks/results/upconv.md has timings.
 
-    Cached and jitted, so that a call outside of jit compiles once. Inserting zeros into the input,
-    as a convolution with lhs_dilation does, was never the fastest, and the gradient of its kernel
-    took up to fifty times as long as that of the form chosen here.
+    Cached and jitted, so that a call outside of jit compiles once.
     """
     convolved = functools.partial(_convolved, grid)
     taps, (channels, depth) = math.prod(grid.taps(kernel)), kernel[2:]
@@ -185,34 +156,22 @@ def _form(grid: _Grid, kernel: tuple[int, ...]) -> _Form:
         return jax.jit(convolved)
     at_once = taps * phases <= channels
     wide_result = taps * channels <= phases
-    if wide_result:  # FCN's 8x of 21 classes: 2.4 of what _scattered does
-        products = functools.partial(_gathered, grid)
-    else:  # in one product for DCGAN's last layer (2.5), in one per tap for those before (1.2)
-        products = functools.partial(_scattered, grid, at_once=at_once)
+    if wide_result:  # as FCN's 8x of 21 classes has
+        products = functools.partial(gathered, grid)
+    else:  # one product for DCGAN's last layer, one for each tap of the layers before
+        products = functools.partial(scattered, grid, at_once=at_once)
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         # A CPU multiplies bfloat16 no faster than float32, and would round every sum to it.
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        tile = 0 if wide_result or at_once else _tile(grid, x.shape, kernel.shape)
-        form = functools.partial(_filtered, grid, tile) if tile else products
+        tile = 0 if wide_result or at_once else winograd_tile(grid, x.shape, kernel.shape)
+        form = functools.partial(filtered, grid, tile) if tile else products
         return form(x.astype(wide), kernel.astype(wide)).astype(x.dtype)
 
     return jax.jit(lambda *given: lax.platform_dependent(*given, cpu=on_cpu, default=convolved))
 
 
-def _tile(grid: _Grid, x: tuple[int, ...], kernel: tuple[int, ...]) -> int:
-    """The m of Winograd's F(m, taps) for the phases, or 0 where it saves no products."""
-    down, across = grid.taps(kernel)
-    number = x[1] + down - 1, x[2] + across - 1
-    phases = math.prod(grid.stride)
-    m, products = best_tile(
-        x[0], number, (down, across, kernel[2], phases * kernel[3]), grid.precision
-    )
-    plain = math.prod(x[:3]) * math.prod(kernel[:2])
-    return m if plain >= _LEAST_SAVED * products * phases else 0
-
-
-def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _convolved(grid: Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """One convolution of stride 1 with all phases as channels of its result."""
     high, wide = grid.taps(kernel.shape)
 
@@ -227,107 +186,8 @@ def _convolved(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
             precision=grid.precision,
         )
 
-    phases = _by_taps(grid, kernel, convolve)
+    phases = by_taps(grid, kernel, convolve)
     return grid.interleaved(phases, kernel, (x.shape[1], x.shape[2]))
-
-
-@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=(0, 1))
-def _filtered(grid: _Grid, m: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same by Winograd's algorithm, for DCGAN's layers 1.4 times as fast as one by one.
-
-    What a gradient needs is computed again: the transforms are larger than x.
-    """
-    ends = [(n - 1, n - 1) for n in grid.taps(kernel.shape)]
-    phases = winograd(m, x, _phases(grid, kernel)[::-1, ::-1], ends, grid.precision)
-    return grid.interleaved(phases, kernel, (x.shape[1], x.shape[2]))
-
-
-def _gathered(grid: _Grid, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The inputs that an output sees side by side, and one product with the whole kernel."""
-    batch, height, width, channels = x.shape
-    down, across = grid.taps(kernel.shape)
-    around = jnp.pad(x, ((0, 0), (down - 1, down - 1), (across - 1, across - 1), (0, 0)))
-    high, wide = height + down - 1, width + across - 1
-
-    def multiply(taps: jax.Array) -> jax.Array:
-        seen = [
-            around[:, down - 1 - i : down - 1 - i + high, across - 1 - j : across - 1 - j + wide]
-            for i, j in np.ndindex(taps.shape[:2])
-        ]
-        rows = jnp.concatenate(seen, -1).reshape(-1, len(seen) * channels)
-        columns = taps.reshape(rows.shape[1], taps.shape[3])
-        products = jnp.dot(rows, columns, precision=grid.precision)
-        return products.reshape(batch, high, wide, taps.shape[3])
-
-    return grid.interleaved(_by_taps(grid, kernel, multiply), kernel, (height, width))
-
-
-def _scattered(grid: _Grid, x: jax.Array, kernel: jax.Array, *, at_once: bool) -> jax.Array:
-    """The product of the inputs with the kernel's taps, each added where it belongs."""
-    batch, height, width, channels = x.shape
-    down, across = grid.taps(kernel.shape)
-    flipped, depth = kernel[::-1, ::-1], kernel.shape[3]
-    s, t = grid.stride
-    places = [(i, j) for i in range(down) for j in range(across)]
-    # The last tap may be a narrower one: no product with the zeros that would fill it.
-    parts = [flipped[i * s : (i + 1) * s, j * t : (j + 1) * t] for i, j in places]
-    rows = x.reshape(-1, channels)  # a product of four axes copies its operands in the gradient
-    columns = [part.transpose(2, 0, 1, 3).reshape(channels, -1) for part in parts]
-    if at_once:
-        together = jnp.dot(rows, jnp.concatenate(columns, 1), precision=grid.precision)
-        products = lax.split(together, [c.shape[1] for c in columns], axis=1)
-    else:
-        products = [jnp.dot(rows, c, precision=grid.precision) for c in columns]
-    out = jnp.zeros((), x.dtype)
-    for (i, j), part, product in zip(places, parts, products, strict=True):
-        a, b = part.shape[:2]
-        product = product.reshape(batch, height, width, a, b, depth)
-        product = jnp.pad(product, ((0, 0), (0, 0), (0, 0), (0, s - a), (0, t - b), (0, 0)))
-        product = product.reshape(batch, height, width, s * t * depth)
-        out += jnp.pad(product, ((0, 0), (i, down - 1 - i), (j, across - 1 - j), (0, 0)))
-    return grid.interleaved(out, kernel, (height, width))
-
-
-def _by_taps(
-    grid: _Grid, kernel: jax.Array, convolve: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
-    """[B, Gh, Gw, sh sw D]: the phases, those of as many taps together.
-
-    Where the stride does not divide the kernel's size, the last phases have one tap less, or none.
-    A zero in its place would be multiplied: 0 times NaN is NaN.
-    """
-    (s, t), depth = grid.stride, kernel.shape[3]
-    taps = _phases(grid, kernel)
-    taps = taps.reshape(*taps.shape[:3], s, t, depth)
-
-    def some(i: int, rows: slice, j: int, columns: slice) -> jax.Array:
-        mine = taps[:i, :j, :, rows, columns]
-        a, b = mine.shape[3:5]
-        phases = convolve(mine.reshape(*mine.shape[:3], a * b * depth))
-        return phases.reshape(*phases.shape[:3], a, b, depth)
-
-    down, across = (_parts(k, n) for k, n in zip(kernel.shape[:2], grid.stride, strict=True))
-    rows = [jnp.concatenate([some(*one, *other) for other in across], 4) for one in down]
-    out = jnp.concatenate(rows, 3)
-    without = [(0, s - out.shape[3]), (0, t - out.shape[4])]
-    out = jnp.pad(out, [(0, 0), (0, 0), (0, 0), *without, (0, 0)])
-    return out.reshape(*out.shape[:3], s * t * depth)
-
-
-def _parts(size: int, stride: int) -> list[tuple[int, slice]]:
-    """(number of taps, phases along an axis that have so many), without those of none."""
-    less, more = divmod(size, stride)
-    parts = [(less + 1, slice(0, more)), (less, slice(more, stride))]
-    return [(n, phases) for n, phases in parts if n and phases.start < phases.stop]
-
-
-def _phases(grid: _Grid, kernel: jax.Array) -> jax.Array:
-    """[mh, mw, C, sh sw D]: the kernel's taps by the input they see, filled up with zeros."""
-    (s, t), (down, across) = grid.stride, grid.taps(kernel.shape)
-    high, wide, channels, depth = kernel.shape
-    ends = ((0, down * s - high), (0, across * t - wide), (0, 0), (0, 0))
-    taps = jnp.pad(kernel[::-1, ::-1], ends).reshape(down, s, across, t, channels, depth)
-    return taps.transpose(0, 2, 4, 1, 3, 5).reshape(down, across, channels, s * t * depth)
 
 
 def _cut(
@@ -335,8 +195,7 @@ def _cut(
 ) -> tuple[int, int]:
     """How much of the full grid is cut off at the beginning and at the end of an axis."""
     if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f"got padding {padding!r}, expected 'SAME', 'VALID' or integers")
+        _checks.padding_name(padding)
         if any(more):
             raise ValueError(f"got output_padding {more} with padding {padding!r}, expected 0")
         low = max(size - stride, 0) // 2 if padding == "SAME" else 0
@@ -344,5 +203,5 @@ def _cut(
         return low, rest - low
     low = _checks.pair("padding", padding, least=0)[axis]
     if more[axis] >= stride:
-        raise ValueError(f"got output_padding {more}, expected less than the stride of {stride}")
+        raise ValueError(f"output_padding is {more}, expected less than the stride of {stride}")
     return low, low - more[axis]

@@ -101,7 +101,7 @@ def test_errors():
         CRFRNN().init(jax.random.key(0), logits, image / np.float32(255))
     with pytest.raises(ValueError, match="capacity is 1, expected 42 at least"):
         CRFRNN(capacity=1).init(jax.random.key(0), logits, image)
-    with pytest.raises(ValueError, match="sigma_xy 0, expected a finite number above 0"):
+    with pytest.raises(ValueError, match="sigma_xy is 0, expected a finite number above 0"):
         jax.jit(CRFRNN(sigma_xy=0, capacity=42).init)(jax.random.key(0), logits, image)
     out, _ = jax.jit(CRFRNN(capacity=1).init_with_output)(jax.random.key(0), logits, image)
     assert jnp.isnan(out).all()

@@ -190,7 +190,7 @@ def test_losses_and_gradients_of_a_step(answers, model, variables):
             nearest,
             label,
             boxes,
-            (10.0, 10.0, 5.0, 5.0),
+            weights=(10.0, 10.0, 5.0, 5.0),
         )
         logits, deltas = apply(params, maps, regions[head_index][None], method="classify")
         terms = {

@@ -71,7 +71,7 @@ def test_match_dtypes(dtype):
 def test_match_errors():
     with pytest.raises(ValueError, match=r"iou has shape \(5,\), expected \[N, M\]"):
         match(IOU[:, 0])
-    with pytest.raises(ValueError, match=r"low is 0.8 and high is 0.7"):
+    with pytest.raises(ValueError, match=r"low 0.8 and high 0.7"):
         match(IOU, low=0.8)
     with pytest.raises(ValueError, match=r"valid \(5,\), iou \(2,\)"):
         match(IOU, valid=jnp.ones(5, bool))

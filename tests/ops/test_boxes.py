@@ -161,7 +161,7 @@ def test_errors_name_what_was_given():
         ValueError, match=r"boxes with leading axes \(30,\) and anchors with \(20,\)"
     ):
         encode_boxes(A, B)
-    with pytest.raises(ValueError, match=r"weights are .*, expected four positive numbers"):
+    with pytest.raises(ValueError, match=r"weights are .*, expected 4 positive numbers"):
         encode_boxes(A, A, weights=(1, 1, 0, 1))
     with pytest.raises(ValueError, match="clip is nan"):
         decode_boxes(A, A, clip=math.nan)

@@ -12,14 +12,9 @@ from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from jaxstruct.ops import atrous_conv, conv, convolution
-from jaxstruct.ops.convolution import (
-    _by_batch,
-    _by_depth,
-    _by_tap,
-    _convolved,
-    _gathered,
-    _product,
-)
+from jaxstruct.ops._cpu import convolution as on_cpu
+from jaxstruct.ops._cpu.convolution import by_batch, by_depth, by_tap, gathered, product
+from jaxstruct.ops.convolution import _convolved
 from tests.ops import conv_reference
 
 # Shapes of x and the kernel, and options, for which a CPU takes each of the forms. Winograd's are
@@ -159,40 +154,40 @@ def test_alone_in_a_batch_and_mapped(form):
 @pytest.mark.parametrize(
     ("form", "size", "kernel", "options"),
     [
-        (_product, (5, 4), (1, 1), {"ends": ((1, 0), (0, 2))}),
-        (_product, (5, 4), (1, 1), {"stride": (3, 2), "ends": ((0, 2), (1, 0))}),
-        (_product, (2, 1), (1, 1), {"stride": (4, 5)}),
-        (_gathered, (5, 4), (3, 3), {"ends": ((1, 1), (1, 1))}),
-        (_gathered, (5, 6), (1, 4), {"ends": ((0, 0), (3, 0))}),
-        (_gathered, (7, 8), (3, 2), {"stride": (2, 3), "ends": ((1, 0), (0, 2))}),
-        (_gathered, (8, 7), (2, 1), {"stride": (5, 4), "ends": ((0, 1), (0, 0))}),
-        (_gathered, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2)}),
-        (_gathered, (9, 8), (3, 2), {"stride": (2, 3), "dilation": (3, 5)}),
-        (_gathered, (1, 1), (3, 3), {"ends": ((1, 1), (1, 1))}),
-        (_by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
-        (_by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
-        (_by_tap, (5, 4), (1, 1), {"groups": 4}),
+        (product, (5, 4), (1, 1), {"ends": ((1, 0), (0, 2))}),
+        (product, (5, 4), (1, 1), {"stride": (3, 2), "ends": ((0, 2), (1, 0))}),
+        (product, (2, 1), (1, 1), {"stride": (4, 5)}),
+        (gathered, (5, 4), (3, 3), {"ends": ((1, 1), (1, 1))}),
+        (gathered, (5, 6), (1, 4), {"ends": ((0, 0), (3, 0))}),
+        (gathered, (7, 8), (3, 2), {"stride": (2, 3), "ends": ((1, 0), (0, 2))}),
+        (gathered, (8, 7), (2, 1), {"stride": (5, 4), "ends": ((0, 1), (0, 0))}),
+        (gathered, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2)}),
+        (gathered, (9, 8), (3, 2), {"stride": (2, 3), "dilation": (3, 5)}),
+        (gathered, (1, 1), (3, 3), {"ends": ((1, 1), (1, 1))}),
+        (by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
+        (by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
+        (by_tap, (5, 4), (1, 1), {"groups": 4}),
         (_convolved, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 2}),
         (_convolved, (7, 8), (3, 2), {"dilation": (1, 3)}),
-        (partial(_by_batch, 2), (7, 8), (2, 2), {"dilation": (2, 3)}),
-        (partial(_by_batch, 2), (1, 1), (2, 2), {"dilation": (3, 2), "ends": ((3, 1), (0, 2))}),
-        (partial(_by_batch, 2), (5, 9), (3, 3), {"dilation": (1, 2), "ends": ((2, 0), (1, 4))}),
-        (partial(_by_batch, 2), (8, 5), (2, 2), {"ends": ((0, 1), (1, 1))}),
-        (partial(_by_depth, 2), (7, 5), (4, 4), {"stride": (2, 2), "ends": ((1, 1), (0, 2))}),
-        (partial(_by_depth, 2), (4, 9), (2, 6), {"stride": (1, 3), "ends": ((0, 1), (2, 0))}),
-        (partial(_by_depth, 2), (9, 8), (4, 2), {"stride": (2, 1)}),
+        (partial(by_batch, 2), (7, 8), (2, 2), {"dilation": (2, 3)}),
+        (partial(by_batch, 2), (1, 1), (2, 2), {"dilation": (3, 2), "ends": ((3, 1), (0, 2))}),
+        (partial(by_batch, 2), (5, 9), (3, 3), {"dilation": (1, 2), "ends": ((2, 0), (1, 4))}),
+        (partial(by_batch, 2), (8, 5), (2, 2), {"ends": ((0, 1), (1, 1))}),
+        (partial(by_depth, 2), (7, 5), (4, 4), {"stride": (2, 2), "ends": ((1, 1), (0, 2))}),
+        (partial(by_depth, 2), (4, 9), (2, 6), {"stride": (1, 3), "ends": ((0, 1), (2, 0))}),
+        (partial(by_depth, 2), (9, 8), (4, 2), {"stride": (2, 1)}),
         # No multiples of the stride.
-        (partial(_by_depth, 2), (9, 8), (5, 7), {"stride": (2, 3), "ends": ((1, 2), (0, 1))}),
+        (partial(by_depth, 2), (9, 8), (5, 7), {"stride": (2, 3), "ends": ((1, 2), (0, 1))}),
     ],
 )
 def test_each_form(form, size, kernel, options):
     all_options = {"stride": (1, 1), "ends": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
     all_options |= options
-    f = partial(form, convolution._Setting(**all_options, precision=None))
+    f = partial(form, convolution.Setting(**all_options, precision=None))
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x = rng.normal(size=(2, *size, 4))
-        depth = 4 if form is _by_tap else 6
+        depth = 4 if form is by_tap else 6
         kernel = rng.normal(size=(*kernel, 4 // all_options["groups"], depth))
         assert conv_reference.largest_error(f, x, kernel, **options) < 1e-12
 
@@ -201,8 +196,8 @@ def choose(x, kernel, stride=(1, 1), dilation=(1, 1), groups=1, precision=None):
     """The form for SAME, and its tile where it has one."""
     reach = [(k - 1) * d + 1 for k, d in zip(kernel[:2], dilation, strict=True)]
     ends = jax.lax.padtype_to_pads(x[1:3], reach, stride, "SAME")
-    setting = convolution._Setting(stride, tuple(ends), dilation, groups, precision)
-    form = convolution._choose(setting, x, kernel)
+    setting = convolution.Setting(stride, tuple(ends), dilation, groups, precision)
+    form = on_cpu.choose(setting, x, kernel) or _convolved
     return (form.func, *form.args) if isinstance(form, partial) else (form,)
 
 
@@ -212,48 +207,48 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
 @pytest.mark.parametrize(
     ("x", "kernel", "options", "expected"),
     [
-        (X, (1, 1, 64, 64), {}, (_product,)),
-        (X, (1, 1, 64, 64), TWO | {"precision": "highest"}, (_product,)),
-        (X, (3, 3, 64, 64), {}, (_by_batch, 4)),
-        (X, (3, 3, 64, 64), {"precision": "high"}, (_by_batch, 4)),
-        (X, (3, 3, 64, 64), {"precision": "highest"}, (_gathered,)),
-        (X, (3, 3, 64, 64), {"precision": ("default", "float32")}, (_gathered,)),
-        (X, (3, 3, 64, 64), {"precision": ("highest", "default")}, (_gathered,)),
-        ((1, 16, 16, 64), (3, 3, 64, 64), {}, (_by_batch, 2)),
-        ((1, 14, 16, 64), (3, 3, 64, 64), {}, (_gathered,)),
-        ((2, 30, 40, 16), (3, 3, 16, 16), {}, (_gathered,)),
-        ((2, 30, 40, 3), (3, 3, 3, 64), {}, (_gathered,)),
-        (X, (2, 2, 64, 64), {}, (_by_batch, 4)),
-        (X, (4, 4, 64, 64), {}, (_by_batch, 3)),
-        (X, (5, 5, 64, 64), {}, (_by_batch, 2)),
-        (X, (6, 6, 64, 64), {}, (_gathered,)),
-        (X, (3, 2, 64, 64), {}, (_gathered,)),
+        (X, (1, 1, 64, 64), {}, (product,)),
+        (X, (1, 1, 64, 64), TWO | {"precision": "highest"}, (product,)),
+        (X, (3, 3, 64, 64), {}, (by_batch, 4)),
+        (X, (3, 3, 64, 64), {"precision": "high"}, (by_batch, 4)),
+        (X, (3, 3, 64, 64), {"precision": "highest"}, (gathered,)),
+        (X, (3, 3, 64, 64), {"precision": ("default", "float32")}, (gathered,)),
+        (X, (3, 3, 64, 64), {"precision": ("highest", "default")}, (gathered,)),
+        ((1, 16, 16, 64), (3, 3, 64, 64), {}, (by_batch, 2)),
+        ((1, 14, 16, 64), (3, 3, 64, 64), {}, (gathered,)),
+        ((2, 30, 40, 16), (3, 3, 16, 16), {}, (gathered,)),
+        ((2, 30, 40, 3), (3, 3, 3, 64), {}, (gathered,)),
+        (X, (2, 2, 64, 64), {}, (by_batch, 4)),
+        (X, (4, 4, 64, 64), {}, (by_batch, 3)),
+        (X, (5, 5, 64, 64), {}, (by_batch, 2)),
+        (X, (6, 6, 64, 64), {}, (gathered,)),
+        (X, (3, 2, 64, 64), {}, (gathered,)),
         # 4 x 12 images of 8 x 4.
-        (X, (3, 3, 64, 64), {"dilation": (4, 12)}, (_by_batch, 4)),
+        (X, (3, 3, 64, 64), {"dilation": (4, 12)}, (by_batch, 4)),
         # 4 images of 8 x 8: of 4 x 4 tiles of 2 each.
-        ((1, 16, 16, 64), (3, 3, 64, 64), {"dilation": (2, 2)}, (_by_batch, 2)),
+        ((1, 16, 16, 64), (3, 3, 64, 64), {"dilation": (2, 2)}, (by_batch, 2)),
         # 16 images of 3 x 3: of 2 x 2 tiles each, the last ones partly for nothing.
-        ((1, 9, 9, 64), (3, 3, 64, 64), {"dilation": (4, 4)}, (_by_batch, 2)),
-        (X, (3, 3, 64, 64), TWO, (_gathered,)),
-        (X, (4, 4, 64, 128), TWO, (_by_depth, 3)),
-        ((8, *X[1:]), (4, 4, 64, 128), TWO, (_by_depth, 4)),
-        (X, (2, 4, 64, 128), {"stride": (1, 2)}, (_by_depth, 4)),
-        (X, (5, 5, 64, 64), TWO, (_by_depth, 2)),
-        (X, (7, 7, 64, 64), TWO, (_by_depth, 3)),
-        (X, (3, 4, 64, 64), TWO, (_gathered,)),
-        (X, (4, 4, 64, 128), TWO | {"precision": "highest"}, (_gathered,)),
-        (X, (4, 4, 64, 128), TWO | {"dilation": (2, 2)}, (_gathered,)),
-        (X, (4, 4, 64, 128), {"stride": (2, 1)}, (_gathered,)),
-        ((2, 30, 40, 16), (4, 4, 16, 128), TWO, (_gathered,)),
-        ((2, 224, 224, 3), (7, 7, 3, 64), TWO, (_gathered,)),
+        ((1, 9, 9, 64), (3, 3, 64, 64), {"dilation": (4, 4)}, (by_batch, 2)),
+        (X, (3, 3, 64, 64), TWO, (gathered,)),
+        (X, (4, 4, 64, 128), TWO, (by_depth, 3)),
+        ((8, *X[1:]), (4, 4, 64, 128), TWO, (by_depth, 4)),
+        (X, (2, 4, 64, 128), {"stride": (1, 2)}, (by_depth, 4)),
+        (X, (5, 5, 64, 64), TWO, (by_depth, 2)),
+        (X, (7, 7, 64, 64), TWO, (by_depth, 3)),
+        (X, (3, 4, 64, 64), TWO, (gathered,)),
+        (X, (4, 4, 64, 128), TWO | {"precision": "highest"}, (gathered,)),
+        (X, (4, 4, 64, 128), TWO | {"dilation": (2, 2)}, (gathered,)),
+        (X, (4, 4, 64, 128), {"stride": (2, 1)}, (gathered,)),
+        ((2, 30, 40, 16), (4, 4, 16, 128), TWO, (gathered,)),
+        ((2, 224, 224, 3), (7, 7, 3, 64), TWO, (gathered,)),
         # 40 channels in the harmonic mean of 4 x 32 and 24, but 27 in that of 32 and 24.
-        ((2, 30, 40, 32), (4, 4, 32, 24), TWO, (_by_depth, 3)),
-        ((36, 224, 224, 3), (7, 7, 3, 64), TWO, (_gathered,)),
+        ((2, 30, 40, 32), (4, 4, 32, 24), TWO, (by_depth, 3)),
+        ((36, 224, 224, 3), (7, 7, 3, 64), TWO, (gathered,)),
         ((37, 224, 224, 3), (7, 7, 3, 64), TWO, (_convolved,)),
         (X, (3, 3, 32, 64), {"groups": 2}, (_convolved,)),
         (X, (3, 3, 1, 128), {"groups": 64}, (_convolved,)),
-        (X, (3, 3, 1, 64), {"groups": 64}, (_by_tap,)),
-        (X, (7, 7, 1, 64), TWO | {"groups": 64, "precision": "highest"}, (_by_tap,)),
+        (X, (3, 3, 1, 64), {"groups": 64}, (by_tap,)),
+        (X, (7, 7, 1, 64), TWO | {"groups": 64, "precision": "highest"}, (by_tap,)),
         (X, (7, 8, 1, 64), {"groups": 64}, (_convolved,)),
     ],
 )
@@ -267,9 +262,9 @@ def test_a_default_precision_counts():
     for precision, expected in (("high", 9), ("highest", 1), (None, 9), ("float32", 1)):
         with jax.default_matmul_precision(precision):
             assert products() == expected
-            form = (_by_batch, 4) if expected == 9 else (_gathered,)
+            form = (by_batch, 4) if expected == 9 else (gathered,)
             assert choose(X, (3, 3, 64, 64)) == form
-            assert choose(X, (3, 3, 64, 64), precision="default") == (_by_batch, 4)
+            assert choose(X, (3, 3, 64, 64), precision="default") == (by_batch, 4)
 
 
 @pytest.mark.parametrize("form", PRODUCTS)
@@ -349,9 +344,9 @@ def test_no_examples(form):
 
 
 def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
-    traced, gathered = [], convolution._gathered
+    traced = []
     count = lambda *args: traced.append(1) or gathered(*args)
-    monkeypatch.setattr(convolution, "_gathered", count)
+    monkeypatch.setattr(on_cpu, "gathered", count)
     convolution._form.cache_clear()
     x, kernel, f = example("gathered")
     gradient = jax.grad(lambda x, kernel: f(x, kernel).sum(), (0, 1))
@@ -382,17 +377,29 @@ def test_pmap_and_shard_map(form, devices):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"stride": 0}, ValueError, "stride 0, expected one or two integers, 1 at least"),
-        ({"stride": 2.0}, TypeError, r"stride 2\.0, expected an integer or a pair"),
-        ({"dilation": (1, 0)}, ValueError, r"dilation \(1, 0\), expected one or two integers, 1"),
+        ({"stride": 0}, ValueError, "stride is 0, expected one or two integers, 1 at least"),
+        ({"stride": 2.0}, TypeError, r"stride is 2\.0, expected an integer or a pair"),
+        (
+            {"dilation": (1, 0)},
+            ValueError,
+            r"dilation is \(1, 0\), expected one or two integers, 1",
+        ),
         ({"groups": 0}, ValueError, "groups is 0, expected an integer of at least 1"),
         ({"groups": 1.0}, TypeError, r"groups is 1\.0, expected an integer"),
-        ({"padding": "CAUSAL"}, ValueError, "padding 'CAUSAL', expected 'SAME', 'VALID' or int"),
-        ({"padding": -1}, ValueError, "padding -1, expected one or two integers, 0 at least"),
-        ({"padding": (1, 2, 3)}, ValueError, r"padding \(1, 2, 3\), expected one or two"),
-        ({"padding": ((1, 2),)}, ValueError, r"padding \(\(1, 2\),\), expected \(before, after\)"),
-        ({"padding": ((1, 2), (3, -1))}, ValueError, r"padding \(3, -1\), .* 0 at least"),
-        ({"padding": ((1, 2), (3, 0.5))}, TypeError, r"padding \(3, 0\.5\), expected an integer"),
+        ({"padding": "CAUSAL"}, ValueError, "padding is 'CAUSAL', expected 'SAME', 'VALID' or int"),
+        ({"padding": -1}, ValueError, "padding is -1, expected one or two integers, 0 at least"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding is \(1, 2, 3\), expected one or two"),
+        (
+            {"padding": ((1, 2),)},
+            ValueError,
+            r"padding is \(\(1, 2\),\), expected \(before, after\)",
+        ),
+        ({"padding": ((1, 2), (3, -1))}, ValueError, r"padding is \(3, -1\), .* 0 at least"),
+        (
+            {"padding": ((1, 2), (3, 0.5))},
+            TypeError,
+            r"padding is \(3, 0\.5\), expected an integer",
+        ),
         (
             {"padding": "VALID", "dilation": 3},
             ValueError,
@@ -436,7 +443,7 @@ def test_dtype_errors():
 
 def test_atrous_conv_errors():
     x, kernel = np.zeros((5, 4, 4)), np.zeros((3, 3, 4, 6))
-    with pytest.raises(ValueError, match="rate 0, expected one or two integers, 1 at least"):
+    with pytest.raises(ValueError, match="rate is 0, expected one or two integers, 1 at least"):
         atrous_conv(x, kernel, rate=0)
     with pytest.raises(ValueError, match=r"and dilation \(3, 3\): nothing is left"):
         atrous_conv(x, kernel, rate=3, padding="VALID")

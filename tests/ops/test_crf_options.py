@@ -55,23 +55,27 @@ def test_shape_errors(unary, image):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"filter": "grid"}, ValueError, "filter 'grid', expected 'lattice' or 'exact'"),
+        ({"filter": "grid"}, ValueError, "filter is 'grid', expected 'lattice' or 'exact'"),
         ({"iterations": 2.0}, TypeError, r"iterations is 2\.0, expected an integer"),
         ({"iterations": -1}, ValueError, "iterations is -1, expected an integer of at least 0"),
         ({"compatibility": 1.0}, ValueError, r"shape \(\), expected \(5,\) or \(5, 5\)"),
         ({"compatibility": np.ones(4)}, ValueError, r"shape \(4,\), expected \(5,\) or"),
         ({"compatibility": np.ones((3, 2))}, ValueError, r"shape \(3, 2\), expected"),
         ({"bilateral_weight": np.ones(2)}, ValueError, r"shape \(2,\), expected \(\), \(5,\) or"),
-        ({"sigma_gaussian": 0.0}, ValueError, r"sigma_gaussian 0\.0, expected a finite number"),
-        ({"sigma_gaussian": "3"}, TypeError, "sigma_gaussian '3', expected a number"),
-        ({"sigma_xy": "3"}, TypeError, "sigma_xy '3', expected a number"),
+        ({"sigma_gaussian": 0.0}, ValueError, r"sigma_gaussian is 0\.0, expected a finite number"),
+        ({"sigma_gaussian": "3"}, TypeError, "sigma_gaussian is '3', expected a number"),
+        ({"sigma_xy": "3"}, TypeError, "sigma_xy is '3', expected a number"),
         (
             {"sigma_xy": (3, 5, 7)},
             ValueError,
             r"sigma_xy has shape \(3,\), expected \(\) or \(2,\)",
         ),
         ({"sigma_rgb": (3, 5)}, ValueError, r"sigma_rgb has shape \(2,\), expected \(\) or \(3,\)"),
-        ({"sigma_gaussian": (3, 0.0)}, ValueError, r"sigma_gaussian \(3, 0\.0\), expected a fin"),
+        (
+            {"sigma_gaussian": (3, 0.0)},
+            ValueError,
+            r"sigma_gaussian is \(3, 0\.0\), expected a fin",
+        ),
         ({"bilateral_weight": np.nan}, ValueError, "NaN or infinite, expected finite costs"),
         ({"gaussian_weight": np.inf}, ValueError, "NaN or infinite, expected finite costs"),
         ({"compatibility": np.full(5, np.nan)}, ValueError, "NaN or infinite, expected finite"),
@@ -91,10 +95,10 @@ def test_a_standard_deviation_is_above_zero_and_finite(name, filter):
     unary, image = example()
     for wrong in (0, 0.0, -3.0, np.nan, np.inf, np.float32(0), jnp.zeros(()), (3.0, -5.0, 3.0)):
         wrong = wrong[: 3 if name == "sigma_rgb" else 2] if isinstance(wrong, tuple) else wrong
-        with pytest.raises(ValueError, match=rf"got {name} .*, expected a finite number above 0"):
+        with pytest.raises(ValueError, match=rf"{name} is .*, expected a finite number above 0"):
             dense_crf(unary, image, filter=filter, **{name: wrong})
     # What Python knows is known in a trace, too.
-    with pytest.raises(ValueError, match=f"got {name} 0, expected a finite"):
+    with pytest.raises(ValueError, match=f"{name} is 0, expected a finite"):
         jax.jit(partial(dense_crf, filter=filter, **{name: 0}))(unary, image)
 
 

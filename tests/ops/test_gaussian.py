@@ -78,13 +78,13 @@ def test_gaussian_filter_dtypes_and_errors():
     narrow = [jnp.asarray(v, jnp.bfloat16) for v in (values, features)]
     assert gaussian_filter(*narrow, filter="exact").dtype == jnp.bfloat16
     for wrong, text in (
-        ((values, features[:3]), r"got values \(4, 3\) and features \(3, 2\): not as many"),
+        ((values, features[:3]), r"got values \(4, 3\) and features \(3, 2\), expected \[N, C\]"),
         ((values[0], features), r"values has shape \(3,\), expected \[N, C\]"),
         ((values, features[0]), r"features has shape \(2,\), expected \[N, D\]"),
     ):
         with pytest.raises(ValueError, match=text):
             gaussian_filter(*wrong)
-    with pytest.raises(ValueError, match="filter 'grid', expected 'lattice' or 'exact'"):
+    with pytest.raises(ValueError, match="filter is 'grid', expected 'lattice' or 'exact'"):
         gaussian_filter(values, features, filter="grid")
     with pytest.raises(TypeError, match="values has dtype int32"):
         gaussian_filter(np.ones((4, 3), np.int32), features)

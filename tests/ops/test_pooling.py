@@ -87,10 +87,14 @@ def test_an_accelerator_runs_xlas_own():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"window": 0}, ValueError, "window 0, expected one or two integers, 1 at least"),
-        ({"stride": 1.0}, TypeError, r"stride 1\.0, expected an integer or a pair"),
-        ({"padding": "FULL"}, ValueError, "padding 'FULL', expected 'SAME', 'VALID' or integers"),
-        ({"padding": 2}, ValueError, "padding 2, expected less than the window of 2"),
+        ({"window": 0}, ValueError, "window is 0, expected one or two integers, 1 at least"),
+        ({"stride": 1.0}, TypeError, r"stride is 1\.0, expected an integer or a pair"),
+        (
+            {"padding": "FULL"},
+            ValueError,
+            "padding is 'FULL', expected 'SAME', 'VALID' or integers",
+        ),
+        ({"padding": 2}, ValueError, "padding is 2, expected less than the window of 2"),
         ({"window": 6}, ValueError, r"window 6 and padding 'VALID' for x \(5, 4, 3\): nothing"),
     ],
 )
@@ -100,7 +104,7 @@ def test_errors(options, error, message):
 
 
 def test_argument_errors():
-    with pytest.raises(ValueError, match=r"got x \(5, 4\), expected \[H, W, C\]"):
+    with pytest.raises(ValueError, match=r"x has shape \(5, 4\), expected \[H, W, C\]"):
         max_pool(np.zeros((5, 4)), 2, stride=2)
     with pytest.raises(TypeError, match="x has dtype int32, expected a floating dtype"):
         max_pool(np.zeros((5, 4, 3), np.int32), 2, stride=2)
@@ -122,7 +126,7 @@ def test_adaptive_mean_pool():
     assert pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
     gradient = jax.grad(lambda x: pool(x).sum())(x)
     np.testing.assert_allclose(gradient, np.full(x.shape, 0.5), atol=1e-6)
-    with pytest.raises(ValueError, match=r"got x \(5, 4\), expected \[H, W, C\]"):
+    with pytest.raises(ValueError, match=r"x has shape \(5, 4\), expected \[H, W, C\]"):
         adaptive_mean_pool(np.zeros((5, 4)), 2)
-    with pytest.raises(ValueError, match="size 0, expected one or two integers"):
+    with pytest.raises(ValueError, match="size is 0, expected one or two integers"):
         adaptive_mean_pool(np.zeros((5, 4, 1)), 0)

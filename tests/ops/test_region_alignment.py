@@ -243,9 +243,9 @@ def test_the_form_for_accelerators(on_accelerator):
             "sampling_ratio is -1, expected an integer of at least 0",
         ),
         ({"sampling_ratio": 2.0}, TypeError, "sampling_ratio is 2.0, expected an integer"),
-        ({"aligned": 1}, TypeError, "aligned 1, expected True or False"),
-        ({"output_size": (0, 2)}, ValueError, r"output_size \(0, 2\)"),
-        ({"spatial_scale": -1.0}, ValueError, "spatial_scale -1.0, expected a finite number"),
+        ({"aligned": 1}, TypeError, "aligned is 1, expected True or False"),
+        ({"output_size": (0, 2)}, ValueError, r"output_size is \(0, 2\)"),
+        ({"spatial_scale": -1.0}, ValueError, "spatial_scale is -1.0, expected a finite number"),
     ],
 )
 def test_option_errors(options, error, message):

@@ -378,15 +378,27 @@ def test_shape_errors(features, rois, message):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"output_size": 0}, ValueError, "output_size 0, expected one or two integers, 1 at least"),
-        ({"output_size": (2, 2, 2)}, ValueError, r"output_size \(2, 2, 2\)"),
-        ({"output_size": (2, -1)}, ValueError, r"output_size \(2, -1\)"),
-        ({"output_size": 2.0}, TypeError, "output_size 2.0, expected an integer or a pair"),
-        ({"output_size": True}, TypeError, "output_size True"),
+        (
+            {"output_size": 0},
+            ValueError,
+            "output_size is 0, expected one or two integers, 1 at least",
+        ),
+        ({"output_size": (2, 2, 2)}, ValueError, r"output_size is \(2, 2, 2\)"),
+        ({"output_size": (2, -1)}, ValueError, r"output_size is \(2, -1\)"),
+        ({"output_size": 2.0}, TypeError, "output_size is 2.0, expected an integer or a pair"),
+        ({"output_size": True}, TypeError, "output_size is True"),
         ({"output_size": jnp.int32(2)}, TypeError, "output_size"),
-        ({"output_size": 2, "spatial_scale": 0}, ValueError, "spatial_scale 0, expected a finite"),
-        ({"output_size": 2, "spatial_scale": np.inf}, ValueError, "spatial_scale inf"),
-        ({"output_size": 2, "spatial_scale": "1"}, TypeError, "spatial_scale '1', expected a num"),
+        (
+            {"output_size": 2, "spatial_scale": 0},
+            ValueError,
+            "spatial_scale is 0, expected a finite",
+        ),
+        ({"output_size": 2, "spatial_scale": np.inf}, ValueError, "spatial_scale is inf"),
+        (
+            {"output_size": 2, "spatial_scale": "1"},
+            TypeError,
+            "spatial_scale is '1', expected a num",
+        ),
     ],
 )
 def test_option_errors(options, error, message):
@@ -400,11 +412,11 @@ def test_dtype_and_level_errors():
         roi_pool(x.astype(np.uint8), rois, output_size=2)
     with pytest.raises(TypeError, match="rois has dtype int32"):
         roi_pool(x, rois.astype(np.int32), output_size=2)
-    with pytest.raises(TypeError, match="levels 3, expected a sequence"):
+    with pytest.raises(TypeError, match="levels is 3, expected a sequence"):
         spatial_pyramid_pool(x, rois, levels=3)
     with pytest.raises(ValueError, match="levels is 0, expected an integer of at least 1"):
         spatial_pyramid_pool(x, rois, levels=(2, 0))
-    with pytest.raises(ValueError, match=r"levels \(\), expected at least one"):
+    with pytest.raises(ValueError, match=r"levels is \(\), expected at least one"):
         spatial_pyramid_pool(x, rois, levels=())
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda s: roi_pool(x, rois, output_size=2, spatial_scale=s))(1.0)

@@ -197,9 +197,9 @@ def test_bilinear_kernel_by_hand():
 def test_winograd_has_the_values_and_gradients_of_the_products(kernel, stride, size, m):
     with jax.enable_x64(True):
         given = [jnp.asarray(a, jnp.float64) for a in example(14, 3, 2, kernel, size)]
-        grid = upconvolution._Grid(stride, ((1, 0), (2, 1)), None)
-        expected = lambda x, kernel: upconvolution._scattered(grid, x[None], kernel, at_once=False)
-        ours = lambda x, kernel: upconvolution._filtered(grid, m, x[None], kernel)
+        grid = upconvolution.Grid(stride, ((1, 0), (2, 1)), None)
+        expected = lambda x, kernel: upconvolution.scattered(grid, x[None], kernel, at_once=False)
+        ours = lambda x, kernel: upconvolution.filtered(grid, m, x[None], kernel)
         both = lambda f: jax.jit(lambda *given: (f(*given), jax.jacobian(f, (0, 1))(*given)))
         results = [both(f)(*given) for f in (ours, expected)]
         for a, b in zip(*map(jax.tree.leaves, results), strict=True):
@@ -273,9 +273,9 @@ def test_a_cpu_convolves_nothing_and_an_accelerator_nothing_else(form):
 
 def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
     traced = []
-    scattered = upconvolution._scattered
+    scattered = upconvolution.scattered
     count = lambda *args, **options: traced.append(1) or scattered(*args, **options)
-    monkeypatch.setattr(upconvolution, "_scattered", count)
+    monkeypatch.setattr(upconvolution, "scattered", count)
     upconvolution._form.cache_clear()
     given = [jnp.asarray(a) for a in example(12, 3, 2)]
     f = jax.grad(lambda x, kernel: upconv(x, kernel, stride=2).sum(), (0, 1))
@@ -312,17 +312,21 @@ def test_pmap_and_shard_map(devices):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"stride": 0}, ValueError, "stride 0, expected one or two integers, 1 at least"),
-        ({"stride": 2.0}, TypeError, "stride 2.0, expected an integer or a pair"),
-        ({"padding": "FULL"}, ValueError, "padding 'FULL', expected 'SAME', 'VALID' or integers"),
-        ({"padding": -1}, ValueError, "padding -1, expected one or two integers, 0 at least"),
-        ({"padding": (1, 2, 3)}, ValueError, r"padding \(1, 2, 3\), expected one or two"),
+        ({"stride": 0}, ValueError, "stride is 0, expected one or two integers, 1 at least"),
+        ({"stride": 2.0}, TypeError, "stride is 2.0, expected an integer or a pair"),
+        (
+            {"padding": "FULL"},
+            ValueError,
+            "padding is 'FULL', expected 'SAME', 'VALID' or integers",
+        ),
+        ({"padding": -1}, ValueError, "padding is -1, expected one or two integers, 0 at least"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding is \(1, 2, 3\), expected one or two"),
         ({"padding": 9}, ValueError, r"padding 9 for x \(5, 4, 3\), kernel .* nothing is left"),
         ({"output_padding": 1}, ValueError, r"output_padding \(1, 1\) with padding 'SAME'"),
         (
             {"output_padding": 2, "padding": 0},
             ValueError,
-            r"output_padding \(2, 2\), expected less than the stride of 2",
+            r"output_padding is \(2, 2\), expected less than the stride of 2",
         ),
     ],
 )

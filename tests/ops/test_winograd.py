@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxstruct.ops._winograd import best_tile, winograd
+from jaxstruct.ops._cpu.winograd import best_tile, winograd
 from tests.ops import conv_reference
 
 # (m, r), and what the error in float32 may be: what the docstring says, or three times what it is.

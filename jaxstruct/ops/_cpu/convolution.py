@@ -1,0 +1,151 @@
+"""Forms of convolution: products of matrices, and sums of shifted images.
+
+What may be added: another form of the same sum, and where it is the fastest.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from jaxstruct.ops import _arrays
+from jaxstruct.ops._cpu.winograd import best_tile, winograd
+
+if TYPE_CHECKING:
+    from jaxstruct.ops.convolution import Setting
+
+Form = Callable[["Setting", jax.Array, jax.Array], jax.Array]
+_Pair = tuple[int, int]
+
+_LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
+_MOST_TAPS = 49  # of a kernel, or pixels of a step, that the program has one by one
+_FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
+
+
+def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> Form | None:
+    """The fastest form forward and backward together, None for XLA's convolution.
+
+    benchmarks/results/conv.md has the timings of the forms that lose.
+    """
+    batch, (high, wide) = x[0], setting.number(x, kernel)
+    few_taps = math.prod(map(max, kernel[:2], setting.stride)) <= _MOST_TAPS
+    if setting.groups > 1:
+        depthwise = kernel[2] == 1 and kernel[3] == setting.groups
+        return by_tap if depthwise and few_taps else None
+    if kernel[:2] == (1, 1):
+        return product
+    if setting.stride == (1, 1):
+        down, across = setting.dilation
+        number = -(-high // down), -(-wide // across)
+        tile, _ = best_tile(batch * down * across, number, kernel, setting.precision)
+        if tile:
+            return functools.partial(by_batch, tile)
+    elif setting.dilation == (1, 1) and all(
+        k >= 2 * s for k, s in zip(kernel[:2], setting.stride, strict=True)
+    ):
+        # A smaller kernel would be filled up with too many zeros.
+        down, across = _taps(setting.stride, kernel)
+        taps = (down, across, kernel[2] * math.prod(setting.stride), kernel[3])
+        tile, _ = best_tile(batch, (high, wide), taps, setting.precision)
+        if tile and kernel[2] >= _FEWEST_CHANNELS:
+            return functools.partial(by_depth, tile)
+    apart = all(k <= s for k, s in zip(kernel[:2], setting.stride, strict=True))
+    if apart and setting.dilation == (1, 1) and not few_taps:
+        return cut_apart
+    unrolled = batch * high * wide * math.prod(kernel[:3])
+    return gathered if few_taps and unrolled <= _LARGEST else None
+
+
+def _taps(stride: _Pair, kernel: tuple[int, ...]) -> _Pair:
+    """What the kernel's size becomes where a step is one pixel."""
+    return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
+
+
+def product(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1 x 1: one product of the pixels with the kernel."""
+    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.stride
+    whole = _arrays.pad(x, setting.ends, (high * down, wide * across))
+    seen = _arrays.phases(_arrays.phases(whole, down, 1)[0], across, 2)[0]
+    # A product of four axes copies its operands in the gradient.
+    out = jnp.dot(seen.reshape(-1, x.shape[3]), kernel[0, 0], precision=setting.precision)
+    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
+
+
+def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
+    """[B, H', W', C]: the pixels that each tap of the kernel sees, row by row."""
+    (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
+    down, across = (
+        [i * d for i in range(k)] for k, d in zip(kernel.shape[:2], setting.dilation, strict=True)
+    )
+    size = (high + down[-1] // s) * s, (wide + across[-1] // t) * t
+    whole = _arrays.pad(x, setting.ends, size)
+    phases = [_arrays.phases(row, t, 2) for row in _arrays.phases(whole, s, 1)]
+    return [
+        phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
+        for i in down
+        for j in across
+    ]
+
+
+def gathered(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """All pixels that a result sees side by side, and one product with the kernel."""
+    seen = jnp.concatenate(_seen(setting, x, kernel), -1)
+    rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
+    out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
+    return out.reshape(*seen.shape[:3], kernel.shape[3])
+
+
+def cut_apart(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Windows that share no pixel: the image cut into them, and one product with the kernel."""
+    (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
+    whole = _arrays.pad(x, setting.ends, (high * s, wide * t))
+    cells = whole.reshape(x.shape[0], high, s, wide, t, x.shape[3])
+    seen = cells[:, :, : kernel.shape[0], :, : kernel.shape[1]].transpose(0, 1, 3, 2, 4, 5)
+    rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
+    out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
+    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
+
+
+def by_tap(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise: a sum of shifted images, since no channel sees another to be multiplied with."""
+    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
+    seen = _seen(setting, x, kernel)
+    return functools.reduce(jnp.add, map(jnp.multiply, seen, taps))
+
+
+def by_batch(tile: int, setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Winograd's. With a dilation, the pixels that see each other become an image of their own."""
+    if setting.dilation == (1, 1):
+        return winograd(tile, x, kernel, setting.ends, setting.precision)
+    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.dilation
+    rows, columns = (
+        -(-n // d) + k - 1
+        for n, d, k in ((high, down, kernel.shape[0]), (wide, across, kernel.shape[1]))
+    )
+    whole = _arrays.pad(x, setting.ends, (rows * down, columns * across))
+    apart = whole.reshape(x.shape[0], rows, down, columns, across, x.shape[3])
+    apart = apart.transpose(0, 2, 4, 1, 3, 5).reshape(-1, rows, columns, x.shape[3])
+    out = winograd(tile, apart, kernel, ((0, 0), (0, 0)), setting.precision)
+    _, rows, columns, depth = out.shape
+    out = out.reshape(-1, down, across, rows, columns, depth).transpose(0, 3, 1, 4, 2, 5)
+    return out.reshape(-1, rows * down, columns * across, depth)[:, :high, :wide]
+
+
+def by_depth(tile: int, setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Winograd's after a stride: the pixels of a step become channels of one."""
+    (high, wide), channels = setting.number(x.shape, kernel.shape), x.shape[3]
+    (s, t), (down, across) = setting.stride, _taps(setting.stride, kernel.shape)
+    rows, columns = high + down - 1, wide + across - 1
+    whole = _arrays.pad(x, setting.ends, (rows * s, columns * t))
+    deep = whole.reshape(-1, rows, s, columns, t, channels).transpose(0, 1, 3, 2, 4, 5)
+    more = (down * s - kernel.shape[0], across * t - kernel.shape[1])
+    taps = jnp.pad(kernel, [(0, more[0]), (0, more[1]), (0, 0), (0, 0)])
+    taps = taps.reshape(down, s, across, t, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    taps = taps.reshape(down, across, s * t * channels, -1)
+    deep = deep.reshape(-1, rows, columns, s * t * channels)
+    return winograd(tile, deep, taps, ((0, 0), (0, 0)), setting.precision)
