@@ -17,6 +17,7 @@ from jaxstruct.figures import _style
 from jaxstruct.figures.labels import label_colors
 
 _TRUTH = "white"
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 
 
 def box_panels(
@@ -69,7 +70,7 @@ def box_panels(
         figure.text(
             0.5, 1 - 0.08 / size[1], title, ha="center", va="top", fontsize=_style.TEXT_POINTS
         )
-    colors = label_colors(64) / 255
+    colors = _colors()
     top = size[1] - above
     for row, row_widths, height in zip(rows, widths, heights, strict=True):
         left = 0.0
@@ -84,7 +85,7 @@ def box_panels(
             found = _boxes("boxes", boxes[i])
             for j, box in enumerate(found):
                 color = (
-                    colors[int(np.asarray(classes[i])[j]) % 64]
+                    colors[int(np.asarray(classes[i])[j]) % len(colors)]
                     if classes is not None
                     else colors[1]
                 )
@@ -94,6 +95,12 @@ def box_panels(
             left += width + gap
         top -= height + gap
     return figure
+
+
+def _colors() -> np.ndarray:
+    """The colours of labels [n, 3] that are seen on a dark photograph, too."""
+    colors = label_colors(64) / 255
+    return colors[colors @ _BRIGHTNESS > 0.25]
 
 
 def _widths(shapes: Sequence[tuple[int, ...]], columns: int, gap: float) -> list[float]:
@@ -137,7 +144,7 @@ def _name(axes: Any, box: np.ndarray, text: str, color: Any, per_inch: float) ->
     length = TextPath((0, 0), text, size=points).get_extents().width / 72 * per_inch
     y, late = box[1], max(box[0], 0) + length > right  # a name that begins there would be cut
     x = min(box[2], right) if late else max(box[0], 0)
-    bright = float(np.dot(np.asarray(color)[:3], (0.299, 0.587, 0.114))) > 0.55
+    bright = float(np.asarray(color)[:3] @ _BRIGHTNESS) > 0.55
     axes.text(
         x,
         max(y, 0),

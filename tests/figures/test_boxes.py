@@ -33,6 +33,14 @@ def test_boxes_lie_on_the_edges_of_their_pixels():
     assert second.images[0].get_array().shape == (60, 40, 3)
 
 
+def test_every_class_has_a_colour_that_is_seen_on_black():
+    boxes = [np.tile([[10.0, 5, 30, 25]], (70, 1))]
+    (axes,) = box_panels(images()[:1], boxes, classes=[np.arange(70)]).axes
+    edges = np.array([one.get_edgecolor()[:3] for one in outlines(axes)])
+    assert (edges @ [0.299, 0.587, 0.114] > 0.25).all()
+    assert len(np.unique(edges[:50], axis=0)) == 50
+
+
 def test_a_name_that_would_be_cut_at_the_right_ends_with_its_box():
     boxes = [np.array([[59.0, 5, 60, 25], [10, 5, 58, 25], [10, 5, 58, 25]])]
     labels = [["late", "early", "l" * 300]]
