@@ -269,7 +269,7 @@ def experiment(
         batches=batches_of(config, readers["train"], train=True),
         evaluate=_detections.evaluation_of(detector, validation),
         evaluate_every=every,
-        compilations=_detections.CANVASES,
+        compilations=detector.canvases,
     )
     score = _detections.evaluation_of(detector, test)
     return Experiment(

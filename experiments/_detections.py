@@ -23,7 +23,6 @@ from jaxstruct.training import Batches, Run, State, make_collection, make_predic
 
 GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
 SHOWN = 0.5  # the score of a detection that is drawn
-CANVASES = 3  # wide, upright, and the square that holds both
 CURVES_OF = 200  # images of which precision and recall are drawn
 TRUTH = ("scale", "boxes", "boxes_valid", "classes", "difficult")
 
@@ -36,6 +35,11 @@ class Detector(NamedTuple):
     proposals: int  # that are classified
     classes: tuple[str, ...]
     scored: tuple[str, ...]  # classes whose mean is the average precision
+
+    @property
+    def canvases(self) -> int:
+        """How many there are: wide, upright, and the square that holds both."""
+        return 1 if self.canvas[0] == self.canvas[1] else 3
 
 
 def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tuple[int, int]:
@@ -87,7 +91,7 @@ def _rows(detector: Detector) -> Callable:
 def evaluation_of(detector: Detector, batches: Batches) -> Callable[[State], dict[str, float]]:
     """Average precision, in all and of each class, and the recall of the proposals."""
     return make_collection(
-        _rows(detector), batches, partial(scores, detector), compilations=CANVASES
+        _rows(detector), batches, partial(scores, detector), compilations=detector.canvases
     )
 
 
@@ -266,7 +270,7 @@ def _precision_recall(detector: Detector, batches: Batches, state: State) -> Fig
     def indices(step: int) -> np.ndarray:
         return some(step) if step < limit else np.zeros(0, np.int32)
 
-    rows = make_prediction(_rows(detector), compilations=CANVASES)(
+    rows = make_prediction(_rows(detector), compilations=detector.canvases)(
         state, dataclasses.replace(batches, indices=indices)
     )
     found, truth = _compared(rows)

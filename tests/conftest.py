@@ -1,7 +1,15 @@
 """Every test: eight devices on one CPU, prepared sets in a folder of the session, strict ranks."""
 
 import os
+import signal
 from pathlib import Path
+
+# A suite in the background of a shell, or under nohup, ignores these, and so would the processes
+# that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Before the first import of jax, which reads them once.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
