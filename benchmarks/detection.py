@@ -5,8 +5,10 @@ python -m benchmarks.detection --no-peer   # ours alone
 
 One image of 600x800 at a time. R50-FPN is torchvision's fasterrcnn_resnet50_fpn with frozen norm,
 VGG16 a detector on conv5_3 with torchvision's FasterRCNN around torchvision's features. Both have
-the same weights, which are drawn; the peer runs eagerly, since its post-processing is no graph. The
-step is forward, gradients of all parameters, and SGD with momentum.
+the same weights, which are drawn, so that proposals differ as widely as a trained network's and
+non-maximum suppression leaves as many as a row says; the columns "regions" say what either head
+classified. The peer runs eagerly, since its post-processing is no graph. The step is forward,
+gradients of all parameters, and SGD with momentum.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from jaxstruct.models import FasterRCNN
 
 HEIGHT, WIDTH, CLASSES, BOXES = 600, 800, 20, 8
 CANVAS = 608, 800  # a multiple of 32
+BEFORE = 6000  # of a level's proposals, before suppression, as in the paper
+SPREAD = 0.5  # the deviation of the proposal network's deltas
+RATE = 1e-9  # of a step, so small that the drawn weights stay as they are
 SAMPLED = {"r50-fpn": 512, "vgg16": 128}
 
 
@@ -63,7 +68,18 @@ def network(name: str) -> tuple[FasterRCNN, Any]:
             pooling="align",
         )
     given = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
-    return model, jax.jit(model.init)(jax.random.key(0), *given)
+    variables = jax.jit(model.init)(jax.random.key(0), *given)
+    size = jnp.array([[HEIGHT, WIDTH]])
+    apply: Any = partial(model.apply, variables)
+    said = jax.jit(
+        lambda x: apply(apply(x, size, method="maps"), CANVAS, method="propose_from")[:2]
+    )
+    logits, deltas = said(image())
+    params = dict(variables["params"])
+    for layer, values in {"rpn_logits": logits, "rpn_deltas": deltas}.items():
+        kernel = params[layer]["kernel"] * (SPREAD / jnp.std(values))
+        params[layer] = {**params[layer], "kernel": kernel}
+    return model, {**variables, "params": params}
 
 
 def image(height: int = CANVAS[0], width: int = CANVAS[1]) -> jax.Array:
@@ -77,13 +93,18 @@ def inference(
 ) -> dict[str, Any]:
     """A row: from the image on its canvas to the detections."""
     sizes = jnp.array([[HEIGHT, WIDTH]])
-    detect = partial(model.apply, method="detect", before=proposals, after=proposals)
+    detect = partial(model.apply, method="detect", before=BEFORE, after=proposals)
     made = _timing.compiled(lambda v, x, s: tuple(detect(v, x, s)), variables, image(), sizes)
-    peer = {} if options.no_peer else {"inference": Peer(name, variables, proposals).inference}
+    propose: Any = partial(model.apply, method="propose", before=BEFORE, after=proposals)
+    regions = int(jax.jit(propose)(variables, image(), sizes).valid.sum())
+    other = None if options.no_peer else Peer(name, variables, BEFORE, proposals)
+    peer = {"inference": other.inference} if other else {}
     return {
         "network": name,
         "what": f"inference, {proposals} proposals",
         **_timing.against({"inference": made.call}, peer, options.repeats),
+        "regions, ours": regions,
+        "regions, torchvision": other.regions if other else "",
         "compiling, s": made.seconds,
         "memory, MiB": made.mebibytes,
     }
@@ -106,7 +127,7 @@ def loss_of(name: str, model: FasterRCNN) -> Callable[..., jax.Array]:
         apply: Any = partial(model.apply, {"params": params, **others})
         maps = apply(images, size, method="maps")
         said: Any = apply(maps, images.shape[1:3], method="propose_from")
-        proposals = models.best_proposals(said, size, before=2000, after=2000)
+        proposals = models.best_proposals(said, size, before=BEFORE, after=2000)
         keys = jax.random.split(key)
         anchors = losses.sample_anchors(keys[0], said.anchors, boxes, valid)
         regions, chosen = losses.sample_proposals(
@@ -129,7 +150,7 @@ def step(
     name: str, model: FasterRCNN, variables: Any, options: argparse.Namespace
 ) -> dict[str, Any]:
     """A row: a whole training step, proposals and sampling included."""
-    optimizer, loss = optax.sgd(1e-3, momentum=0.9), loss_of(name, model)
+    optimizer, loss = optax.sgd(RATE, momentum=0.9), loss_of(name, model)
     others = {kind: tree for kind, tree in variables.items() if kind != "params"}
 
     def update(params: Any, opt_state: Any, images: jax.Array, key: jax.Array) -> Any:
@@ -140,12 +161,15 @@ def step(
     params = variables["params"]
     given = params, optimizer.init(params), image(), jax.random.key(0)
     made = _timing.compiled(update, *given)
-    peer = {} if options.no_peer else {"step": Peer(name, variables, 2000).step}
+    other = None if options.no_peer else Peer(name, variables, BEFORE, 2000)
+    peer = {"step": other.step} if other else {}
     found = _timing.against({"step": made.call}, peer, options.repeats)
     return {
         "network": name,
         "what": "training step",
         **{key.replace("step", "inference"): value for key, value in found.items()},
+        "regions, ours": SAMPLED[name],
+        "regions, torchvision": other.regions if other else "",
         "compiling, s": made.seconds,
         "memory, MiB": made.mebibytes,
     }
@@ -160,7 +184,7 @@ def shares(
     maps: Any = jax.jit(lambda x: apply(x, size, method="maps"))(picture)
     said = lambda maps: apply(maps, CANVAS, method="propose_from")[:2]
     anchors = apply(maps, CANVAS, method="propose_from")
-    kept = partial(models.best_proposals, sizes=size, before=300, after=300)
+    kept = partial(models.best_proposals, sizes=size, before=BEFORE, after=300)
     proposals = jax.jit(lambda logits, deltas: kept(anchors._replace(logits=logits, deltas=deltas)))
     regions = proposals(anchors.logits, anchors.deltas)
     pooled = lambda maps, boxes: apply(maps, boxes, method="pooled")
@@ -192,7 +216,7 @@ def sizes(
     rows = []
     for canvas in ((320, 416), (480, 640), CANVAS):
         for proposals in (100, 1000):
-            detect = partial(model.apply, method="detect", before=proposals, after=proposals)
+            detect = partial(model.apply, method="detect", before=BEFORE, after=proposals)
             given = variables, image(*canvas), jnp.array([canvas])
             made = _timing.compiled(lambda v, x, s, f=detect: tuple(f(v, x, s)), *given)
             seconds = _timing.interleaved({"": made.call}, max(options.repeats // 2, 1))[""]
@@ -210,7 +234,7 @@ def sizes(
 class Peer:
     """torchvision's detector with the same parts."""
 
-    def __init__(self, name: str, variables: Any, proposals: int):
+    def __init__(self, name: str, variables: Any, before: int, after: int):
         import torch
         from torchvision.models import vgg16
         from torchvision.models.detection import FasterRCNN
@@ -221,8 +245,8 @@ class Peer:
 
         size = {"min_size": HEIGHT, "max_size": WIDTH}
         limits = {
-            f"rpn_{when}_nms_top_n_{mode}": proposals
-            for when in ("pre", "post")
+            f"rpn_{when}_nms_top_n_{mode}": count
+            for when, count in {"pre": before, "post": after}.items()
             for mode in ("test", "train")
         }
         if name == "r50-fpn":
@@ -245,11 +269,16 @@ class Peer:
             )  # fmt: skip
         model.load_state_dict(state_dict(name, variables))
         self._model = _torch.placed(model, "float32")
+        self.regions = 0  # that the head was given last
+        self._model.roi_heads.box_head.register_forward_pre_hook(self._count)
         boxes, classes = truth()
         picture = np.moveaxis(np.asarray(image())[0, :HEIGHT], -1, 0)
         self._image = torch.from_numpy(np.ascontiguousarray(picture))
         self._truth = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(classes)}
-        self._optimizer = torch.optim.SGD(self._model.parameters(), 1e-3, momentum=0.9)
+        self._optimizer = torch.optim.SGD(self._model.parameters(), RATE, momentum=0.9)
+
+    def _count(self, module: Any, given: Any) -> None:
+        self.regions = len(given[0])
 
     def inference(self) -> None:
         """From the image to the detections."""
