@@ -24,20 +24,10 @@ def files(folder):
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def imported(path, *, types=True):
-    """The modules that a file imports, inside functions too, as dotted names.
-
-    With `types`, also what it imports for its annotations alone.
-    """
+def imported(path):
+    """The modules that a file imports, inside functions too, as dotted names."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    tree = ast.parse(path.read_text())
-    if not types:
-        tree.body = [
-            node
-            for node in tree.body
-            if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-        ]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -68,10 +58,7 @@ def module_of(path):
 @pytest.mark.parametrize("floor", FLOORS)
 def test_no_file_imports_itself_through_others(floor):
     modules = {module_of(path): path for path in files(f"jaxstruct/{floor}")}
-    imports = {
-        name: set(imported(path, types=False)) & set(modules) - {name}
-        for name, path in modules.items()
-    }
+    imports = {name: set(imported(path)) & set(modules) - {name} for name, path in modules.items()}
     # A package's __init__ lists what is in it, which imports none of it.
     imports[f"jaxstruct.{floor}"] = set()
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError

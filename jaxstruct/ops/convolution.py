@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _checks
 from jaxstruct.ops._cpu.convolution import choose
+from jaxstruct.ops._settings import Setting
 
 
 def conv(
@@ -105,28 +105,6 @@ def atrous_conv(
     """
     rate = _checks.pair("rate", rate)
     return conv(x, kernel, stride=stride, padding=padding, dilation=rate, precision=precision)
-
-
-_Pair = tuple[int, int]
-
-
-class Setting(NamedTuple):
-    """What does not depend on the arrays."""
-
-    stride: _Pair
-    ends: tuple[_Pair, _Pair]
-    dilation: _Pair
-    groups: int
-    precision: lax.PrecisionLike
-
-    def number(self, x: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int]:
-        """How many results there are along each axis."""
-        axes = zip(x[1:3], kernel[:2], self.stride, self.ends, self.dilation, strict=True)
-        high, wide = ((n + sum(e) - (k - 1) * d - 1) // s + 1 for n, k, s, e, d in axes)
-        return high, wide
-
-
-Form = Callable[[Setting, jax.Array, jax.Array], jax.Array]
 
 
 @functools.lru_cache(maxsize=256)

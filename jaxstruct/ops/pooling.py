@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxstruct.ops import _bands, _checks
 from jaxstruct.ops._cpu.pooling import compared
+from jaxstruct.ops._settings import Windows
 
 
 def max_pool(
@@ -90,19 +90,6 @@ def adaptive_mean_pool(x: ArrayLike, size: int | tuple[int, int]) -> jax.Array:
     for axis, number in enumerate(_checks.pair("size", size), x.ndim - 3):
         means = _bands.multiply(_cells(x.shape[axis], number), means, axis)
     return means.astype(x.dtype)
-
-
-class Windows(NamedTuple):
-    """What does not depend on the images."""
-
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    ends: tuple[tuple[int, int], tuple[int, int]]
-
-    def number(self, images: jax.Array) -> list[int]:
-        """How many there are along each axis."""
-        axes = zip(images.shape[1:3], self.size, self.stride, self.ends, strict=True)
-        return [(n + sum(ends) - k) // s + 1 for n, k, s, ends in axes]
 
 
 @functools.lru_cache(maxsize=256)

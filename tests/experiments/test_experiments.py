@@ -120,7 +120,7 @@ def test_a_step_is_compiled_once(finished):
     with data.looking(imitations=True):
         assert traces or not stages(name)
     for (member, stage, compilations), count in traces.items():
-        assert count <= compilations, f"{member} {stage} was traced {count} times"
+        assert count == compilations, f"{member} {stage} was traced {count} times"
 
 
 @pytest.mark.slow

@@ -8,19 +8,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from jaxstruct.ops import _arrays
 from jaxstruct.ops._cpu.winograd import best_tile, winograd
+from jaxstruct.ops._settings import Pair, Setting
 
-if TYPE_CHECKING:
-    from jaxstruct.ops.convolution import Setting
-
-Form = Callable[["Setting", jax.Array, jax.Array], jax.Array]
-_Pair = tuple[int, int]
+Form = Callable[[Setting, jax.Array, jax.Array], jax.Array]
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
 _MOST_TAPS = 49  # of a kernel, or pixels of a step, that the program has one by one
@@ -61,7 +57,7 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
     return gathered if few_taps and unrolled <= _LARGEST else None
 
 
-def _taps(stride: _Pair, kernel: tuple[int, ...]) -> _Pair:
+def _taps(stride: Pair, kernel: tuple[int, ...]) -> Pair:
     """What the kernel's size becomes where a step is one pixel."""
     return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxstruct.ops import _arrays
-
-if TYPE_CHECKING:
-    from jaxstruct.ops.pooling import Windows
-
+from jaxstruct.ops._settings import Windows
 
 _FEW_TAPS = 4  # of a window or a step, for which rows and columns apart take more memory
 
