@@ -26,6 +26,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+REAL = os.environ.get("JAXSTRUCT_DATA")  # which many tests take away
 QUICKLY = jax.config.read("jax_disable_most_optimizations")
 
 
@@ -47,6 +48,22 @@ def prepared_sets(tmp_path_factory):
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+
+
+@pytest.fixture
+def real_data(request):
+    """The folder of real raw files, which has those that the test's marker `real_data` names."""
+    missing = [
+        name
+        for name in request.node.get_closest_marker("real_data").args
+        if not (Path(REAL or "") / name).exists()
+    ]
+    if not REAL or missing:
+        pytest.skip(
+            f"compares with files that are no part of the project: {' '.join(missing)}; name a "
+            "folder that has them in $JAXSTRUCT_DATA"
+        )
+    return Path(REAL).absolute()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,7 +68,7 @@ _SAFETENSORS = {
 _BITS: dict[str, Any] = {"neg": np.negative, "conj": np.conjugate}
 """What a tensor's view is of its storage's elements, by PyTorch's name."""
 
-_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError)
+_ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError)
 """What zipfile raises for a file that is damaged, encrypted, or packed by a method it lacks."""
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxstruct.data import idx
-
-REAL = os.environ.get("JAXSTRUCT_DATA")
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +40,6 @@ def save(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real raw files."""
-    if not REAL:
-        pytest.skip("$JAXSTRUCT_DATA is not set: no real data")
-    return Path(REAL).absolute()
 
 
 def _write_mnist(folder: Path, seed: int = 0) -> None:

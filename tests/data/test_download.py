@@ -95,7 +95,7 @@ def test_a_download_is_checked_by_its_content(tmp_path):
     assert (tmp_path / "a" / "file").read_bytes() == b"container of 123"
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("frey_face")
 def test_the_checksum_of_real_faces(real_data, tmp_path):
     (file,) = CATALOGUE["frey_face"].files
     here = dataclasses.replace(file, urls=((real_data / "frey_face" / file.name).as_uri(),))

@@ -1,7 +1,6 @@
 """The demonstration of the dense CRF: its command, its unaries, its strokes, and `refine`."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -236,15 +235,10 @@ def test_what_cannot_be_refined_is_one_line(refine, tmp_path, arguments, status,
 
 
 @pytest.mark.slow
-@pytest.mark.real_data
-@pytest.mark.skipif(
-    "JAXSTRUCT_DATA" not in os.environ, reason="$JAXSTRUCT_DATA is not set: no real data"
-)
-def test_ducks(refine):
+@pytest.mark.real_data("crf_demo")
+def test_ducks(refine, real_data):
     """pydensecrf's sample: what is unknown in one of its annotations is annotated in the other."""
-    folder = Path(os.environ["JAXSTRUCT_DATA"]) / "crf_demo"
-    if not folder.exists():
-        pytest.skip(f"no {folder}")
+    folder = real_data / "crf_demo"
     status, out, err = refine(
         "--image", folder / "im1.png", "--labels", folder / "anno1.png", "--output", "ducks.png"
     )

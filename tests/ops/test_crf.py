@@ -1,6 +1,5 @@
 """Dense CRFs against pydensecrf's recorded marginals, a slow reference, and themselves."""
 
-import os
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from tests.ops import crf_reference as reference
 from tests.ops.conv_reference import quick
 from tests.ops.recording import recorded
 
-REAL = os.environ.get("JAXSTRUCT_DATA")
 STORED = np.load(Path(__file__).parents[1] / "recorded" / "ops_crf.npz")
 ROOM = 900  # vertices of one remainder: enough for every scene, so that they share programs
 WEIGHTS = {"bilateral_weight": 10.0, "gaussian_weight": 3.0}
@@ -344,14 +342,10 @@ def test_gradients_with_a_lattice():
         np.testing.assert_allclose((gradients[i] * step).sum(), (high - low) / 2, rtol=0.05)
 
 
-@pytest.mark.real_data
-@pytest.mark.skipif(not REAL, reason="$JAXSTRUCT_DATA is not set: no real data")
-def test_real_photograph():
-    folder = Path(REAL) / "crf_demo"
-    if not folder.is_dir():
-        pytest.skip("no crf_demo in $JAXSTRUCT_DATA")
+@pytest.mark.real_data("crf_demo")
+def test_real_photograph(real_data):
     image_module = pytest.importorskip("PIL.Image")
-    image = np.asarray(image_module.open(folder / "im1.png").convert("RGB"))
+    image = np.asarray(image_module.open(real_data / "crf_demo" / "im1.png").convert("RGB"))
     high, wide = (n // 4 for n in image.shape[:2])
     image = image[: high * 4, : wide * 4].reshape(high, 4, wide, 4, 3).mean((1, 3))
     grey = image.mean(-1)

@@ -29,7 +29,10 @@ def operations_of_messages(lattice):
     return LABELS * (splat + blur + at_pixels + places)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only the CPU's programs tell the cost")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu",
+    reason="counts the operations of XLA's program for a CPU, and another device has another",
+)
 def test_messages_are_computed_once_forwards_and_once_backwards():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 40, (*SIZE, 3)).astype(np.uint8)

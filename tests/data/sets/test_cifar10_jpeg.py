@@ -123,7 +123,7 @@ def test_only_what_is_called_as_the_set_lies_beside_its_folder(tmp_path):
         assert prepared.find_raw("cifar10_jpeg") == tmp_path
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("cifar10_jpeg.tar.xz")
 @pytest.mark.slow
 def test_real_cifar10_jpeg(real_data):
     with data.looking(real_data):

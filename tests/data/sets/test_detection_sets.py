@@ -75,7 +75,7 @@ def test_bad_files_of_pedestrians(tmp_path, file, content, message):
     assert "FudanPed00002" in str(error.value)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("bccd")
 def test_real_bccd(real_data, capsys):
     with data.looking(real_data):
         reader, train = every("bccd", "train")
@@ -87,7 +87,7 @@ def test_real_bccd(real_data, capsys):
     assert max(map(len, train["boxes"])) <= 30
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("VOCdevkit/VOC2007")
 def test_real_voc2007(real_data):
     with data.looking(real_data):
         reader, test = every("voc2007", "test")
@@ -96,7 +96,7 @@ def test_real_voc2007(real_data):
     assert test["name"].tolist()[0].decode().isdigit()
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("penn_fudan")
 def test_real_pedestrians(real_data):
     with data.looking(real_data):
         (train, first), (test, second) = every("penn_fudan", "train"), every("penn_fudan", "test")

@@ -55,7 +55,7 @@ def test_bad_frey_face(tmp_path, spoil, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("frey_face")
 def test_real_frey_face(real_data):
     with data.looking(real_data):
         faces = data.load("frey_face", "train")

@@ -62,7 +62,7 @@ def test_a_folder_that_changes_is_prepared_again(tmp_path):
         assert pixels(image(77, (64, 64))).tobytes() in shown
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("houses64")
 def test_real_houses64(real_data):
     with data.looking(real_data):
         train, test = data.load("houses64", "train"), data.load("houses64", "test")

@@ -135,7 +135,7 @@ def test_a_file_without_read_permission(data_dir, monkeypatch):
     )
 
 
-@pytest.mark.real_data
+@pytest.mark.real_data("mnist")
 @pytest.mark.slow
 def test_real_mnist(real_data):
     before = sorted((path, path.stat().st_mtime_ns) for path in (real_data / "mnist").iterdir())
