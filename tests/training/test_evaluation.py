@@ -1,8 +1,6 @@
 """Totals over a set to its last example, on any number of devices and for any batch size."""
 
 import dataclasses
-import gc
-import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +11,6 @@ import pytest
 from jaxstruct.metrics import Confusion, Mean
 from jaxstruct.training import (
     Batches,
-    State,
     TraceError,
     batches_in_order,
     make_collection,
@@ -21,43 +18,17 @@ from jaxstruct.training import (
     make_prediction,
     means,
     parallel,
-    reads_in_order,
-    shuffled_batches,
 )
-
-ALL = [1, 2, 8]
-
-
-def placed(devices, w=2.0, **others):
-    """A state as the loop hands it to an evaluation: one copy, on all of the devices."""
-    params = {"w": jnp.full(3, w), **others}
-    state = State.create(jax.random.key(3), params, {"m": jnp.zeros(3)})
-    return parallel.unstack(parallel.stack(state, devices))
-
-
-def examples(size):
-    rng = np.random.default_rng(size)
-    return {
-        "image": rng.integers(0, 256, (size, 2, 2, 1), np.uint8),
-        "label": rng.integers(0, 3, size, np.int32),
-        "has_label": rng.random(size) < 0.6,
-    }
-
-
-def count(state, batch, valid, keys):
-    """A mean over the valid examples, and one over those that have a label, too."""
-    brightness = state.params["w"][0] * batch["image"].mean((1, 2, 3))
-    labelled = valid & batch["has_label"]
-    return {
-        "brightness": Mean.of(brightness, valid),
-        "zeros": Mean.of(batch["label"] == 0, labelled),
-        "examples": Mean(valid.sum(), jnp.float32(1) / parallel.device_count()),
-    }
-
-
-def streamed(arrays, batch_size):
-    made = batches_in_order(arrays, batch_size)
-    return Batches(made.spec, made.indices, lambda i: {k: x[i] for k, x in arrays.items()})
+from tests.training.sweeps import (
+    ALL,
+    brightness,
+    canvases,
+    changing,
+    count,
+    examples,
+    placed,
+    streamed,
+)
 
 
 @pytest.mark.parametrize("n", ALL)
@@ -184,35 +155,11 @@ def test_sums_that_are_no_means_need_a_finish(devices):
         means(per_class)
 
 
-def canvases():
-    """Landscape and portrait images, and the mean brightness of them all."""
-    rng = np.random.default_rng(0)
-    wide, high = rng.integers(0, 256, (5, 2, 4, 1), np.uint8), rng.integers(0, 256, (3, 4, 2, 1))
-    high = high.astype(np.uint8)
-    mean = np.mean([*wide.mean((1, 2, 3)), *high.mean((1, 2, 3))]) / 255
-    return batches_in_order({"image": wide}, 2), batches_in_order({"image": high}, 2), mean
-
-
-def brightness(state, batch, valid, keys):
-    return {"brightness": Mean.of(batch["image"].mean((1, 2, 3)), valid)}
-
-
 @pytest.mark.parametrize("n", [1, 2])
 def test_canvases_of_several_shapes_are_one_evaluation(devices, n):
     wide, high, mean = canvases()
     found = make_evaluation(brightness, [wide, high])(placed(devices(n)))
     assert found["brightness"] == pytest.approx(mean, rel=1e-6)
-
-
-def changing(*shapes):
-    """Batches of 2 from a reader: images of one shape, then of the next."""
-    spec = {"image": jax.ShapeDtypeStruct((2, *shapes[0]), np.float32)}
-
-    def read(indices):
-        return {"image": np.full((len(indices), *shapes[indices[0] // 2]), 51, np.uint8)}
-
-    indices = lambda step: np.arange(2 * step, min(2 * step + 2, 2 * len(shapes)))
-    return Batches(spec, indices, read)
 
 
 def test_a_shape_more_than_declared_is_refused_with_the_remedy(devices):
@@ -248,93 +195,6 @@ def test_an_absent_key_is_another_compilation(devices):
     assert found == {"x": 2.5, "y": 35.0}
 
 
-# ---- what does not add up
-
-
-def drawing(state, batch, keys):
-    noise = jax.vmap(lambda key: jax.random.bits(key, dtype=jnp.uint8))(keys)
-    return {"i": batch["i"], "noise": noise, "pair": jnp.stack([batch["i"]] * 2, 1) * 2}
-
-
-@pytest.mark.parametrize("make", [batches_in_order, streamed])
-@pytest.mark.parametrize(("n", "batch_size"), [(1, 13), (1, 4), (2, 5), (8, 8), (8, 3)])
-def test_predictions_come_in_order_without_padding(devices, make, n, batch_size):
-    batches = make({"i": np.arange(13, dtype=np.int32)}, batch_size)
-    found = make_prediction(drawing)(placed(devices(n)), batches)
-    np.testing.assert_array_equal(found["i"], np.arange(13))
-    np.testing.assert_array_equal(found["pair"], 2 * np.arange(13)[:, None].repeat(2, 1))
-    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(13)]
-    expected = [int(jax.random.bits(key, dtype=jnp.uint8)) for key in keys]
-    np.testing.assert_array_equal(found["noise"], expected)
-
-
-def test_a_collection_sees_all_examples_at_once(devices):
-    # A median does not add up.
-    x = np.random.default_rng(0).normal(size=21).astype(np.float32)
-
-    def predict(state, batch, keys):
-        return {"x": state.params["w"][0] * batch["x"]}
-
-    finish = lambda rows: {"median": np.median(rows["x"])}
-    found = [
-        make_collection(predict, batches_in_order({"x": x}, size), finish)(placed(devices(n)))
-        for n, size in ((1, 21), (2, 4), (8, 8))
-    ]
-    assert found[0] == found[1] == found[2] == {"median": pytest.approx(2 * np.median(x))}
-    assert all(type(value) is float for value in found[0].values())
-
-
-def test_sets_of_any_size_share_a_prediction_s_program(devices):
-    traces = []
-
-    def predict(state, batch, keys):
-        traces.append(batch["x"].shape)
-        return {"square": batch["x"] ** 2}
-
-    predicted = make_prediction(predict)
-    for size in (1, 5, 9, 200):
-        x = np.arange(size, dtype=np.float32)
-        batches = batches_in_order({"x": x}, 8, one_shape=True)
-        np.testing.assert_array_equal(predicted(placed(devices(2)), batches)["square"], x**2)
-    assert traces == [(4,)]
-
-
-def test_sets_that_are_read_and_augmented_otherwise_share_it_too(devices):
-    traces = []
-
-    def predict(state, batch, keys):
-        traces.append(batch["x"].shape)
-        return {"x": batch["x"]}
-
-    predicted, x = make_prediction(predict), np.arange(6, dtype=np.float32)
-
-    def read(factor):
-        more = lambda draws, batch: {"x": factor * batch["x"]}
-        take = lambda indices: {"x": x[indices]}
-        return reads_in_order(take, 6, 4, like={"x": x}, seed=factor, augment=more)
-
-    for factor in (1, 2, 3):
-        found = predicted(placed(devices(2)), read(factor))
-        np.testing.assert_array_equal(found["x"], factor * x)
-    # Several of one shape are one shape.
-    found = predicted(placed(devices(2)), [read(4), read(5)])
-    np.testing.assert_array_equal(found["x"], [*(4 * x), *(5 * x)])
-    assert len(traces) == 2  # once for one set, once for two
-
-
-def test_what_was_predicted_once_is_not_kept(devices):
-    class Array(np.ndarray):
-        pass
-
-    predicted = make_prediction(lambda state, batch, keys: {"x": batch["x"]})
-    x = np.arange(6, dtype=np.float32).view(Array)
-    kept = weakref.ref(x)
-    predicted(placed(devices(1)), batches_in_order({"x": x}, 2))
-    del x
-    gc.collect()
-    assert kept() is None
-
-
 def test_an_evaluation_augments_and_counts_with_draws_of_their_own(devices):
     normal = jax.vmap(jax.random.normal)
     x = np.zeros(5, np.float32)
@@ -346,34 +206,6 @@ def test_an_evaluation_augments_and_counts_with_draws_of_their_own(devices):
         return {"equal": Mean.of(batch["x"] == normal(keys), valid)}
 
     assert make_evaluation(count, batches)(placed(devices(1))) == {"equal": 0.0}
-
-
-def test_canvases_of_several_shapes_are_predicted_one_after_the_other(devices):
-    wide, high, _ = canvases()
-    predict = lambda state, batch, keys: {"first": batch["image"][:, 0, 0, 0]}
-    found = make_prediction(predict, compilations=2)(placed(devices(2)), [wide, high])
-    expected = [*wide.read["image"][:, 0, 0, 0], *high.read["image"][:, 0, 0, 0]]
-    np.testing.assert_allclose(found["first"], np.array(expected) / 255, rtol=1e-6)
-    predict = lambda state, batch, keys: {"row": batch["image"][:, 0, :, 0]}
-    with pytest.raises(ValueError, match=r"'row' have shapes \(2,\), \(4,\) an example"):
-        make_prediction(predict, compilations=2)(placed(devices(2)), [wide, high])
-
-
-def test_what_is_no_batches_is_refused():
-    predict = lambda state, batch, keys: {}
-    with pytest.raises(TypeError, match="got batches of dict, expected Batches"):
-        make_evaluation(count, [{"x": np.zeros(3)}])
-    with pytest.raises(ValueError, match="there are no batches"):
-        make_collection(predict, [], lambda rows: {})
-
-
-def test_a_sweep_has_a_beginning_and_an_end(devices):
-    shuffled = shuffled_batches(examples(20), 8, seed=0)
-    with pytest.raises(ValueError, match=r"do not end; expected those of batches_in_order"):
-        make_evaluation(count, shuffled)(placed(devices(1)))
-    empty = dataclasses.replace(shuffled, indices=lambda step: np.zeros(0, np.int32))
-    with pytest.raises(ValueError, match="without a batch was given"):
-        make_evaluation(count, [batches_in_order(examples(8), 8), empty])(placed(devices(1)))
 
 
 def test_the_padding_may_be_anything(devices):
