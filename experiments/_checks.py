@@ -63,6 +63,13 @@ def check_filled(config: Any, *names: str) -> None:
             raise _refused(name, "empty", "at least one value")
 
 
+def check_multiple(config: Any, of: int, *names: str) -> None:
+    """Raises ValueError that names the first of these integers of a Config that is no multiple."""
+    for name in names:
+        if getattr(config, name) % of:
+            raise _refused(name, getattr(config, name), f"a multiple of {of}")
+
+
 def check_choices(config: Any) -> None:
     """Raises ValueError that names the first field whose value its Literal does not have.
 

@@ -1,7 +1,7 @@
 """What detectors share: the network, the canvas, the joint loss of Faster R-CNN, its experiment.
 
-What may be added: another backbone, and what all detectors can be configured with. What a trained
-detector finds is in _detections.
+What may be added: what all detectors can be configured with. Backbones are in _backbones, and what
+a trained detector finds is in _detections.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from experiments import _checks, _detections
+from experiments import _boxed, _checks, _detections
 from experiments._backbones import Name, backbone_of, frozen_parts, with_weights
-from experiments._detections import GREY, Detector, call, variables_of
+from experiments._detections import Detector, call, variables_of
 from jaxstruct import data, losses, models
 from jaxstruct.data import Reader
 from jaxstruct.metrics import Mean
@@ -29,16 +28,14 @@ from jaxstruct.training import (
     Experiment,
     Stage,
     State,
-    augment_each,
     make_step,
     merge,
     partition,
-    reads_in_order,
-    shuffled_reads,
     steps_of_epochs,
 )
 
 RPN_BETA, HEAD_BETA = 1 / 9, 1.0  # of smooth L1, as in the authors' code
+STRIDE = 16  # the largest of a backbone's map, whose cells divide the canvas
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Config:
     test: str = "test"  # split that is scored once
     backbone: Name = "resnet18"  # up to its map of stride 16; of resnet18, stride 8
     weights: str = ""  # a file of its ImageNet weights, .pth or .safetensors; none: from scratch
-    frozen: int = 0  # blocks of VGG, or stages of a ResNet, whose weights stay
+    frozen: int = 0  # first blocks of the backbone that keep these weights
     height: int = 240  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 320  # of the canvas
     scales: tuple[float, ...] = (24.0, 48.0, 96.0)  # of anchors: sides of squares, in pixels
@@ -66,7 +63,7 @@ class Config:
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: the authors', without clipped gradients
     learning_rate: float = 5e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
     clip_norm: float = 10.0  # adam: the norm to which a longer gradient is clipped
-    accumulate: int = 1  # parts of a batch whose gradients are taken one by one, to save memory
+    accumulate: int = 1  # parts of each device's images whose gradients are taken one by one
     flip: float = 0.5  # the share of images that are mirrored
     resize: float = 0.25  # images are scaled by factors from 1 - resize to 1 + resize
     color: float = 0.2  # strength of changes of brightness, contrast and saturation
@@ -79,6 +76,13 @@ class Config:
         _checks.check_filled(self, "scales", "ratios")
         _checks.NOT_NEGATIVE.check(self, "frozen", "epochs")
         _checks.at_least(32).check(self, "height", "width")
+        _checks.check_multiple(self, STRIDE, "height", "width")
+        blocks = len(backbone_of(self.backbone, True).blocks)
+        if self.frozen > blocks:
+            raise ValueError(
+                f"--frozen is {self.frozen}, expected at most {blocks}, the blocks of "
+                f"{self.backbone}"
+            )
         _checks.POSITIVE.check(self, "scales", "ratios", "learning_rate", "clip_norm")
         _checks.COUNT.check(self, "hidden", "rpn_features", "proposals", "most", "evaluations")
         _checks.COUNT.check(self, "batch_size", "accumulate")
@@ -89,6 +93,22 @@ class Config:
         _checks.SHARE.check(self, "flip", "color")
         _checks.BELOW_1.check(self, "resize", "dropout")
         _checks.SEED.check(self, "seed")
+
+
+PAPER: dict[str, Any] = {  # where the defaults are others: the authors' end-to-end training
+    "backbone": "vgg16",
+    "frozen": 2,
+    "pooling": "pool",
+    "hidden": 4096,
+    "dropout": 0.5,
+    "rpn_features": 512,
+    "regions": 128,
+    "batch_size": 1,
+    "optimizer": "sgd",
+    "learning_rate": 1e-3,
+    "resize": 0.0,
+    "color": 0.0,
+}
 
 
 def network(config: Config, classes: int) -> FasterRCNN:
@@ -107,54 +127,13 @@ def network(config: Config, classes: int) -> FasterRCNN:
     )
 
 
-def _example(
-    config: Config, canvas: tuple[int, int], draw: Any, example: dict[str, Any]
-) -> dict[str, Any]:
-    """One image on the canvas with its boxes; moved by chance where there is a `draw`."""
-    image = example["image"]
-    size = image.shape[:2]
-    if draw is None:
-        affine = data.Affine.letter_box(size, canvas)
-    else:
-        limits = 1 - config.resize, 1 + config.resize
-        affine = data.draw_affine(draw, size, canvas, flip=config.flip, scale=limits)
-        image = data.jitter_color(draw, image, config.color)
-    names = ("boxes", "classes", "difficult")
-    given: dict[str, Any] = {key: example[key] for key in names if key in example}
-    keep = 0.4 if draw is not None else 0.0
-    moved = data.move({"image": image, **given}, affine, canvas, fill=GREY, keep=keep)
-    boxes, valid = data.padded(moved["boxes"], config.most)
-    classes, _ = data.padded(np.asarray(moved["classes"], np.int32) + 1, config.most)
-    difficult = np.asarray(moved.get("difficult", np.zeros(len(moved["boxes"]))), bool)
-    scale = abs(float(affine.matrix[0, 0]))
-    seen = canvas if draw is not None else [round(side * scale) for side in size]
-    return {
-        "image": moved["image"],
-        "size": np.array(seen, np.int32),
-        "scale": np.float32(scale),
-        "boxes": boxes,
-        "boxes_valid": valid,
-        "classes": classes,
-        "difficult": data.padded(difficult, config.most)[0],
-    }
-
-
 def batches_of(config: Config, reader: Reader, *, train: bool) -> Batches:
     """The batches of a split, whose images are moved by chance in training."""
-
-    def augment(draws: Any, batch: dict) -> dict:
-        canvas = _detections.shared_canvas(batch["image"], (config.height, config.width))
-        one = lambda draw, example: _example(config, canvas, draw if train else None, example)
-        return augment_each(one)(draws, batch)
-
-    like = {
-        "image": np.zeros((1, 8, 8, 3), np.uint8),
-        "boxes": np.zeros((1, 1, 4), np.float32),
-        "classes": np.zeros((1, 1), np.int64),
-    }
-    make = shuffled_reads if train else reads_in_order
+    placing = _boxed.Placing(
+        (config.height, config.width), config.most, config.flip, config.resize, config.color
+    )
     size = config.batch_size if train else max(config.batch_size, 4)
-    return make(reader, reader.size, size, like=like, seed=config.seed, augment=augment)
+    return _boxed.batches_of(reader, size, placing, train=train, seed=config.seed)
 
 
 def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
@@ -209,7 +188,7 @@ def loss_of(config: Config, model: FasterRCNN) -> Any:
         # border of the canvas learn, too, as in torchvision's.
         usable = batch["boxes_valid"] & ~batch["difficult"]
         draws = jax.vmap(partial(jax.random.split, num=2))(keys)
-        anchors = jax.vmap(partial(losses.sample_anchors), (0, None, 0, 0))(
+        anchors = jax.vmap(losses.sample_anchors, (0, None, 0, 0))(
             draws[:, 0], said.anchors, batch["boxes"], usable
         )
         regions, chosen = jax.vmap(partial(losses.sample_proposals, size=config.regions))(
@@ -267,11 +246,11 @@ def experiment(
         start=partial(from_weights, config) if config.weights else None,
         update=make_step(loss_of(config, model), optimizer, accumulate=parts, clip_norm=clip),
         batches=batches_of(config, readers["train"], train=True),
-        evaluate=_detections.evaluation_of(detector, validation),
+        evaluate=partial(_detections.evaluated, detector, validation),
         evaluate_every=every,
-        compilations=detector.canvases,
+        compilations=_boxed.shapes_of(canvas),
     )
-    score = _detections.evaluation_of(detector, test)
+    score = partial(_detections.evaluated, detector, test)
     return Experiment(
         config,
         [stage],
@@ -288,12 +267,15 @@ def experiment(
 
 def from_weights(config: Config, state: State) -> State:
     """The state with the ImageNet weights of its backbone, and of a VGG's head of full width."""
-    head = config.backbone == "vgg16" and config.hidden == 4096
-    found = {**with_weights(variables_of(state), config.backbone, config.weights, head=head)}
+    backbone = backbone_of(config.backbone, True)
+    found = {
+        **with_weights(variables_of(state), backbone, config.weights, head=config.hidden == 4096)
+    }
     params, frozen = _parted(config, found.pop("params"))
     return state.replace(params=params, model_state={"frozen": frozen, "stats": found})
 
 
 def _parted(config: Config, params: Any) -> tuple[Any, Any]:
-    """What learns, and what is frozen."""
-    return partition(params, frozen_parts(config.backbone, config.frozen, params))
+    """What learns, and what is frozen: nothing where there are no weights to keep."""
+    backbone, trained = backbone_of(config.backbone, True), bool(config.weights)
+    return partition(params, frozen_parts(backbone, config.frozen if trained else 0, params))

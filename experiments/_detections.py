@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import _boxed
 from jaxstruct import data, figures, metrics, models, ops
 from jaxstruct.data import Reader
 from jaxstruct.models import Detected, FasterRCNN, Proposals
-from jaxstruct.training import Batches, Run, State, make_collection, make_prediction, merge
+from jaxstruct.training import Batches, Run, State, make_prediction, merge
 
-GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
 SHOWN = 0.5  # the score of a detection that is drawn
 CURVES_OF = 200  # images of which precision and recall are drawn
 TRUTH = ("scale", "boxes", "boxes_valid", "classes", "difficult")
@@ -35,21 +35,6 @@ class Detector(NamedTuple):
     proposals: int  # that are classified
     classes: tuple[str, ...]
     scored: tuple[str, ...]  # classes whose mean is the average precision
-
-    @property
-    def canvases(self) -> int:
-        """How many there are: wide, upright, and the square that holds both."""
-        return 1 if self.canvas[0] == self.canvas[1] else 3
-
-
-def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tuple[int, int]:
-    """The canvas of a batch: as it is, turned, or a square where the images need both.
-
-    Processes see parts of a batch, whose shapes must be the same: several share the square.
-    """
-    turns = {data.canvas_for(x.shape[:2], (canvas, canvas[::-1])) for x in images}
-    (one, *others) = turns
-    return (max(canvas),) * 2 if others or jax.process_count() > 1 else one
 
 
 def variables_of(state: State) -> dict[str, Any]:
@@ -75,7 +60,10 @@ def detect(
     return proposals, models.best_detections(logits, deltas, proposals, sizes, score_threshold=0.01)
 
 
-def _rows(detector: Detector) -> Callable:
+@lru_cache(maxsize=8)
+def _swept(detector: Detector) -> Callable[[State, Batches], dict[str, np.ndarray]]:
+    """What `detect` says of every example of batches, beside the truth: one program for all."""
+
     def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
         proposals, found = detect(detector, variables_of(state), batch["image"], batch["size"])
         return {
@@ -85,14 +73,12 @@ def _rows(detector: Detector) -> Callable:
             **{name: batch[name] for name in TRUTH},
         }
 
-    return predict
+    return make_prediction(predict, compilations=_boxed.shapes_of(detector.canvas))
 
 
-def evaluation_of(detector: Detector, batches: Batches) -> Callable[[State], dict[str, float]]:
+def evaluated(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
     """Average precision, in all and of each class, and the recall of the proposals."""
-    return make_collection(
-        _rows(detector), batches, partial(scores, detector), compilations=detector.canvases
-    )
+    return scores(detector, _swept(detector)(state, batches))
 
 
 def _compared(rows: Mapping[str, np.ndarray]) -> tuple[metrics.Detections, metrics.Truth]:
@@ -135,7 +121,7 @@ def _detect(detector: Detector, variables: Any, images: Any, sizes: Any) -> Any:
 
 def _on_canvas(detector: Detector, image: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
     """An image on the canvas of its orientation, its scale and its size there."""
-    return data.letter_box(image, shared_canvas([image], detector.canvas), fill=GREY)
+    return data.letter_box(image, _boxed.turned(detector.canvas, image.shape[:2]), fill=_boxed.GREY)
 
 
 def in_image(
@@ -270,9 +256,7 @@ def _precision_recall(detector: Detector, batches: Batches, state: State) -> Fig
     def indices(step: int) -> np.ndarray:
         return some(step) if step < limit else np.zeros(0, np.int32)
 
-    rows = make_prediction(_rows(detector), compilations=detector.canvases)(
-        state, dataclasses.replace(batches, indices=indices)
-    )
+    rows = _swept(detector)(state, dataclasses.replace(batches, indices=indices))
     found, truth = _compared(rows)
     numbers = [detector.classes.index(name) + 1 for name in detector.scored]
     curves = metrics.voc_curves(found, truth, classes=numbers)

@@ -33,8 +33,7 @@ SMOKE = Config(
     height=64, width=96, scales=(16.0, 32.0), hidden=16, rpn_features=16, proposals=20, regions=8,
     epochs=0.5, evaluations=2, most=32,
 )  # fmt: skip
-PAPER = Config(backbone="vgg16", frozen=2, height=600, width=800, hidden=4096, rpn_features=512,
-               regions=128, pooling="pool", scales=(64.0, 128.0, 256.0), batch_size=1)  # fmt: skip
+PAPER = Config(**_detection.PAPER, height=608, width=800, scales=(64.0, 128.0, 256.0))
 
 
 def experiment(config: Config) -> Experiment:

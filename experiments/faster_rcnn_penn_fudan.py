@@ -28,8 +28,7 @@ SMOKE = Config(
     height=64, width=64, scales=(16.0, 32.0), hidden=16, rpn_features=16, proposals=20, regions=8,
     epochs=0.5, evaluations=2,
 )  # fmt: skip
-PAPER = Config(backbone="vgg16", frozen=2, height=608, width=608, hidden=4096, rpn_features=512,
-               regions=128, pooling="pool", scales=(128.0, 256.0, 512.0), batch_size=1)  # fmt: skip
+PAPER = Config(**_detection.PAPER, height=608, width=608, scales=(128.0, 256.0, 512.0))
 
 
 def experiment(config: Config) -> Experiment:

@@ -1,7 +1,7 @@
 """Faster R-CNN with VGG16 on photographs of PASCAL VOC 2012 (Ren et al. 2015, table 7).
 
 python -m experiments.faster_rcnn_voc2012 --weights FILE   # torchvision's vgg16-397923af.pth
-python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --weights FILE
+python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --frozen 0 --weights FILE
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Config(_detection.Config):
     validation: str = "pack_val"  # split whose average precision chooses the checkpoint
     test: str = "pack_test"  # split that is scored once
     backbone: Name = "vgg16"  # up to its map of stride 16; of resnet18, stride 8
-    frozen: int = 2  # blocks of VGG, or stages of a ResNet, whose weights stay
+    frozen: int = 2  # first blocks of the backbone that keep these weights
     height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 512  # of the canvas
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
@@ -64,11 +64,16 @@ SMOKE = Config(
     rpn_features=16, proposals=20, regions=8, batch_size=2, epochs=0.5, evaluations=2,
 )  # fmt: skip
 PAPER = Config(
+    **_detection.PAPER,
     dataset="voc2007",
-    train="train+val", validation="val", test="test", height=608, width=1008, hidden=4096,
-    dropout=0.5, rpn_features=512, regions=128, pooling="pool", scales=(128.0, 256.0, 512.0),
-    resize=0.0, color=0.0, epochs=14, optimizer="sgd", learning_rate=1e-3,
-)  # fmt: skip
+    train="train+val",
+    validation="val",  # of trainval, as there is no other: which checkpoint is best says little
+    test="test",
+    height=608,
+    width=1008,
+    scales=(128.0, 256.0, 512.0),
+    epochs=14,
+)
 
 
 def experiment(config: Config) -> Experiment:

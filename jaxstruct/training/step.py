@@ -193,7 +193,10 @@ def _part(tree: Any, i: int, parts: int) -> Any:
 
     def take(x: Any) -> Any:
         if len(x) % parts:
-            raise ValueError(f"a device's share of {len(x)} examples does not split in {parts}")
+            raise ValueError(
+                f"a device's share of {len(x)} examples does not split in {parts}; change the "
+                "batch size, or the number of devices or parts"
+            )
         # Every parts-th example: the same ones on any number of devices.
         return x[i::parts]
 

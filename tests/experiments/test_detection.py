@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import _backbones, _detection, _detections, faster_rcnn_bccd
+from experiments import _backbones, _boxed, _detection, _detections, faster_rcnn_bccd
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -34,6 +35,8 @@ EIGHT = dataclasses.replace(
     most=8,
 )
 CANVAS = EIGHT.height, EIGHT.width
+VGG16 = _backbones.backbone_of("vgg16", True)
+PLACING = _boxed.Placing(CANVAS, EIGHT.most)
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +86,8 @@ def photograph():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_boxes_follow_their_images(seed):
-    config = dataclasses.replace(EIGHT, flip=0.5, resize=0.4)
-    moved = _detection._example(config, CANVAS, np.random.default_rng(seed), photograph())
+    placing = _boxed.Placing(CANVAS, 8, flip=0.5, resize=0.4)
+    moved = _boxed.place(placing, CANVAS, np.random.default_rng(seed), photograph())
     assert moved["image"].shape == (96, 128, 3)
     assert moved["size"].tolist() == [96, 128]
     assert moved["classes"].tolist() == [2, *[0] * 7]
@@ -97,11 +100,11 @@ def test_boxes_follow_their_images(seed):
 
 
 def test_an_evaluation_places_images_at_the_top_left():
-    placed = _detection._example(EIGHT, CANVAS, None, photograph())
+    placed = _boxed.place(PLACING, CANVAS, None, photograph())
     assert placed["size"].tolist() == [96, 128]
     np.testing.assert_allclose(placed["boxes"][0] / placed["scale"], [20, 12, 50, 36], atol=1e-4)
     wide = photograph() | {"image": np.zeros((30, 80, 3), np.uint8)}
-    assert _detection._example(EIGHT, CANVAS, None, wide)["size"].tolist() == [48, 128]
+    assert _boxed.place(PLACING, CANVAS, None, wide)["size"].tolist() == [48, 128]
 
 
 @pytest.mark.parametrize(
@@ -115,12 +118,12 @@ def test_an_evaluation_places_images_at_the_top_left():
 )
 def test_the_canvas_turns_with_the_images_of_a_batch(monkeypatch, sizes, expected):
     images = [np.zeros((*size, 3), np.uint8) for size in sizes]
-    assert _detections.shared_canvas(images, CANVAS) == expected
-    assert _detections.shared_canvas(images, CANVAS[::-1]) == (
+    assert _boxed.shared_canvas(images, CANVAS) == expected
+    assert _boxed.shared_canvas(images, CANVAS[::-1]) == (
         (128, 96) if sizes == [(70, 70)] else expected
     )
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert _detections.shared_canvas(images, CANVAS) == (128, 128)
+    assert _boxed.shared_canvas(images, CANVAS) == (128, 128)
 
 
 class Upright:
@@ -155,13 +158,30 @@ def test_upright_images_have_an_upright_canvas(train):
             np.testing.assert_allclose(boxes[0] / scale, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [None, 0, 1])
+@pytest.mark.parametrize("size", [(70, 72), (80, 60), (60, 80)])
+def test_an_image_is_the_same_in_any_batch(seed, size):
+    placing = PLACING if seed is None else PLACING._replace(flip=0.5, resize=0.4, color=0.2)
+    example = photograph() | {"image": np.full((*size, 3), 200, np.uint8)}
+    draw = lambda: None if seed is None else np.random.default_rng(seed)
+    alone = _boxed.turned(CANVAS, size)
+    one = _boxed.place(placing, alone, draw(), example)
+    other = _boxed.place(placing, (128, 128), draw(), example)
+    assert other["image"].shape == (128, 128, 3)
+    np.testing.assert_array_equal(other["image"][: alone[0], : alone[1]], one["image"])
+    assert not other["image"][alone[0] :].any()
+    assert not other["image"][:, alone[1] :].any()
+    for name in one.keys() - {"image"}:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
 def test_more_boxes_than_configured_are_named():
     example = photograph()
     example["boxes"] = np.repeat(example["boxes"], 9, 0)
     example["classes"] = np.repeat(example["classes"], 9)
     example["difficult"] = np.repeat(example["difficult"], 9)
     with pytest.raises(ValueError, match="got 9 values, expected at most 8"):
-        _detection._example(EIGHT, CANVAS, None, example)
+        _boxed.place(PLACING, CANVAS, None, example)
 
 
 def rows(**changes):
@@ -206,17 +226,55 @@ def test_scores():
     [
         ("vgg16", 2, ["conv1_1", "conv1_2", "conv2_1", "conv2_2"]),
         ("vgg16", 0, []),
-        ("resnet18", 1, ["bn1", "conv1"]),
-        ("resnet18", 2, ["bn1", "conv1", "layer1_0", "layer1_1"]),
+        ("resnet18", 1, ["conv1"]),
+        ("resnet18", 2, ["conv1", "layer1_0", "layer1_1"]),
+        ("efficientnet_lite0", 0, []),
     ],
 )
 def test_frozen_parts(backbone, frozen, places):
-    config = dataclasses.replace(EIGHT, backbone=backbone, frozen=frozen)
+    config = dataclasses.replace(EIGHT, backbone=backbone, frozen=frozen, weights="a file")
     model = _detection.network(config, 3)
     given = np.zeros((1, 64, 64, 3), np.float32), np.full((1, 2), 64)
     params = jax.eval_shape(model.init, jax.random.key(0), *given)["params"]
-    found = _backbones.frozen_parts(backbone, frozen, params)
-    assert sorted(found) == [f"backbone/{place}" for place in places]
+    trained, kept = _detection._parted(config, params)
+    assert sorted(kept.get("backbone", {})) == places
+    assert set(trained["backbone"]) == set(params["backbone"]) - set(places)
+    # Without weights there is nothing to keep.
+    trained, kept = _detection._parted(dataclasses.replace(config, weights=""), params)
+    assert set(trained["backbone"]) == set(params["backbone"])
+    assert not kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"backbone": "vgg16", "frozen": 6},
+            "--frozen is 6, expected at most 5, the blocks of vgg",
+        ),
+        ({"backbone": "resnet18", "frozen": 4}, "--frozen is 4, expected at most 3, the blocks of"),
+        ({"backbone": "efficientnet_lite0", "frozen": 1}, "--frozen is 1, expected at most 0"),
+        ({"height": 600}, "--height is 600, expected a multiple of 16"),
+        ({"width": 100}, "--width is 100, expected a multiple of 16"),
+    ],
+)
+def test_what_no_network_has_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(EIGHT, **changes)
+
+
+@pytest.mark.parametrize("backbone", get_args(_backbones.Name))
+def test_every_block_has_layers_and_its_map_divides_the_canvas(backbone):
+    found = _backbones.backbone_of(backbone, True)
+    module = found.module
+    images = np.zeros((1, 64, 64, 3), np.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
+    for blocks in range(1, len(found.blocks) + 1):
+        fewer, more = (
+            _backbones.frozen_parts(found, n, {"backbone": params}) for n in (blocks - 1, blocks)
+        )
+        assert set(fewer) < set(more)
+    assert _detection.STRIDE % module.strides()[found.level] == 0
 
 
 def test_weights_of_the_backbone_are_placed(tmp_path):
@@ -258,10 +316,10 @@ def test_the_head_takes_the_weights_of_fc6_and_fc7_if_it_has_their_width(tmp_pat
             "head": {"fc6": {"kernel": np.zeros((7, 7, 3, 8), np.float32)}},
         }
     }
-    with_head = _backbones.with_weights(variables, "vgg16", path, head=True)["params"]
+    with_head = _backbones.with_weights(variables, VGG16, path, head=True)["params"]
     expected = weights["classifier.0.weight"].reshape(8, 3, 7, 7).transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(with_head["head"]["fc6"]["kernel"], expected)
-    without = _backbones.with_weights(variables, "vgg16", path, head=False)["params"]
+    without = _backbones.with_weights(variables, VGG16, path, head=False)["params"]
     np.testing.assert_array_equal(without["head"]["fc6"]["kernel"], 0)
     for found in (with_head, without):
         expected = weights["features.0.weight"].transpose(2, 3, 1, 0)

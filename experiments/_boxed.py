@@ -1,0 +1,114 @@
+"""Images with boxes as batches: onto a canvas that turns with them, moved by chance in training.
+
+What may be added: another change of an image that its boxes follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxstruct import data
+from jaxstruct.data import Reader
+from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
+
+GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
+KEPT = 0.4  # the share of a box's area that has to stay on the canvas in training
+
+
+class Placing(NamedTuple):
+    """How images come onto a canvas, and what chance does to them in training.
+
+    Attributes:
+        canvas: height and width, for images of one orientation; turned for the other.
+        most: boxes of an image at most.
+        flip: the share of images that are mirrored.
+        resize: images are scaled by factors from 1 - resize to 1 + resize.
+        color: strength of changes of brightness, contrast and saturation.
+    """
+
+    canvas: tuple[int, int]
+    most: int
+    flip: float = 0.0
+    resize: float = 0.0
+    color: float = 0.0
+
+
+def shapes_of(canvas: tuple[int, int]) -> int:
+    """How many shapes batches have: wide, upright, and the square that holds both."""
+    return 1 if canvas[0] == canvas[1] else 3
+
+
+def turned(canvas: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The canvas, turned where an image of this size is larger on it then."""
+    return data.canvas_for(size, (canvas, canvas[::-1]))
+
+
+def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tuple[int, int]:
+    """The canvas of a batch: as it is, turned, or a square where its images need both.
+
+    Processes see parts of a batch, whose shapes must be the same: several share the square.
+    """
+    (one, *others) = {turned(canvas, x.shape[:2]) for x in images}
+    return (max(canvas),) * 2 if others or jax.process_count() > 1 else one
+
+
+def place(
+    placing: Placing, shared: tuple[int, int], draw: Any, example: dict[str, Any]
+) -> dict[str, Any]:
+    """One image with its boxes, moved by chance where there is a `draw`.
+
+    It lies on the canvas of its own orientation, at the top left of the one that its batch shares,
+    so that it is the same in any batch.
+    """
+    image = example["image"]
+    size = image.shape[:2]
+    canvas = turned(placing.canvas, size)
+    if draw is None:
+        affine = data.Affine.letter_box(size, canvas)
+    else:
+        limits = 1 - placing.resize, 1 + placing.resize
+        affine = data.draw_affine(draw, size, canvas, flip=placing.flip, scale=limits)
+        image = data.jitter_color(draw, image, placing.color)
+    names = ("boxes", "classes", "difficult")
+    given: dict[str, Any] = {key: example[key] for key in names if key in example}
+    keep = 0.0 if draw is None else KEPT
+    moved = data.move({"image": image, **given}, affine, canvas, fill=GREY, keep=keep)
+    placed = np.zeros((*shared, 3), np.uint8)  # the network sees nothing beyond `size`
+    placed[: canvas[0], : canvas[1]] = moved["image"]
+    boxes, valid = data.padded(moved["boxes"], placing.most)
+    classes, _ = data.padded(np.asarray(moved["classes"], np.int32) + 1, placing.most)
+    difficult = np.asarray(moved.get("difficult", np.zeros(len(moved["boxes"]))), bool)
+    scale = abs(float(affine.matrix[0, 0]))
+    seen = canvas if draw is not None else [round(side * scale) for side in size]
+    return {
+        "image": placed,
+        "size": np.array(seen, np.int32),
+        "scale": np.float32(scale),
+        "boxes": boxes,
+        "boxes_valid": valid,
+        "classes": classes,
+        "difficult": data.padded(difficult, placing.most)[0],
+    }
+
+
+def batches_of(
+    reader: Reader, batch_size: int, placing: Placing, *, train: bool, seed: int
+) -> Batches:
+    """The batches of a split: shuffled and moved by chance, or one sweep of images as they are."""
+
+    def augment(draws: Any, batch: dict) -> dict:
+        shared = shared_canvas(batch["image"], placing.canvas)
+        one = lambda draw, example: place(placing, shared, draw if train else None, example)
+        return augment_each(one)(draws, batch)
+
+    like = {
+        "image": np.zeros((1, 8, 8, 3), np.uint8),
+        "boxes": np.zeros((1, 1, 4), np.float32),
+        "classes": np.zeros((1, 1), np.int64),
+    }
+    make = shuffled_reads if train else reads_in_order
+    return make(reader, reader.size, batch_size, like=like, seed=seed, augment=augment)
