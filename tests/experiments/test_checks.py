@@ -23,64 +23,29 @@ from experiments._checks import (
 from experiments._results import names
 from jaxstruct.training import main
 
-ZEROS = [
-    "accumulate",
-    "clip_norm",
-    "batch_size",
-    "codes",
-    "discriminator_steps",
-    "evaluations",
-    "evidence_rgb",
-    "evidence_xy",
-    "features",
-    "height",
-    "hidden",
-    "importance_images",
-    "importance_samples",
-    "latent",
-    "latents",
-    "learning_rate",
-    "linear_batch_size",
-    "linear_learning_rate",
-    "maxout",
-    "most",
-    "overcomplete",
-    "parts",
-    "parzen_samples",
-    "photographs",
-    "pieces",
-    "pretraining_rate",
-    "proposals",
-    "ratios",
-    "regions",
-    "rpn_features",
-    "scales",
-    "scribble_prob",
-    "sigma_gaussian",
-    "sigma_rgb",
-    "sigma_xy",
-    "svm_C",
-    "width",
-]
-"""The fields for which 0 is no value."""
-
-TOO_LARGE = {
-    "average": 1,
-    "color": 1.5,
-    "corruption": 2,
-    "dropout": 1,
-    "flip": 1.01,
-    "masking": 1.5,
-    "momentum": 1,
-    "resize": 1,
-    "salt_and_pepper": 2,
-    "scribble_prob": 1,
-    "seed": 2**32,
+FIELDS = {
+    COUNT: """
+        accumulate batch_size codes discriminator_steps evaluations features hidden
+        importance_images importance_samples latent latents linear_batch_size maxout most
+        overcomplete parts parzen_samples pieces proposals rpn_features""",
+    NOT_NEGATIVE: """
+        bilateral_weight early_steps epochs frozen gaussian gaussian_weight iterations
+        linear_epochs noise police_steps pretraining_epochs r1 samples steps thief_steps""",
+    POSITIVE: """
+        clip_norm evidence_rgb evidence_xy learning_rate linear_learning_rate pretraining_rate
+        ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C""",
+    SHARE: "color corruption flip masking salt_and_pepper",
+    BELOW_1: "average dropout momentum resize",
+    BETWEEN_0_AND_1: "scribble_prob",
+    SEED: "seed",
+    at_least(2): "fid_images regions",
+    at_least(32): "height width",
 }
-"""The fields that have a largest value, and one above it."""
+LIMITS = {field: limits for limits, fields in FIELDS.items() for field in fields.split()}
+"""Of every number of every Config."""
 
-TOO_SMALL = {"fid_images": 1, "height": 31, "width": 31, "regions": 1}
-"""Other limits. The width of dense_crf_demo's photographs has none but 1."""
+OTHERS = {("dense_crf_demo", "width"): COUNT}  # of a photograph
+ALSO = {"fid_images": "0"}  # which is none at all
 
 FILLED = ["codes", "latents", "photographs", "ratios", "scales"]
 """The tuples that must have elements."""
@@ -93,25 +58,44 @@ def numeric(annotation):
     return annotation if annotation in (int, float) else None
 
 
-def refused():
-    """(experiment, field, values on the command line) of every value that is refused."""
-    for name in names():
-        config = importlib.import_module(f"experiments.{name}").Config
-        hints = typing.get_type_hints(config)
-        for field in dataclasses.fields(config):
-            kind = numeric(hints[field.name])
-            values = ["-1"] if kind else []
-            values += ["nan", "inf", "-inf"] if kind is float else []
-            values += ["0"] if kind and field.name in ZEROS else []
-            values += [str(TOO_LARGE[field.name])] if field.name in TOO_LARGE else []
-            if field.name in TOO_SMALL and name != "dense_crf_demo":
-                values.append(str(TOO_SMALL[field.name]))
-            yield from ((name, field.name, [value]) for value in values)
-            if field.name in FILLED:
-                yield name, field.name, []
+def numbers(name):
+    """(field, its kind, its limits, whether it is a tuple) of every number of an experiment."""
+    config = importlib.import_module(f"experiments.{name}").Config
+    for field, annotation in typing.get_type_hints(config).items():
+        if kind := numeric(annotation):
+            limits = OTHERS.get((name, field)) or LIMITS[field]
+            yield field, kind, limits, annotation is not kind
 
 
-CASES = list(refused())
+def ends(kind, limits):
+    """The numbers at the ends that are allowed, and those next to them that are not."""
+    step = 1 if kind is int else 1e-3
+    inside, outside = [], []
+    for end, is_open, inwards in (
+        (limits.least, limits.open_least, step),
+        (limits.most, limits.open_most, -step),
+    ):
+        if math.isfinite(end):
+            inside.append(kind(end + inwards if is_open else end))
+            outside.append(kind(end if is_open else end - inwards))
+    return inside, outside
+
+
+def refused(name):
+    """(field, values on the command line, what is expected) of what an experiment refuses."""
+    for field, kind, limits, _ in numbers(name):
+        for value in ends(kind, limits)[1]:
+            if str(value) != ALSO.get(field):
+                # Without FID, `fid_images` has no limit but 0.
+                yield field, [str(value)], None if field in ALSO else str(limits)
+        if kind is float:
+            yield field, ["nan"], str(limits)
+            yield from ((field, [value], "a finite number") for value in ("inf", "-inf"))
+        yield field, ["-1"], None if field in ALSO else str(limits)
+    config = importlib.import_module(f"experiments.{name}").Config
+    for field in dataclasses.fields(config):
+        if field.name in FILLED:
+            yield field.name, [], "at least one value"
 
 
 @pytest.fixture
@@ -133,23 +117,54 @@ def command(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", names())
 def test_a_wrong_value_is_named_before_anything_is_written(name, command, tmp_path):
-    cases = [(field, values) for one, field, values in CASES if one == name]
+    cases = list(refused(name))
     assert len(cases) > 15
-    for field, values in cases:
+    for field, values, expected in cases:
         option = f"--{field.replace('_', '-')}"
         status, said = command(name, "--smoke", option, *values, "--devices", "1")
         given = str(float(values[0])) if values else "empty"
         assert status == 2, (option, values, said)
         assert said.startswith(f"{option} is "), (option, values, said)
-        assert said.split(", expected ")[0].removeprefix(f"{option} is ") in (given, *values)
+        found, rest = said.removeprefix(f"{option} is ").split(", expected ")
+        assert found in (given, *values), (option, values, said)
+        if expected:
+            assert rest == f"{expected}; --help lists what there is\n", (option, values, said)
         assert said.endswith("; --help lists what there is\n")
         assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_every_number_that_has_a_limit_here_is_a_field():
-    fields = {field for _, field, _ in CASES}
-    assert set(ZEROS) | set(TOO_LARGE) | set(TOO_SMALL) | set(FILLED) <= fields
+@pytest.mark.parametrize("name", names())
+def test_the_ends_of_the_limits_are_allowed(name):
+    smoke = importlib.import_module(f"experiments.{name}").SMOKE
+    for field, kind, limits, several in numbers(name):
+        for value in ends(kind, limits)[0]:
+            given = (value,) if several else value
+            assert getattr(dataclasses.replace(smoke, **{field: given}), field) == given
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_choice_that_there_is_not_is_refused(name):
+    module = importlib.import_module(f"experiments.{name}")
+    for field, annotation in typing.get_type_hints(module.Config).items():
+        several = typing.get_origin(annotation) is tuple
+        kind = typing.get_args(annotation)[0] if several else annotation
+        if typing.get_origin(kind) is typing.Literal:
+            wrong = ("nothing",) if several else "nothing"
+            option = f"--{field.replace('_', '-')}"
+            with pytest.raises(ValueError, match=f"^{option} is nothing, expected one of "):
+                dataclasses.replace(module.SMOKE, **{field: wrong})
+
+
+def test_every_limit_here_is_of_a_field():
+    fields = {field for name in names() for field, *_ in numbers(name)}
+    assert set(LIMITS) == fields
+    every = {
+        field.name
+        for name in names()
+        for field in dataclasses.fields(importlib.import_module(f"experiments.{name}").Config)
+    }
+    assert set(FILLED) <= every
 
 
 @pytest.mark.parametrize(
