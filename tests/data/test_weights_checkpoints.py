@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxstruct.data import DataError, noted_weights, read_weights
-from tests.data.test_weights import FILES, lied, stream, tensor, text, value, zipped
+from tests.data.weight_files import FILES, lied, stream, tensor, text, value, zipped
 
 TENSOR = tensor()[9:-2]  # the instructions of one tensor, [2, 3] of the storage [1, 2, 3]
 OPTIMIZER = {"state": {0: {"step": 7}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]}
