@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks import _timing
 from experiments import _vae
+from jaxstruct import losses
 from jaxstruct.data import Examples
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Experiment, parallel, run
@@ -120,7 +121,7 @@ def _experiment(images: np.ndarray, options: argparse.Namespace) -> Experiment:
         hidden=HIDDEN, latent=LATENT, batch_size=options.batch_size, epochs=epochs, evaluations=1
     )
     data = Examples({"image": images})
-    made = _vae.experiment(config, model, _vae.BERNOULLI, data, data)
+    made = _vae.experiment(config, model, losses.BERNOULLI, data, data)
     # As in an experiment: ten checkpoints a run. Evaluation is left out, the peer has none.
     calls = max(1, made.stages[0].steps // STEPS_PER_CALL // 10)
     stage = replace(made.stages[0], evaluate=None, save_every=calls * STEPS_PER_CALL)

@@ -89,6 +89,13 @@ def cross_entropy(model: Autoencoder) -> Coder:
     return Coder(model, lambda p, x: -losses.bernoulli_log_likelihood(p, x), nn.sigmoid)
 
 
+def one_sigmoid_layer(inputs: int, units: int) -> Coder:
+    """Sigmoid units, tied weights, cross-entropy, as Vincent et al. 2008 train each layer."""
+    start = SIGMOID_KERNEL
+    model = Autoencoder(inputs, (units,), code=nn.sigmoid, tied=True, kernel_init=start)
+    return cross_entropy(model)
+
+
 def stage(
     name: str,
     coder: Coder,
@@ -225,6 +232,12 @@ def learning_curves(runs: Mapping[str, Run], metric: str = "error", **options: A
     lines = {name: run.curve(metric) for name, run in runs.items()}
     y_label = "squared error per pixel of test images"
     return figures.curves(lines, **{"x_label": "steps", "y_label": y_label, **options})
+
+
+def params_of(run: Run) -> Any:
+    """The parameters at the end of a run of one stage."""
+    assert run.state is not None
+    return run.state.params
 
 
 def flat(images: Any) -> Any:

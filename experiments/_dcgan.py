@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,12 +104,12 @@ def players(config: Config, size: int) -> models.Players:
     )
 
 
-def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
+def features(players: models.Players) -> Callable[[State, np.ndarray], np.ndarray]:
     """The discriminator's features: (state, images uint8 or in [0, 1]) -> [N, D] float32."""
-    discriminator = models.DCGANDiscriminator(config.features, normalization=config.normalization)
+    discriminator: Any = dict(players.modules)["discriminator"]
 
     def predict(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
-        _, maps = cast(Any, discriminator.apply(variables, 2 * batch["image"] - 1))
+        _, maps = discriminator.apply(variables, 2 * batch["image"] - 1)
         return {"features": models.dcgan_features(maps)}
 
     predicted, name = make_prediction(predict), "discriminator"
@@ -122,16 +122,16 @@ def features(config: Config) -> Callable[[State, np.ndarray], np.ndarray]:
     return extract
 
 
-def class_scores(config: Config, state: State, train: data.Examples) -> Scores:
+def class_scores(game: Game, state: State) -> Scores:
     """By a linear SVM a class, on the discriminator's features divided by their deviations."""
-    extract = features(config)
+    extract, train = features(game.players), game.train
     x = extract(state, train["image"])
     deviation = x.std(axis=0)
     scale = 1 / np.where(deviation > 1e-5 * deviation.max(), deviation, 1)  # below: rounding
     x *= scale
     chunks = [x[i : i + 10_000] for i in range(0, len(x), 10_000)]
     svm = models.fit_linear_svm(
-        chunks, train["label"], classes=len(train.classes), C=config.svm_C, tolerance=1e-3
+        chunks, train["label"], classes=len(train.classes), C=game.config.svm_C, tolerance=1e-3
     )
     return lambda images: np.asarray(svm.scores(scale * extract(state, images)))
 
@@ -175,7 +175,7 @@ def experiment(
     def scores_of(state: State) -> Scores:
         """The SVMs are fitted once, for the metrics and the figures of one state."""
         if not fitted or fitted[0][0] is not state:
-            fitted[:] = [(state, class_scores(config, state, train))]
+            fitted[:] = [(state, class_scores(game, state))]
         return fitted[0][1]
 
     optimizer = optax.adam(config.learning_rate, b1=config.momentum)
@@ -186,7 +186,7 @@ def experiment(
         in_parts(whole, config.parts),
         score=partial(score, game, scores_of),
         figures=partial(draw, game, scores_of),
-        predict=partial(predict, game),
+        predict=partial(_gan.predict, game.players, partial(fit, train["image"].shape[1])),
         claims=claims,
         commands={"arithmetic": (Arithmetic, partial(add, game))},
         model=dict(game.players.modules),
@@ -235,14 +235,9 @@ def draw(game: Game, scores_of: Callable[[State], Scores], run: Run) -> dict[str
     }
 
 
-def predict(game: Game, key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-    """100 samples, or what the players say of the middle square of a user's image."""
-    assert state is not None
-    if image is None:
-        samples = game.samples(state, game.players.noise(key, 10, 10))
-        return {"samples": 100}, figures.image_grid(samples)
-    x = data.middle_square(image, game.train["image"].shape[1])
-    return _gan.judged(game.players, state, key, x.astype(np.float32) / 255)
+def fit(size: int, image: Any) -> np.ndarray:
+    """The middle square of a user's image as [size, size, 3] in [0, 1]."""
+    return data.middle_square(image, size).astype(np.float32) / 255
 
 
 def chosen(game: Game) -> jax.Array:

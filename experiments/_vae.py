@@ -106,9 +106,6 @@ PAPER: dict[str, Any] = {  # where the defaults are others
 }
 
 
-BERNOULLI, GAUSSIAN = losses.BERNOULLI, losses.GAUSSIAN
-
-
 def initializers(config: Method) -> dict[str, Any]:
     """Keywords of the encoder's and the decoder's initialization."""
     paper = {"kernel_init": vae_initializer, "bias_init": vae_initializer}

@@ -76,12 +76,12 @@ def study(
     dimensions, the manifold of figure 4.
     """
     shared = {field.name: getattr(config, field.name) for field in fields(_vae.Method)}
-    epochs, members = config.samples / train.size, {}
-    for n in config.latents:
-        own = _vae.Config(**shared, latent=n, epochs=epochs)
-        members[f"latent={n}"] = _vae.experiment(own, model(n), likelihood, train, test, dark=dark)
-    shape = train["image"].shape[1:]
+    epochs, shape = config.samples / train.size, train["image"].shape[1:]
     coders = {f"latent={n}": _vae.Coder(model(n), likelihood, n, shape) for n in config.latents}
+    members = {}
+    for name, coder in coders.items():
+        own = _vae.Config(**shared, latent=coder.latent, epochs=epochs)
+        members[name] = _vae.experiment(own, coder.model, likelihood, train, test, dark=dark)
     return Study(config, members, partial(draw, config, coders), claims)
 
 

@@ -193,7 +193,7 @@ def study_figures(
     angles = {
         f"{code} dimensions": (np.arange(1, code + 1), principal_angles(params, pca()))
         for code in config.codes
-        if (params := _params(runs[f"linear={code}"]))
+        if (params := _autoencoder.params_of(runs[f"linear={code}"]))
     }
     errors = {
         "principal components": [pca().error(pixels(test), code) for code in config.codes],
@@ -285,11 +285,6 @@ def codes(coder: Coder, run: Run, images: Examples) -> dict[str, np.ndarray]:
 def pixels(images: Examples) -> np.ndarray:
     """[N, D] float32 in [0, 1]."""
     return _autoencoder.flat(images["image"]) / np.float32(255)
-
-
-def _params(run: Run) -> Any:
-    assert run.state is not None
-    return run.state.params
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax import linen as nn
 from matplotlib.figure import Figure
 
 from experiments import _autoencoder
@@ -23,7 +22,6 @@ from experiments._autoencoder import Coder, Corruption
 from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check_filled
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
-from jaxstruct.models import Autoencoder
 from jaxstruct.training import Claim, Experiment, Run, State, Study, main
 
 
@@ -63,14 +61,8 @@ SMOKE = Config(masking=(0.0, 0.5), gaussian=(), salt_and_pepper=(0.25,), hidden=
 def experiment(config: Config) -> Study:
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     shape = train["image"].shape[1:]
-    model = Autoencoder(
-        math.prod(shape),
-        (config.hidden,),
-        code=nn.sigmoid,
-        tied=True,
-        kernel_init=_autoencoder.SIGMOID_KERNEL,
-    )
-    coder, corruptions = _autoencoder.cross_entropy(model), corruptions_of(config)
+    coder = _autoencoder.one_sigmoid_layer(math.prod(shape), config.hidden)
+    corruptions = corruptions_of(config)
     members = {}
     for name, corrupt in corruptions.items():
         stage = _autoencoder.stage(
@@ -90,7 +82,7 @@ def experiment(config: Config) -> Study:
             score=partial(score, _autoencoder.error_of(coder, test, corrupt=corrupt)),
             figures=partial(draw, shape),
             predict=partial(_autoencoder.predict, coder, test),
-            model=model,
+            model=coder.model,
         )
     draw_study = partial(study_figures, config, coder, corruptions, test)
     return Study(config, members, draw_study, CLAIMS)
@@ -181,7 +173,7 @@ def denoised(
 
 def filters(run: Run, units: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
     """The weights of units as images [rows, columns, H, W, C], as square a grid as they fill."""
-    kernel = np.asarray(_params(run)["encoder"]["layer1"]["kernel"]).T
+    kernel = np.asarray(_autoencoder.params_of(run)["encoder"]["layer1"]["kernel"]).T
     chosen = kernel[[unit for unit in units if unit < len(kernel)]]
     columns = int(np.ceil(np.sqrt(len(chosen)))) if len(chosen) > 3 else len(chosen)
     whole = chosen[: len(chosen) // columns * columns]
@@ -192,14 +184,11 @@ def largest(run: Run, shape: tuple[int, ...], count: int) -> list[int]:
     """The units with the largest strokes: whose filters are the strongest when they are blurred."""
     from scipy.ndimage import uniform_filter
 
-    kernel = np.asarray(_params(run)["encoder"]["layer1"]["kernel"]).reshape(*shape[:2], -1)
+    kernel = np.asarray(_autoencoder.params_of(run)["encoder"]["layer1"]["kernel"]).reshape(
+        *shape[:2], -1
+    )
     strength = np.square(uniform_filter(kernel, (7, 7, 0))).sum(axis=(0, 1))
     return [int(unit) for unit in np.argsort(-strength)[:count]]
-
-
-def _params(run: Run) -> Any:
-    assert run.state is not None
-    return run.state.params
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
@@ -148,72 +149,90 @@ class Cells(NamedTuple):
 def experiment(config: Config) -> Experiment:
     players = players_of(config)
     drawn = Examples({"image": draws(DRAWN)}, Source("mixture", "1.0.0", "train", "package", DRAWN))
-
-    def phase(name: str, steps: int, *movers: str) -> Stage:
-        steps = STEPS_PER_CALL * max(1, round(steps / STEPS_PER_CALL))
-        moves = _gan.moves(players, config.loss)
-        rounds = config.discriminator_steps if len(movers) == 2 else 1
-        updates = {"discriminator": rounds * steps, "generator": steps}
-        optimizers = {mover: falling_adam(config.learning_rate, updates[mover]) for mover in movers}
-
-        def init(key: jax.Array, previous: State | None) -> State:
-            init_key, state_key = jax.random.split(key)
-            params, model_state = players.init(init_key)
-            params = previous.params if previous else params
-            return begin_game(state_key, params, model_state, optimizers)
-
-        return Stage(
-            name=name,
-            steps=steps,
-            init=init,
-            update=make_game_step({mover: moves[mover] for mover in movers}, optimizers, rounds),
-            batches=shuffled_batches(drawn, config.batch_size * rounds, seed=config.seed),
-            evaluate=lambda state: cells(players, state).metrics(),
-            evaluate_every=STEPS_PER_CALL * max(1, steps // STEPS_PER_CALL // 20),
-            steps_per_call=STEPS_PER_CALL,
-        )
-
-    def draw(run: Run) -> dict[str, Figure]:
-        steps, value = run.curve("value", stage="game")
-        _, missing = run.curve("below_optimum", stage="game")
-        return {
-            "game": panels({TITLES[name]: cells(players, run.states[name]) for name in TITLES}),
-            "value_function": figures.curves(
-                {
-                    "V(D, G)": (steps, value),
-                    "V(D*, G) = 2 JSD - log 4": (steps, value + missing),
-                    "-log 4": (steps[[0, -1]], np.full(2, -np.log(4))),
-                },
-                x_label="steps of the game, from panel c on",
-                y_label="nats",
-            ),
-        }
-
-    def predict(key: jax.Array, state: State | None, image: Any) -> tuple[dict, Figure]:
-        """A user's image is so many draws: the brightnesses of its pixels."""
-        assert state is not None
-        now = cells(players, state)
-        if image is None:
-            x = _gan.generated(players, state, players.noise(key, 1000))
-            return {"samples": x.ravel().tolist()}, panels({"now": now})
-        grey = image @ np.array([0.299, 0.587, 0.114]) / 255
-        shares = np.histogram(np.clip(grey, 0, 1), EDGES)[0] / grey.size
-        record = {"real": float(shares @ now.judged), "optimal": float(shares @ now.optimal)}
-        return record, panels({"pixels as generated": now._replace(generated=shares)})
-
+    of = partial(phase, config, players, drawn)
     return Experiment(
         config,
         [
-            phase("early", config.early_steps, "discriminator", "generator"),
-            phase("police", config.police_steps, "discriminator"),
-            phase("thief", config.thief_steps, "generator"),
-            phase("game", config.steps, "discriminator", "generator"),
+            of("early", config.early_steps, "discriminator", "generator"),
+            of("police", config.police_steps, "discriminator"),
+            of("thief", config.thief_steps, "generator"),
+            of("game", config.steps, "discriminator", "generator"),
         ],
-        figures=draw,
-        predict=predict,
+        figures=partial(draw, players),
+        predict=partial(predict, players),
         claims=CLAIMS,
         model=dict(players.modules),
     )
+
+
+def phase(
+    config: Config, players: Players, drawn: Examples, name: str, steps: int, *movers: str
+) -> Stage:
+    """The stage in which these players move, of so many steps, from where the stage before ended.
+
+    If both move, the discriminator moves `discriminator_steps` times in each step.
+    """
+    steps = STEPS_PER_CALL * max(1, round(steps / STEPS_PER_CALL))
+    moves = _gan.moves(players, config.loss)
+    rounds = config.discriminator_steps if len(movers) == 2 else 1
+    updates = {"discriminator": rounds * steps, "generator": steps}
+    optimizers = {mover: falling_adam(config.learning_rate, updates[mover]) for mover in movers}
+    return Stage(
+        name=name,
+        steps=steps,
+        init=partial(init, players, optimizers),
+        update=make_game_step({mover: moves[mover] for mover in movers}, optimizers, rounds),
+        batches=shuffled_batches(drawn, config.batch_size * rounds, seed=config.seed),
+        evaluate=lambda state: cells(players, state).metrics(),
+        evaluate_every=STEPS_PER_CALL * max(1, steps // STEPS_PER_CALL // 20),
+        steps_per_call=STEPS_PER_CALL,
+    )
+
+
+def init(
+    players: Players,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    key: jax.Array,
+    previous: State | None,
+) -> State:
+    """The state before a phase: the players of the phase before, with optimizers of its own."""
+    init_key, state_key = jax.random.split(key)
+    params, model_state = players.init(init_key)
+    params = previous.params if previous else params
+    return begin_game(state_key, params, model_state, optimizers)
+
+
+def draw(players: Players, run: Run) -> dict[str, Figure]:
+    """The panels of figure 1, and the value function beside its largest value by any D."""
+    steps, value = run.curve("value", stage="game")
+    _, missing = run.curve("below_optimum", stage="game")
+    return {
+        "game": panels({TITLES[name]: cells(players, run.states[name]) for name in TITLES}),
+        "value_function": figures.curves(
+            {
+                "V(D, G)": (steps, value),
+                "V(D*, G) = 2 JSD - log 4": (steps, value + missing),
+                "-log 4": (steps[[0, -1]], np.full(2, -np.log(4))),
+            },
+            x_label="steps of the game, from panel c on",
+            y_label="nats",
+        ),
+    }
+
+
+def predict(
+    players: Players, key: jax.Array, state: State | None, image: Any
+) -> tuple[dict, Figure]:
+    """1,000 generated values, or what D says of so many draws, the pixels of a user's image."""
+    assert state is not None
+    now = cells(players, state)
+    if image is None:
+        x = _gan.generated(players, state, players.noise(key, 1000))
+        return {"samples": x.ravel().tolist()}, panels({"now": now})
+    grey = image @ np.array([0.299, 0.587, 0.114]) / 255
+    shares = np.histogram(np.clip(grey, 0, 1), EDGES)[0] / grey.size
+    record = {"real": float(shares @ now.judged), "optimal": float(shares @ now.optimal)}
+    return record, panels({"pixels as generated": now._replace(generated=shares)})
 
 
 def players_of(config: Config) -> Players:

@@ -132,7 +132,7 @@ def game(
         [stage],
         score=partial(score, config, players, train, validation, test),
         figures=partial(draw, config, players, train),
-        predict=partial(predict, players, shape),
+        predict=partial(_gan.predict, players, partial(fit_image, shape=shape, dark=True)),
         claims=claims,
         model=dict(players.modules),
         data=[s.source for s in (test,) if s.source],
@@ -170,17 +170,6 @@ def draw(config: Config, players: Players, train: Examples, run: Run) -> dict[st
         "interpolation": figures.image_grid(lines, title="straight lines between two z"),
         **_gan.curves(run, config.batch_size * config.discriminator_steps),
     }
-
-
-def predict(
-    players: Players, shape: tuple[int, ...], key: jax.Array, state: State | None, image: Any
-) -> tuple[dict, Figure]:
-    """100 samples, or what the players say of a user's image."""
-    assert state is not None
-    if image is None:
-        samples = _gan.generated(players, state, players.noise(key, 10, 10))
-        return {"samples": 100}, figures.image_grid(samples)
-    return _gan.judged(players, state, key, fit_image(image, shape, dark=True))
 
 
 def networks(config: Config, size: int) -> tuple[GANGenerator, GANDiscriminator]:

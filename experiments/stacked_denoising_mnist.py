@@ -23,7 +23,7 @@ from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE
 from jaxstruct import data, figures, ops
 from jaxstruct.data import Examples
 from jaxstruct.metrics import Mean
-from jaxstruct.models import Autoencoder, Perceptron
+from jaxstruct.models import Perceptron
 from jaxstruct.training import (
     Claim,
     Experiment,
@@ -141,16 +141,9 @@ def pretraining(
     """The stage that trains a layer, counted from 1, as an autoencoder of what is below it."""
     inputs = (math.prod(train["image"].shape[1:]), *config.hidden)[layer - 1]
     below = config.hidden[: layer - 1]
-    model = Autoencoder(
-        inputs,
-        (config.hidden[layer - 1],),
-        code=nn.sigmoid,
-        tied=True,
-        kernel_init=_autoencoder.SIGMOID_KERNEL,
-    )
     return _autoencoder.stage(
         f"layer{layer}",
-        _autoencoder.cross_entropy(model),
+        _autoencoder.one_sigmoid_layer(inputs, config.hidden[layer - 1]),
         lambda steps: optax.adam(config.pretraining_rate),
         train,
         test,

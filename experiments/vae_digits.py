@@ -6,7 +6,7 @@ python -m experiments.vae_digits
 from dataclasses import dataclass
 
 from experiments import _vae
-from jaxstruct import data
+from jaxstruct import data, losses
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Experiment, main
 
@@ -30,7 +30,7 @@ def experiment(config: Config) -> Experiment:
         GaussianEncoder(config.hidden, config.latent, **start),
         BernoulliDecoder(config.hidden, 8 * 8, **start),
     )
-    return _vae.experiment(config, model, _vae.BERNOULLI, train, test, dark=True)
+    return _vae.experiment(config, model, losses.BERNOULLI, train, test, dark=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments import _vae, _vae_study
-from jaxstruct import data
+from experiments.vae_frey_face import frames
+from jaxstruct import losses
 from jaxstruct.models import VAE, GaussianDecoder, GaussianEncoder
 from jaxstruct.training import Study, main
 
@@ -39,9 +40,7 @@ CLAIMS = _vae_study.claims(
 
 
 def experiment(config: Config) -> Study:
-    # A random frame of the video has neighbours that are trained on; the last frames have none.
-    seed = 0 if config.split == "random" else None
-    train, test = data.load("frey_face", "train").hold_out(200, seed=seed)
+    train, test = frames(config.split)
     start = _vae.initializers(config)
 
     def model(latent: int) -> VAE:
@@ -53,7 +52,7 @@ def experiment(config: Config) -> Study:
     return _vae_study.study(
         config,
         model,
-        _vae.GAUSSIAN,
+        losses.GAUSSIAN,
         train,
         test,
         claims=CLAIMS,

@@ -7,7 +7,7 @@ python -m experiments.vae_mnist --latent 2   # draws the manifold of figure 4b
 from dataclasses import dataclass
 
 from experiments import _vae
-from jaxstruct import data
+from jaxstruct import data, losses
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Experiment, main
 
@@ -36,7 +36,7 @@ def experiment(config: Config) -> Experiment:
         GaussianEncoder(config.hidden, config.latent, **start),
         BernoulliDecoder(config.hidden, 28 * 28, **start),
     )
-    return _vae.experiment(config, model, _vae.BERNOULLI, train, test, claims=CLAIMS, dark=True)
+    return _vae.experiment(config, model, losses.BERNOULLI, train, test, claims=CLAIMS, dark=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ python -m experiments.vae_mnist_study
 from dataclasses import dataclass
 
 from experiments import _vae, _vae_study
-from jaxstruct import data
+from jaxstruct import data, losses
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianEncoder
 from jaxstruct.training import Claim, Reference, Study, main
 
@@ -51,7 +51,7 @@ def experiment(config: Config) -> Study:
     return _vae_study.study(
         config,
         model,
-        _vae.BERNOULLI,
+        losses.BERNOULLI,
         train,
         test,
         claims=CLAIMS,

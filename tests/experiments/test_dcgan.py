@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,20 @@ def test_samples_are_drawn_beside_themselves_moved_towards_each_class(drawn):
     means = np.asarray(best).mean(axis=1)
     for k in range(2):
         np.testing.assert_allclose(z[:, k + 1] - z[:, 0], [means[k] - means.mean(0)] * 8, atol=1e-6)
+
+
+def test_a_walk_leads_straight_between_three_z(drawn, monkeypatch):
+    game, state, grids = drawn
+    monkeypatch.setattr(_dcgan.figures, "side_by_side", lambda *given, **options: None)
+    monkeypatch.setattr(_gan, "beside_nearest", lambda *given: None)
+    monkeypatch.setattr(_gan, "curves", lambda *given: {})
+    _dcgan.draw(game._replace(sum_of=None), None, SimpleNamespace(states={"part1": state}))
+    samples, walk = grids
+    np.testing.assert_array_equal(samples, game.noise(0, 10, 10))
+    assert walk.shape == (6, 11, CONFIG.latent)
+    np.testing.assert_allclose(walk[:, ::5], game.noise(1, 6, 3), atol=1e-6)
+    for line in (walk[:, :6], walk[:, 5:]):
+        np.testing.assert_allclose(np.diff(line, 2, axis=1), 0, atol=1e-6)
 
 
 def test_the_images_of_a_reader_are_cut_to_their_middle_squares():

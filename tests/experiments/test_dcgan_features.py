@@ -41,7 +41,7 @@ def state_of(seed, config=CONFIG):
 
 def test_features_are_all_layers_pooled_to_4x4():
     state, x = state_of(0), images()["image"]
-    found = _dcgan.features(CONFIG)(state, x)
+    found = _dcgan.features(_dcgan.players(CONFIG, SIZE))(state, x)
     variables = {
         "params": state.params["discriminator"],
         "batch_stats": state.model_state["discriminator"],
@@ -55,13 +55,13 @@ def test_features_are_all_layers_pooled_to_4x4():
         windows = m.reshape(n, 4, side // 4, 4, side // 4, channels)
         expected.append(windows.max(axis=(2, 4)).reshape(n, -1))
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-5, atol=1e-6)
-    same = _dcgan.features(CONFIG)(state, x.astype(np.float32) / 255)
+    same = _dcgan.features(_dcgan.players(CONFIG, SIZE))(state, x.astype(np.float32) / 255)
     np.testing.assert_allclose(same, found, atol=1e-6)
 
 
 def test_classes_are_svms_of_features_in_units_of_their_deviation():
     state, train, test = state_of(0), images(), images(30, seed=1)
-    extract = _dcgan.features(CONFIG)
+    extract = _dcgan.features(_dcgan.players(CONFIG, SIZE))
     x = extract(state, train["image"])
     still = np.ptp(x, axis=0) < 1e-5
     assert still.any()  # what is always black has features that never change, but by rounding
@@ -69,8 +69,9 @@ def test_classes_are_svms_of_features_in_units_of_their_deviation():
     # By products, as there: an SVM ends within a tolerance, of other roundings elsewhere in it.
     scale = 1 / np.where(still, 1, x.std(axis=0))
     config = dataclasses.replace(CONFIG, svm_C=0.1)
+    game = _dcgan.Game(config, _dcgan.players(config, SIZE), train, test)
     svm = fit_linear_svm([x * scale], train["label"], classes=2, C=config.svm_C, tolerance=1e-3)
-    scores = _dcgan.class_scores(config, state, train)
+    scores = _dcgan.class_scores(game, state)
     expected = svm.scores(scale * extract(state, test["image"]))
     np.testing.assert_allclose(scores(test["image"]), expected, atol=5e-3)
     assert np.mean(expected.argmax(axis=1) == test["label"]) > 0.8
@@ -120,7 +121,8 @@ def test_the_score_is_of_test_images_by_the_state_it_is_given():
     scored = _dcgan.experiment(CONFIG, train, wrong, sum_of=SUM).score
     for seed in (0, 1):
         state = state_of(seed)
-        scores = _dcgan.class_scores(CONFIG, state, train)
+        game = _dcgan.Game(CONFIG, _dcgan.players(CONFIG, SIZE), train, wrong)
+        scores = _dcgan.class_scores(game, state)
         right = scores(test["image"]).argmax(axis=1) == test["label"]
         found = scored({"part1": state_of(7), "part2": state})
         assert found["svm_accuracy"] == pytest.approx(100 * np.mean(~right))
@@ -130,12 +132,13 @@ def test_the_score_is_of_test_images_by_the_state_it_is_given():
 
 def test_fid_is_between_training_images_and_as_many_samples(monkeypatch):
     train, state = images(), state_of(0)
-    told = lambda real, generate, like: {"fid_lite0": (real, generate())}
+    told = lambda real, generate, like: {"fid_lite0": (real, generate(), like)}
     monkeypatch.setattr(_fid, "fid_lite0", told)
     config = dataclasses.replace(CONFIG, fid_images=12)
     scored = _dcgan.experiment(config, train, images(8, seed=1), sum_of=None).score
     found = scored({"": state})
-    real, made = found.pop("fid_lite0")
+    real, made, like = found.pop("fid_lite0")
+    assert like is state  # on whose devices the network runs
     assert set(found) == {"played_value", "played_d_real", "played_d_generated"}
     np.testing.assert_array_equal(real, train["image"][:12])
     play = _dcgan.players(config, SIZE)

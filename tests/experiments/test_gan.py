@@ -5,6 +5,7 @@ The gradients of the models and of each loss term have their tests beside the mo
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -259,6 +260,28 @@ def test_many_images_are_generated_in_parts():
     assert images.shape == (3, 700, *SHAPE)
     alone, _ = players.generate(params["generator"], model_state, z[2, 123:124], False)
     np.testing.assert_allclose(images[2, 123], alone[0], rtol=1e-5)
+
+
+def test_an_interpolation_leads_straight_between_two_z(monkeypatch):
+    """Images are z itself."""
+    config, _ = made()
+    z_of = lambda key: jax.random.uniform(key, (LATENT,))
+    as_image = lambda params, model_state, z, train: (z[:, None, None], model_state)
+    play = Players(lambda key: ({}, {}), z_of, as_image, lambda *arguments: arguments)
+    state, lines = begin_game(jax.random.key(0), {"generator": {}}, {}, {}), []
+    monkeypatch.setattr(
+        gan_mnist.figures, "image_grid", lambda x, **_: lines.append(x[..., 0, 0, :])
+    )
+    monkeypatch.setattr(_gan, "beside_nearest", lambda *given: None)
+    monkeypatch.setattr(_gan, "curves", lambda *given: {})
+    train = Examples({"image": random_images(4)})
+    gan_mnist.draw(config, play, train, SimpleNamespace(state=state))
+    (z,) = lines
+    assert z.shape == (8, 15, LATENT)
+    ends = np.asarray(play.noise(_gan.key_of(config, 1), 2, 8))
+    np.testing.assert_allclose(z[:, 0], ends[0], atol=1e-6)
+    np.testing.assert_allclose(z[:, -1], ends[1], atol=1e-6)
+    np.testing.assert_allclose(np.diff(z, 2, axis=1), 0, atol=1e-6)
 
 
 def test_the_authors_schedule():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments import _vae, vae_frey_face
+from experiments import _vae, _vae_study, vae_frey_face, vae_frey_face_study
 from jaxstruct import losses
 from jaxstruct.data import Examples, load, looking
 from jaxstruct.models import VAE, BernoulliDecoder, GaussianDecoder, GaussianEncoder
@@ -22,10 +22,10 @@ from tests.models import vae_reference
 HIDDEN, LATENT, SHAPE = 6, 3, (4, 3, 1)
 SIZE = math.prod(SHAPE)
 CASES = {
-    "bernoulli": (BernoulliDecoder, _vae.BERNOULLI, ["logits"], vae_reference.bernoulli),
+    "bernoulli": (BernoulliDecoder, losses.BERNOULLI, ["logits"], vae_reference.bernoulli),
     "gaussian": (
         GaussianDecoder,
-        _vae.GAUSSIAN,
+        losses.GAUSSIAN,
         ["mean", "log_variance"],
         vae_reference.gaussian,
     ),
@@ -198,15 +198,19 @@ def test_it_overfits_eight_images(tmp_path):
 
 def test_frey_face_holds_out_200_frames(monkeypatch):
     monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-    held = {}
+    held, members = {}, {}
     for split in ("random", "temporal"):
         with looking(imitations=True):
             faces = load("frey_face", "train")
-            config = dataclasses.replace(vae_frey_face.SMOKE, split=split)
             monkeypatch.setattr(_vae, "experiment", lambda *given, **options: given[3:5])
-            train, held[split] = vae_frey_face.experiment(config)
+            monkeypatch.setattr(_vae_study, "study", lambda *given, **options: given[3:5])
+            for file in (vae_frey_face, vae_frey_face_study):
+                train, held[split] = file.experiment(dataclasses.replace(file.SMOKE, split=split))
+                members.setdefault(split, []).append(held[split]["frame"])
         frames = np.concatenate([train["frame"], held[split]["frame"]])
         np.testing.assert_array_equal(np.sort(frames), np.sort(faces["frame"]))
+    for alone, in_a_study in members.values():
+        np.testing.assert_array_equal(alone, in_a_study)
     np.testing.assert_array_equal(held["temporal"]["frame"], faces["frame"][-200:])
     order = np.random.default_rng(0).permutation(faces.size)
     np.testing.assert_array_equal(held["random"]["frame"], faces["frame"][order[-200:]])
