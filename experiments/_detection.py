@@ -31,6 +31,7 @@ from jaxstruct.training import (
     make_step,
     merge,
     partition,
+    split_keys,
     steps_of_epochs,
 )
 
@@ -187,12 +188,12 @@ def loss_of(config: Config, model: FasterRCNN) -> Any:
         # What lies on a difficult box is background, as in the authors' code. Anchors across the
         # border of the canvas learn, too, as in torchvision's.
         usable = batch["boxes_valid"] & ~batch["difficult"]
-        draws = jax.vmap(partial(jax.random.split, num=2))(keys)
+        of_anchors, of_regions = split_keys(keys, 2)
         anchors = jax.vmap(losses.sample_anchors, (0, None, 0, 0))(
-            draws[:, 0], said.anchors, batch["boxes"], usable
+            of_anchors, said.anchors, batch["boxes"], usable
         )
         regions, chosen = jax.vmap(partial(losses.sample_proposals, size=config.regions))(
-            draws[:, 1], proposals.boxes, proposals.valid, batch["boxes"], usable, batch["classes"]
+            of_regions, proposals.boxes, proposals.valid, batch["boxes"], usable, batch["classes"]
         )
         logits, deltas = classified(model, variables, maps, regions, keys)
         terms = {

@@ -38,6 +38,7 @@ from jaxstruct.training import (
     make_prediction,
     shuffled_batches,
     shuffled_reads,
+    split_keys,
     steps_of_epochs,
     with_average,
 )
@@ -98,7 +99,7 @@ def discriminator_loss(
 
     So half of the penalty of Mescheder et al. 2018, equation 9, is added, whose gamma is r1.
     """
-    noise, of_real, of_generated = _split(keys, 3)
+    noise, of_real, of_generated = split_keys(keys, 3)
     generated, model_state = players.sample(params["generator"], model_state, noise, True)
     judge = partial(players.judge, params["discriminator"])
     judge_real = lambda images: judge(model_state, images, of_real)
@@ -117,7 +118,7 @@ def generator_loss(
     players: Players, loss: Any, params: Any, model_state: Any, batch: Any, keys: jax.Array
 ) -> tuple[dict[str, Mean], Any]:
     """The mean of a loss of the discriminator's logits of b generated images."""
-    noise, of_generated = _split(keys, 2)
+    noise, of_generated = split_keys(keys, 2)
     generated, model_state = players.sample(params["generator"], model_state, noise, True)
     fake, model_state = players.judge(params["discriminator"], model_state, generated, of_generated)
     return {"generator": Mean.of(loss(fake))}, model_state
@@ -132,7 +133,7 @@ def value(
     generated images share, and with the generator's mean. `played`: they are in training, where
     each batch has statistics of its own, by which a discriminator with batch norm is surer.
     """
-    noise, of_real, of_generated = _split(keys, 3) if played else (keys, None, None)
+    noise, of_real, of_generated = split_keys(keys, 3) if played else (keys, None, None)
     model = (state.params["generator"], state.model_state) if played else generator(state)
     generated, _ = players.sample(*model, noise, played)
     judge = partial(players.judge, state.params["discriminator"], state.model_state)
@@ -276,11 +277,7 @@ def beside_nearest(samples: np.ndarray, train: np.ndarray) -> Figure:
 
 
 def predict(
-    players: Players,
-    fit: Callable[[Any], np.ndarray],
-    key: jax.Array,
-    state: State | None,
-    image: Any,
+    players: Players, fit: Callable[..., Any], key: jax.Array, state: State | None, image: Any
 ) -> tuple[dict[str, Any], Figure]:
     """100 samples, or what both players say of x, which `fit` makes of a user's image.
 
@@ -301,8 +298,3 @@ def predict(
     }
     panels = {"image": x[None, None], "nearest of 1,000 samples": samples[at][None, None]}
     return record, figures.side_by_side(panels)
-
-
-def _split(keys: jax.Array, parts: int) -> jax.Array:
-    """Keys [parts, b] from keys [b], one an example."""
-    return jax.vmap(partial(jax.random.split, num=parts), out_axes=1)(keys)

@@ -41,6 +41,7 @@ from jaxstruct.training.step import (
     make_step,
     objective,
     reduce_gradients,
+    split_keys,
 )
 from jaxstruct.training.study import Study, seeds
 
@@ -88,6 +89,7 @@ __all__ = [
     "seeds",
     "shuffled_batches",
     "shuffled_reads",
+    "split_keys",
     "steps_of_epochs",
     "with_average",
 ]

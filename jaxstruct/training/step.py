@@ -38,6 +38,11 @@ def example_keys(state: State, batch: Any, purpose: int = 0) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(keys, parallel.global_index(n), n)
 
 
+def split_keys(keys: jax.Array, parts: int) -> jax.Array:
+    """So many keys of each example, for draws that must not be alike: keys [b] as [parts, b]."""
+    return jax.vmap(lambda key: jax.random.split(key, parts), out_axes=1)(keys)
+
+
 def objective(terms: Terms, counts: Mapping[str, Any] | None = None) -> jax.Array:
     """The scalar to differentiate: each term's total here over its count on all devices, summed.
 

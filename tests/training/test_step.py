@@ -19,6 +19,7 @@ from jaxstruct.training import (
     objective,
     parallel,
     reduce_gradients,
+    split_keys,
 )
 from tests.training.stepping import ALL, close, run
 
@@ -247,6 +248,15 @@ def test_no_key_twice(devices):
     found = np.concatenate(found)
     assert len(found) == 2 * 4 * 4 * 6
     assert len(np.unique(found, axis=0)) == len(found)
+
+
+def test_an_examples_keys_are_its_own():
+    keys = jax.random.split(jax.random.key(3), 5)
+    found = jax.random.key_data(split_keys(keys, 2))
+    assert found.shape == (2, 5, 2)
+    assert len(np.unique(found.reshape(-1, 2), axis=0)) == 10
+    alone = jax.random.key_data(split_keys(keys[3:4], 2))
+    np.testing.assert_array_equal(found[:, 3:4], alone)
 
 
 class Normalized(nn.Module):
