@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from experiments._checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_choices
 from jaxstruct import figures, losses
-from jaxstruct.data import Examples, fit_image
+from jaxstruct.data import Examples, fit_image, load
 from jaxstruct.metrics import Mean
 from jaxstruct.models import vae_initializer
 from jaxstruct.training import (
@@ -104,6 +104,14 @@ PAPER: dict[str, Any] = {  # where the defaults are others
     "initialization": "paper",
     "weight_prior": True,
 }
+
+
+def frey_face(split: Literal["random", "temporal"]) -> tuple[Examples, Examples]:
+    """1,765 frames to train on, and the 200 that are held out.
+
+    A random frame of the video has neighbours that are trained on; the last frames have none.
+    """
+    return load("frey_face", "train").hold_out(200, seed=0 if split == "random" else None)
 
 
 def initializers(config: Method) -> dict[str, Any]:
@@ -286,10 +294,5 @@ def learning_curves(runs: Mapping[str, Run], batch_size: int, *, log_x: bool = F
         for line, metric in (("test", "bound"), ("train", "train_bound")):
             steps, values = run.curve(metric)
             panels.setdefault(title, {})[line] = steps * batch_size, values
-    return figures.curve_panels(
-        panels,
-        x_label="training images seen",
-        y_label="lower bound (nats)",
-        dashed={"train": "test"},
-        log_x=log_x,
-    )
+    labels: Any = {"x_label": "training images seen", "y_label": "lower bound (nats)"}
+    return figures.curve_panels(panels, **labels, dashed={"train": "test"}, log_x=log_x)

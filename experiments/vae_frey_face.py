@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments import _vae
-from jaxstruct import data, losses
+from jaxstruct import losses
 from jaxstruct.models import VAE, GaussianDecoder, GaussianEncoder
 from jaxstruct.training import Experiment, main
 
@@ -32,16 +32,8 @@ PAPER = Config(
 CLAIMS = _vae.bound_claims(_vae.FREY_FACE_BOUNDS, split="random")
 
 
-def frames(split: Literal["random", "temporal"]) -> tuple[data.Examples, data.Examples]:
-    """1,765 frames to train on, and the 200 that are held out.
-
-    A random frame of the video has neighbours that are trained on; the last frames have none.
-    """
-    return data.load("frey_face", "train").hold_out(200, seed=0 if split == "random" else None)
-
-
 def experiment(config: Config) -> Experiment:
-    train, test = frames(config.split)
+    train, test = _vae.frey_face(config.split)
     start = _vae.initializers(config)
     model = VAE(
         GaussianEncoder(config.hidden, config.latent, **start),

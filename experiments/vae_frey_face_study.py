@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments import _vae, _vae_study
-from experiments.vae_frey_face import frames
 from jaxstruct import losses
 from jaxstruct.models import VAE, GaussianDecoder, GaussianEncoder
 from jaxstruct.training import Study, main
@@ -40,7 +39,7 @@ CLAIMS = _vae_study.claims(
 
 
 def experiment(config: Config) -> Study:
-    train, test = frames(config.split)
+    train, test = _vae.frey_face(config.split)
     start = _vae.initializers(config)
 
     def model(latent: int) -> VAE:
