@@ -95,6 +95,19 @@ def place(
     }
 
 
+def check_most(name: str, split: str, most: int) -> None:
+    """Raises DataError for an image of a split with more than `most` boxes; decodes no image."""
+    reader = data.open_reader(name, split, without=("image",))
+    if reader.absent:
+        return
+    counts = [len(boxes) for boxes in reader(np.arange(reader.size))["boxes"]]
+    if (largest := max(counts, default=0)) > most:
+        raise data.DataError(
+            f"{name}, {split}: image {counts.index(largest)} has {largest} boxes, expected at most "
+            f"--most {most}; give --most {largest}"
+        )
+
+
 def batches_of(
     reader: Reader, batch_size: int, placing: Placing, *, train: bool, seed: int
 ) -> Batches:

@@ -221,6 +221,8 @@ def experiment(
         split: data.open_reader(name, getattr(config, split))
         for split in ("train", "validation", "test")
     }
+    for reader in readers.values():
+        _boxed.check_most(name, reader.source.split, config.most)
     classes = readers["train"].classes
     model = network(config, len(classes))
     canvas = config.height, config.width

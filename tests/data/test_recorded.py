@@ -23,7 +23,7 @@ def test_a_recorded_set_has_shapes_slices_and_classes_without_its_files(record):
     assert examples.source == data.Source("mnist", "1.0.0", "train[:50%]+test", "official", 11)
     assert (examples["image"].shape, examples["image"].dtype) == ((11, 28, 28, 1), np.uint8)
     assert (examples["label"].shape, examples["label"].dtype) == ((11,), np.int32)
-    assert (reader.size, reader.keys) == (5, ("image", "label"))
+    assert (reader.size, reader.keys, reader.absent) == (5, ("image", "label"), True)
     message = "mnist: the set of this run .* is not on this machine"
     for use in (
         lambda: np.asarray(examples["image"]),

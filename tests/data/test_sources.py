@@ -87,6 +87,7 @@ def test_reader_in_threads_and_pickled(data_dir):
         whole, reader = data.load("mnist", "train"), data.open_reader("mnist", "train")
     assert set(reader.keys) == {"image", "label"}
     assert reader.size == 12
+    assert not reader.absent
     again = pickle.loads(pickle.dumps(reader))
     draws = [np.random.default_rng(i).integers(0, 12, 8) for i in range(40)]
     with ThreadPoolExecutor(8) as pool:
@@ -101,6 +102,24 @@ def test_reader_in_threads_and_pickled(data_dir):
         reader(np.array([3, -1]))
     with pytest.raises(TypeError, match="expected integers"):
         reader(np.array([0.5]))
+
+
+def test_a_key_that_is_left_out_is_not_decoded(data_dir, monkeypatch):
+    with data.looking(data_dir):
+        labels = data.load("mnist", "train")["label"]
+
+        def decode(*given, **options):
+            raise AssertionError("an image was decoded")
+
+        monkeypatch.setattr(tfds.features.Image, "decode_example", decode)
+        monkeypatch.setattr(tfds.features.Image, "decode_example_np", decode)
+        reader = data.open_reader("mnist", "train", without=("image",))
+        assert reader.keys == ("label",)
+        read = reader(np.arange(12))
+        assert [*read] == ["label"]
+        np.testing.assert_array_equal(read["label"], labels)
+        with pytest.raises(DataError, match="an image was decoded"):
+            data.open_reader("mnist", "train")(np.arange(1))
 
 
 def test_loaded_arrays_are_read_only_and_cached(data_dir, monkeypatch):

@@ -72,6 +72,20 @@ def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch):
     json.dumps(results)
 
 
+def test_too_many_boxes_are_found_before_a_run():
+    with data.looking(imitations=True):
+        boxes = data.open_reader("bccd", "train[:8]", without=("image",))(np.arange(8))["boxes"]
+        counts = [len(found) for found in boxes]
+        few = dataclasses.replace(EIGHT, most=max(counts) - 1)
+        expected = (
+            rf"^bccd, train\[:8\]: image {counts.index(max(counts))} has {max(counts)} boxes, "
+            rf"expected at most --most {few.most}; give --most {max(counts)}$"
+        )
+        with pytest.raises(data.DataError, match=expected):
+            faster_rcnn_bccd.experiment(few)
+        _boxed.check_most("bccd", "train[:8]", max(counts))
+
+
 def photograph():
     """An image with a bright square, and the square's box."""
     image = np.zeros((60, 80, 3), np.uint8)
