@@ -4,6 +4,7 @@ What may be added: another way of settling a tile.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,29 +41,36 @@ def suppress(
     options: Options,
     tiles: Tiles,
     boxes: jax.Array,
-    word: jax.Array,
+    words: Sequence[jax.Array],
     usable: jax.Array,
     labels: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """One example: sorts, suppresses and picks the best."""
-    count = word.shape[0]
+    """One example: sorts, suppresses and picks the best.
+
+    Boxes are taken in ascending order of the words, unsigned integers [N] each, the first of which
+    counts most; the order of equal ones is that of their indices.
+    """
+    count = usable.shape[0]
     size = min(options.size, count)
     if labels is None or size <= _BY_CLASS_ABOVE:
-        order = order_by([word], tiles.radix)
+        order = order_by(words, tiles.radix)
         kept, found = _greedy(options, tiles, boxes, usable, labels, order, size, by_class=False)
     else:
         wide = labels if labels.dtype.itemsize > 4 else labels.astype(jnp.int32)
         class_words = lax.bitcast_convert_type(wide, jnp.uint32).reshape(count, -1)
-        order = order_by([*class_words.T, word], tiles.radix)
+        order = order_by([*class_words.T, *words], tiles.radix)
         kept, found = _greedy(options, tiles, boxes, usable, labels, order, count, by_class=True)
         kept = jnp.where(jnp.arange(count) < found, kept, count)
-        last = np.array(np.iinfo(word.dtype).max, word.dtype)
-        kept = order_by(
-            [jnp.full_like(word, last).at[kept].set(word[kept], mode="drop")], tiles.radix
-        )
+        kept = order_by([_last_but(kept, word) for word in words], tiles.radix)
     slot = jnp.arange(options.size, dtype=jnp.int32)
     valid = slot < found
     return jnp.where(valid, kept[jnp.minimum(slot, size - 1)], 0), valid
+
+
+def _last_but(kept: jax.Array, word: jax.Array) -> jax.Array:
+    """The words of what is kept, and the largest one of everything else."""
+    last = np.array(np.iinfo(word.dtype).max, word.dtype)
+    return jnp.full_like(word, last).at[kept].set(word[kept], mode="drop")
 
 
 def _greedy(

@@ -167,7 +167,10 @@ def _jitted(
     usable = jnp.ones(scores.shape, bool) if valid is None else valid
     if options.score_threshold is not None:
         usable &= scores > options.score_threshold
-    arguments = vary(boxes, descending(scores, usable), usable, labels)
+    # Boxes are taken by these words. The score is the only one, so equal scores keep the order of
+    # their indices; a second word, of the areas, say, would decide among them.
+    words = (descending(scores, usable),)
+    arguments = vary(boxes, words, usable, labels)
     core = _core(options)
     return core(*arguments) if scores.ndim == 1 else jax.vmap(core)(*arguments)
 

@@ -110,15 +110,35 @@ def test_classes_equal_torchvision(size):
 def test_the_tiles_of_an_accelerator_give_the_same():
     boxes, scores, labels = (RECORDED[f"classes_{name}"] for name in ("boxes", "scores", "labels"))
     usable = jnp.ones(scores.shape, bool)
-    word = _sorting.descending(jnp.asarray(scores), usable)
+    words = (_sorting.descending(jnp.asarray(scores), usable),)
     options = _greedy.Options(0.5, 1100, None)
     tiles = suppression._ACCELERATOR._replace(block=512)
     run = jax.jit(functools.partial(_greedy.suppress, options, tiles))
     np.testing.assert_array_equal(
-        kept(run(jnp.asarray(boxes), word, usable, jnp.asarray(labels))), RECORDED["classes_kept"]
+        kept(run(jnp.asarray(boxes), words, usable, jnp.asarray(labels))), RECORDED["classes_kept"]
     )
     plain = nms(boxes, scores, iou_threshold=0.5, max_outputs=1100)
-    same(run(jnp.asarray(boxes), word, usable, None), plain)
+    same(run(jnp.asarray(boxes), words, usable, None), plain)
+
+
+@pytest.mark.parametrize("count", [COUNT, 600])  # all classes together, and class by class
+@pytest.mark.parametrize("tiles", [suppression._CPU, _greedy.Tiles(512, 256, radix=False)])
+def test_a_second_word_decides_among_equal_scores(count, tiles):
+    boxes, scores, labels = example(11, count, extent=200)
+    usable = jnp.ones(scores.shape, bool)
+    area = jnp.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    words = tuple(_sorting.descending(jnp.asarray(by), usable) for by in (scores, area))
+    options = _greedy.Options(0.5, count, None)
+    found = kept(
+        jax.jit(functools.partial(_greedy.suppress, options, tiles))(
+            jnp.asarray(boxes), words, usable, jnp.asarray(labels)
+        )
+    )
+    order = np.lexsort((-np.asarray(area), -scores))
+    expected = order[slow(boxes[order], scores[order], 0.5, labels[order])]
+    np.testing.assert_array_equal(found, expected)
+    today = kept(batched_nms(boxes, scores, labels, iou_threshold=0.5, max_outputs=count))
+    assert found.tolist() != today.tolist()
 
 
 @settings(max_examples=40, deadline=None)
