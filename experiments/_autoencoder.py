@@ -112,9 +112,9 @@ def stage(
 ) -> Stage:
     """Trains an autoencoder to reconstruct images uint8 [N,H,W,C]; schedule(steps) optimises.
 
-    Noise by `corrupt` is added to the input and not to the target, and not where the error of the
-    `test` images is measured. `below` are the layers that the stages before have trained, one each:
-    their output replaces the image, and their parameters stay as they are, in `model_state`.
+    `corrupt` adds noise to the training input, not to the target and not to the `test` images.
+    `below` are the layers that the stages before have trained, one each: their output replaces the
+    image, and their parameters stay as they are, in `model_state`.
     """
     steps = steps_of_epochs(epochs, train.size, batch_size, steps_per_call=STEPS_PER_CALL)
     optimizer = schedule(steps)
@@ -158,7 +158,7 @@ def loss(
     batch: Any,
     keys: jax.Array,
 ) -> tuple[dict[str, Mean], Any]:
-    """The loss of the prediction from the input with noise, by the input without."""
+    """The loss of the prediction from noisy input against clean input."""
     x = _input(below, model_state, batch["image"])
     noisy = x if corrupt is None else jax.vmap(corrupt)(keys, x)
     prediction = coder.predict(params, model_state, noisy)

@@ -1,4 +1,4 @@
-"""What detectors share: the network, the canvas, the joint loss of Faster R-CNN, its experiment.
+"""What detectors share: the network, the joint loss of Faster R-CNN, its experiment.
 
 What may be added: what all detectors can be configured with. Backbones are in _backbones, and what
 a trained detector finds is in _detections.
@@ -36,7 +36,7 @@ from jaxstruct.training import (
 )
 
 RPN_BETA, HEAD_BETA = 1 / 9, 1.0  # of smooth L1, as in the authors' code
-STRIDE = 16  # the largest of a backbone's map, whose cells divide the canvas
+STRIDE = 16  # the largest of a backbone's map; it divides the canvas
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Config:
     test: str = "test"  # split that is scored once
     backbone: Name = "resnet18"  # up to its map of stride 16; of resnet18, stride 8
     weights: str = ""  # a file of its ImageNet weights, .pth or .safetensors; none: from scratch
-    frozen: int = 0  # first blocks of the backbone that keep these weights
+    frozen: int = 0  # first blocks of the backbone that are not trained, where there are weights
     height: int = 240  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 320  # of the canvas
     scales: tuple[float, ...] = (24.0, 48.0, 96.0)  # of anchors: sides of squares, in pixels

@@ -1,6 +1,6 @@
 """What adversarial games share: losses, the stage of the game, its curves and its figures.
 
-What may be added: what keeps a game stable.
+What may be added: a regularizer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EQUILIBRIUM = Reference(
 )
 """The value function where G generates the data."""
 
-JUDGED = 5000  # at most so many images of a set are in the value function
+JUDGED = 5000  # at most this many images of a set enter the value function
 TOGETHER = 100  # images that are generated in one call
 GENERATOR_LOSSES = {"minimax": losses.minimax_loss, "non_saturating": losses.non_saturating_loss}
 
@@ -97,7 +97,7 @@ def discriminator_loss(
 ) -> tuple[dict[str, Mean], Any]:
     """The mean cross-entropy of b real and b generated images: half of -V.
 
-    So half of the penalty of Mescheder et al. 2018, equation 9, is added, whose gamma is r1.
+    The R1 penalty (Mescheder et al. 2018, equation 9, gamma = r1) is halved as well.
     """
     noise, of_real, of_generated = split_keys(keys, 3)
     generated, model_state = players.sample(params["generator"], model_state, noise, True)
@@ -129,9 +129,9 @@ def value(
 ) -> dict[str, Mean]:
     """The value function, D(x) and D(G(z)), one z for each image: what `make_evaluation` counts.
 
-    The players are at rest: without dropout, with batch norm's running statistics, which real and
-    generated images share, and with the generator's mean. `played`: they are in training, where
-    each batch has statistics of its own, by which a discriminator with batch norm is surer.
+    Unless `played`, both networks are in evaluation mode: no dropout, batch norm's running
+    statistics, the generator's averaged parameters. With `played` they are in training mode: each
+    batch has its own statistics, with which a discriminator with batch norm is more confident.
     """
     noise, of_real, of_generated = split_keys(keys, 3) if played else (keys, None, None)
     model = (state.params["generator"], state.model_state) if played else generator(state)
@@ -180,8 +180,8 @@ def stage(
 ) -> Stage:
     """The game on training images, with the value function on these and on test images.
 
-    A `reader` reads training images that no memory holds, of which `train` holds the first ones:
-    `reader.size` of them, as `shuffled_reads` takes them. `start` is that of `Stage`.
+    For a set larger than memory, `reader` is what `shuffled_reads` takes, of `reader.size` images;
+    `train` then holds the first of them. `start` is that of `Stage`.
     """
     train, test = train.only("image"), test.only("image")
     batch_size = config.batch_size * config.discriminator_steps

@@ -83,9 +83,9 @@ def all_claims(results: Results) -> str:
         "`metrics.json`: numbers are means over seeds, ± their sample standard deviation where "
         "there are several.",
         "A value is *reached* where ours is as good or better, *within the paper's spread* where "
-        "it is worse by no more than that, and else *missed*. A value that is to come near to "
-        "another is so far *above* or *below* it. An *order holds* where each number is better "
-        "than the next.",
+        "it is worse by no more than that, and else *missed*. A value with a target is by the "
+        "stated amount *above* or *below* it. An *order holds* where each number is better than "
+        "the next.",
     ]
     for name, folders in results.items():
         parts += [f"## [{name}](../experiments/results/{name}/README.md)", _results.title(name)]

@@ -47,7 +47,7 @@ class Config(_detection.Config):
     validation: str = "pack_val"  # split whose average precision chooses the checkpoint
     test: str = "pack_test"  # split that is scored once
     backbone: Name = "vgg16"  # up to its map of stride 16; of resnet18, stride 8
-    frozen: int = 2  # first blocks of the backbone that keep these weights
+    frozen: int = 2  # first blocks of the backbone that are not trained, where there are weights
     height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 512  # of the canvas
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels

@@ -36,6 +36,7 @@ from tests.data.written import write
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+MAKEFILE = ROOT / "Makefile"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 BYTES = 10_000  # of the README, at most
 TEXTS = {path.name: path.read_text() for path in PAGES}
@@ -220,6 +221,8 @@ def command(line, monkeypatch, begun):
                 ["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True
             )
             assert shown.returncode == 0, shown.stderr
+        case [".", activate]:
+            assert f"VENV ?= {activate.removesuffix('/bin/activate')}\n" in MAKEFILE.read_text()
         case ["python", "-m", "jaxstruct"]:
             assert "jaxlib" in about.report()
         case ["python", "-m", "jaxstruct.data", *arguments]:

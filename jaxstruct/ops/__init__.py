@@ -1,4 +1,4 @@
-"""Pure functions of arrays; this floor imports jax and numpy, and nothing else."""
+"""Pure functions of arrays; this layer imports jax and numpy, and nothing else."""
 
 from jaxstruct.ops import crf, gaussian
 from jaxstruct.ops.anchors import anchor_grid
