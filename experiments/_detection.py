@@ -1,7 +1,7 @@
 """What detectors share: the network, the joint loss of Faster R-CNN, its experiment.
 
 What may be added: what all detectors can be configured with. Backbones are in _backbones, and what
-a trained detector finds is in _detections.
+a trained detector finds is in _detector_evaluation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import _boxed, _checks, _detections
+from experiments import _boxed, _checks, _detector_evaluation
 from experiments._backbones import Name, backbone_of, frozen_parts, with_weights
-from experiments._detections import Detector, call, variables_of
+from experiments._detector_evaluation import Detector, call, variables_of
 from jaxstruct import data, losses, models
 from jaxstruct.data import Reader
 from jaxstruct.metrics import Mean
@@ -249,18 +249,18 @@ def experiment(
         start=partial(from_weights, config) if config.weights else None,
         update=make_step(loss_of(config, model), optimizer, accumulate=parts, clip_norm=clip),
         batches=batches_of(config, readers["train"], train=True),
-        evaluate=partial(_detections.evaluated, detector, validation),
+        evaluate=partial(_detector_evaluation.evaluated, detector, validation),
         evaluate_every=every,
         compilations=_boxed.shapes_of(canvas),
     )
-    score = partial(_detections.evaluated, detector, test)
+    score = partial(_detector_evaluation.evaluated, detector, test)
     return Experiment(
         config,
         [stage],
         score=lambda states: {f"test/{k}": v for k, v in score(states["joint"]).items()},
-        figures=partial(_detections.pictures, detector, readers["test"], test),
-        predict=partial(_detections.predict, detector),
-        collect=_detections.coco_results,
+        figures=partial(_detector_evaluation.pictures, detector, readers["test"], test),
+        predict=partial(_detector_evaluation.predict, detector),
+        collect=_detector_evaluation.coco_results,
         best=("joint/ap50", "max"),
         claims=claims,
         model=model,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _backbones, _boxed, _detection, _detections, faster_rcnn_bccd
+from experiments import _backbones, _boxed, _detection, _detector_evaluation, faster_rcnn_bccd
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -218,8 +218,8 @@ def rows(**changes):
 
 
 def scores(rows, classes, scored=()):
-    detector = _detections.Detector(None, (8, 8), 1, classes, scored or classes)
-    return _detections.scores(detector, rows)
+    detector = _detector_evaluation.Detector(None, (8, 8), 1, classes, scored or classes)
+    return _detector_evaluation.scores(detector, rows)
 
 
 def test_scores():
