@@ -24,6 +24,7 @@ from jaxstruct.data.places import expanded
 from jaxstruct.training import hardware
 from jaxstruct.training import workdir as files
 from jaxstruct.training.experiment import Experiment, Stage
+from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.results import read_results, records_of
@@ -59,9 +60,13 @@ def run(
     Raises:
         RunError: the run cannot continue; the message names the remedy.
         Stopped: a signal asked the run to stop, and the run has saved.
-        ValueError: the workdir is empty or names an unknown user.
+        ValueError: the workdir is empty or names an unknown user; or the seed of a configuration is
+            below 0 or above 32 bits.
     """
     folder = expanded(workdir)
+    members = experiment.experiments.values() if isinstance(experiment, Study) else [experiment]
+    for member in members:  # before anything is written
+        seed_of(member.config)
     devices = list(devices or jax.devices())
     with unbroken(), files.locked(folder) if _is_first() else contextlib.nullcontext():
         if isinstance(experiment, Study):
