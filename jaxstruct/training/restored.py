@@ -117,5 +117,5 @@ class _States(dict[str, State]):
     def __missing__(self, stage: str) -> State:
         raise RunError(
             f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
-            "damaged or missing; the command that trained the run restores it"
+            "damaged or missing; the command that trained the run trains that stage again"
         )
