@@ -58,10 +58,15 @@ def run(
         a `Run`, or a `StudyRun` for a study.
 
     Raises:
-        RunError: the run cannot continue; the message names the remedy.
+        RunError: the run cannot continue; the message says why.
         Stopped: a signal asked the run to stop, and the run has saved.
-        ValueError: the workdir is empty or names an unknown user; or the seed of a configuration is
-            below 0 or above 32 bits.
+        TraceError: a step needs more compilations than its stage declares.
+        DataError: a set of the experiment is missing or damaged.
+        ValueError: the workdir is a path that is refused, see `places.expanded`; the seed of a
+            configuration is below 0 or above 32 bits; the devices cannot share a batch evenly; or a
+            call has batches of several sets.
+
+    What functions of the experiment raise is passed on.
     """
     folder = expanded(workdir)
     members = experiment.experiments.values() if isinstance(experiment, Study) else [experiment]
