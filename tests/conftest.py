@@ -52,18 +52,24 @@ def prepared_sets(tmp_path_factory):
 
 @pytest.fixture
 def real_data(request):
-    """The folder of real raw files, which has those that the test's marker `real_data` names."""
-    missing = [
-        name
-        for name in request.node.get_closest_marker("real_data").args
-        if not (Path(REAL or "") / name).exists()
-    ]
-    if not REAL or missing:
+    """The folder of real raw files, which has those that the test's marker `real_data` names.
+
+    Without $JAXSTRUCT_DATA the test is skipped; a folder that lacks the files fails it.
+    """
+    names = request.node.get_closest_marker("real_data").args
+    if not REAL:
         pytest.skip(
-            f"compares with files that are no part of the project: {' '.join(missing)}; name a "
+            f"compares with files that are no part of the project: {' '.join(names)}; name a "
             "folder that has them in $JAXSTRUCT_DATA"
         )
-    return Path(REAL).absolute()
+    root = Path(REAL).expanduser().absolute()
+    if missing := [name for name in names if not (root / name).exists()]:
+        pytest.fail(
+            f"$JAXSTRUCT_DATA is {root}, which lacks {' '.join(missing)}; put the files there, or "
+            "unset the variable to skip what reads real files",
+            pytrace=False,
+        )
+    return root
 
 
 @pytest.fixture(scope="session", autouse=True)

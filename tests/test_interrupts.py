@@ -40,9 +40,12 @@ def test_a_program_of_another_is_left_as_it_is(tmp_path, name):
         assert answer.stderr.endswith("KeyboardInterrupt\n")
 
 
-@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN, print])
+@pytest.mark.parametrize(
+    "handler", [signal.default_int_handler, signal.SIG_IGN, signal.SIG_DFL, print]
+)
 def test_what_handled_an_interrupt_before_does_so_again(monkeypatch, handler):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "jaxstruct.data", "-m", "x"])
+    monkeypatch.setattr(sys, "argv", ["-m", "-m", "x"])
     before = signal.signal(signal.SIGINT, handler)
     try:
         end_on_interrupt("experiments")
@@ -50,8 +53,23 @@ def test_what_handled_an_interrupt_before_does_so_again(monkeypatch, handler):
         end_on_interrupt("jaxstruct")
         ends = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
         raise_on_interrupt()
-        assert ends == (handler is signal.default_int_handler)
+        assert ends == (handler in (signal.default_int_handler, signal.SIG_DFL))
         assert signal.getsignal(signal.SIGINT) is handler
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which is not undone once more
+        raise_on_interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("argv", [[], ["mine.py", "-m", "jaxstruct"], ["", "-m", "jaxstruct"]])
+def test_another_program_may_have_no_name_and_an_option_m(monkeypatch, argv):
+    monkeypatch.setattr(sys, "orig_argv", ["python", *argv])
+    monkeypatch.setattr(sys, "argv", argv)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        end_on_interrupt("jaxstruct")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
 

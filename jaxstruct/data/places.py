@@ -181,17 +181,14 @@ def expanded(given: str | Path) -> Path:
     """A path as a user gives it, ~ and ~name replaced by the home folder.
 
     Raises ValueError for an empty path, which would be the current folder; for a user that is not
-    known, or has no home folder; and for names that no file can have, or that are not UTF-8, which
-    results and checkpoints could not repeat.
+    known, or has no home folder; and, with the home folder in its place, for names that no file can
+    have, or that are not UTF-8, which results and checkpoints could not repeat.
     """
     text = str(given)
     if not text.strip():
         raise ValueError("an empty path; expected the name of a file or folder (. is this folder)")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise ValueError(f"{_short(shown)}: not UTF-8; expected a name in UTF-8") from None
+    if "\0" in text:  # here, since a user's name with it is refused in other words
+        raise ValueError(f"{_short(text)}: a NUL in it; expected a name without")
     try:
         path = Path(given).expanduser()
     except RuntimeError:
@@ -200,10 +197,13 @@ def expanded(given: str | Path) -> Path:
         raise ValueError(
             f"{_short(text)}: no such user; expected a path, or ./{_short(text)}"
         ) from None
-    longest = max(len(part.encode()) for part in (*path.parts, ""))
-    if longest > _NAME_MAX:
+    try:
+        sizes = [len(part.encode()) for part in path.parts]
+    except UnicodeEncodeError:
+        raise ValueError(f"{_short(str(path))}: not UTF-8; expected a name in UTF-8") from None
+    if (longest := max(sizes, default=0)) > _NAME_MAX:
         raise ValueError(
-            f"{_short(text)}: a name of {longest:,} bytes; expected at most {_NAME_MAX}"
+            f"{_short(str(path))}: a name of {longest:,} bytes; expected at most {_NAME_MAX}"
         )
     return path
 
@@ -212,7 +212,10 @@ _NAME_MAX = 255  # bytes of a file's name, on all common file systems
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:40]}...{text[-20:]}"
+    """A path for a message: what is no UTF-8 is escaped, and the middle of a long one left out."""
+    escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    escaped = escaped.replace("\0", "\\0")
+    return escaped if len(escaped) <= 80 else f"{escaped[:40]}...{escaped[-20:]}"
 
 
 def _of_variable(name: str) -> Path:

@@ -35,7 +35,8 @@ def prepare(name: str, *, download: bool = True) -> Prepared:
     """Prepare a set of the catalogue from its raw files, which are downloaded if none are found.
 
     Nothing is done where the set is prepared from these files already, and is whole. Raises
-    DataError for an unknown name, missing or bad raw files, a failed download, and a full disk.
+    DataError for an unknown name, missing or bad raw files, a failed download, a folder that cannot
+    be written, and a full disk; and Damaged for a damaged set that cannot be prepared again.
     """
     name = without_version(name)
     entry = CATALOGUE.get(name)
@@ -76,8 +77,10 @@ def prepare_folder(
 
     Raises:
         ValueError: for a name of the catalogue, of other characters or of more than 100, a size
-            below 1 or above 8,192, and an option where there are boxes.
-        DataError: for another layout, images that cannot be read, and a full disk.
+            below 1 or above 8,192, a crop without a size, an option where there are boxes, and a
+            path that is refused, see `places.expanded`.
+        DataError: for a path at which nothing is, another layout, images that cannot be read, a
+            folder of prepared sets that cannot be written, and a full disk.
 
     A report on stderr says how many images of each class were read, what was left out, and why.
     """
@@ -117,8 +120,8 @@ def locate(name: str) -> Prepared:
 
     The places, in order: a set of the catalogue that is prepared, or can be prepared from raw
     files; a set that the user prepared from own images, or with TFDS; where `looking` allows it, an
-    imitation. Raises DataError if the set is in no place, and Damaged if its files are damaged and
-    cannot be prepared again.
+    imitation. Raises DataError if the set is in no place, or its raw files are bad, or it cannot be
+    written; and Damaged if its files are damaged and cannot be prepared again.
     """
     name = without_version(name)
     entry = CATALOGUE.get(name)
@@ -141,7 +144,8 @@ def locate(name: str) -> Prepared:
 def again(found: Prepared, damaged: Damaged) -> Prepared:
     """Prepare a set again whose files proved to be `damaged` when they were read.
 
-    Raises `damaged` where the machine has no raw files to prepare the set from.
+    Raises `damaged` where the set is a user's own, or the machine has no raw files of it; else
+    DataError as `prepare` does.
     """
     name, entry = found.name, CATALOGUE.get(found.name)
     if entry and entry.imitate and found.origin == "imitation":
@@ -233,14 +237,18 @@ def without_version(name: str) -> str:
 def exists(name: str) -> bool:
     """Whether there is a set of that name, prepared or not.
 
-    One of the user's may be named with its configuration and version, name/config:1.2.3.
+    One of the user's may be named with its configuration and version, name/config:1.2.3. Raises
+    DataError where that one is damaged, or in another format than array_record.
     """
     first = re.split("[/:]", name)[0]
     return name in known() or (first in places.user_sets() and _of_user(name) is not None)
 
 
 def where() -> list[dict[str, Any]]:
-    """Report what is known of every set without preparing any; see `about`."""
+    """Report what is known of every set without preparing any; see `about`.
+
+    Raises DataError that names the variable whose path is refused, see `places`.
+    """
     return [about(name) for name in known()]
 
 
@@ -250,7 +258,7 @@ def about(name: str) -> dict[str, Any]:
     `name`; `raw`, the folder with raw files or None; `looked`, the folders that were looked into;
     `classes`, what the labels mean, as far as is known; each None while nothing is prepared,
     `path`, `splits` ({split: number of examples}) and `origin`; and `damaged`, what to say of a set
-    that is there but not whole, else None.
+    that is there but not whole, else None. Raises DataError as `where` does.
     """
     ours = name in CATALOGUE
     raw = find_raw(name) if ours else None

@@ -38,6 +38,8 @@ class Batches:
       alone; in an evaluation, on seed and place.
     - `kinds`: the kinds of keys whose names do not tell, see `data.kinds`. An image that is stored
       as uint8 becomes float32 in [0, 1]; other uint8 becomes an integer.
+    - `first`: added to each step of a stage that goes on where another one ended; its first batch
+      is that of step `first`.
     """
 
     spec: Mapping[str, jax.ShapeDtypeStruct]
@@ -46,6 +48,7 @@ class Batches:
     augment: Augment | None = None
     seed: int = 0
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def size(self) -> int:
@@ -64,7 +67,7 @@ class Batches:
 
     def plan(self, first: int, last: int) -> list[tuple[str, int]]:
         """The set and the number of the batch in that set, for each step in [first, last)."""
-        return [("", step) for step in range(first, last)]
+        return [("", self.first + step) for step in range(first, last)]
 
     def finished(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """A batch that was read and augmented, as a step takes it: the keys and dtypes of the spec.
@@ -97,7 +100,7 @@ class Interleaved:
                     f"the schedule names {name!r} at step {step}, expected one of {[*self.parts]}"
                 )
             if step >= first:
-                found.append((name, seen[name]))
+                found.append((name, self.parts[name].first + seen[name]))
             seen[name] += 1
         return found
 

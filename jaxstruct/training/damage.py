@@ -1,4 +1,6 @@
-"""Damaged checkpoints: they are set aside, never deleted, unless reading may succeed later.
+"""Finds damage by checksums, tells it from what may be read later, and sets checkpoints aside.
+
+A damaged checkpoint is renamed, never deleted; one that may be read later stays as it is.
 
 What may be added: another sign that a read may succeed later.
 """

@@ -5,6 +5,8 @@ What may be added: the key of another part of a run.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
 from jaxstruct.training.experiment import Experiment
@@ -18,11 +20,16 @@ def check_seed(seed: int, name: str = "seed") -> None:
         raise ValueError(f"{name} is {seed}, expected 0 to {SEEDS - 1}")
 
 
+def seed_of(config: Any) -> int:
+    """The seed of a configuration, 0 without one; raises as `check_seed` does."""
+    seed = getattr(config, "seed", 0)
+    check_seed(seed)
+    return seed
+
+
 def root_key(experiment: Experiment) -> jax.Array:
     """The random key of a run, from the seed of its configuration; raises as `check_seed` does."""
-    seed = getattr(experiment.config, "seed", 0)
-    check_seed(seed)
-    return jax.random.key(seed)
+    return jax.random.key(seed_of(experiment.config))
 
 
 def stage_key(key: jax.Array, index: int) -> jax.Array:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.results import judged_claims, summary
@@ -25,14 +26,20 @@ def write_outcome(
 ) -> None:
     """Writes metrics.json, draws `figures(finished)`, and says numbers and verdicts.
 
-    Raises RunError where a file cannot be written.
+    Raises RunError where a file cannot be written, and what `figures` raises.
     """
     # Written before the figures: a mistake in drawing must not cost the scoring.
     write_json(folder / "metrics.json", results)
     for name, figure in (figures(finished) if figures else {}).items():
         path = folder / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            figure.savefig(path)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {path} ({error.strerror or error}); the results are in "
+                "metrics.json: start again when it can be written, to draw alone"
+            ) from error
         progress.say(f"drew {path}")
     told = judged_claims(claims, results["config"], results["metrics"])
     for line in (summary(results["metrics"]), *told, f"results in {folder / 'metrics.json'}"):

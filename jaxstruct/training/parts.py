@@ -6,11 +6,8 @@ What may be added: other ends of the parts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 
 import jax
-import numpy as np
 
 from jaxstruct.training.batches import Batches
 from jaxstruct.training.experiment import Stage
@@ -22,7 +19,8 @@ def in_parts(whole: Stage, parts: int) -> list[Stage]:
 
     The stages are `part1`, `part2`, ... and end at 1/2^(parts - 1), ..., 1/4, 1/2 of the steps and
     at the last one, rounded; ends that are equal are one. Each begins with the parameters,
-    optimiser and model state of the one before, and draws from a key of its own. Raises ValueError
+    optimiser and model state of the one before, and draws from a key of its own. Examples, and what
+    a reader draws to augment them, are those of the whole stage. Raises ValueError
     for fewer than one part, and for batches that are interleaved or whose calls have several steps.
     """
     if parts < 1:
@@ -32,16 +30,10 @@ def in_parts(whole: Stage, parts: int) -> list[Stage]:
     ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
     stages = []
     for i, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
-        batches = dataclasses.replace(
-            whole.batches, indices=partial(_later, whole.batches.indices, begin)
-        )
+        batches = dataclasses.replace(whole.batches, first=whole.batches.first + begin)
         part = dataclasses.replace(whole, name=f"part{i}", steps=end - begin, batches=batches)
         stages.append(part if i == 1 else dataclasses.replace(part, init=_go_on, start=None))
     return stages
-
-
-def _later(indices: Callable[[int], np.ndarray], begin: int, step: int) -> np.ndarray:
-    return indices(begin + step)
 
 
 def _go_on(key: jax.Array, previous: State | None) -> State:

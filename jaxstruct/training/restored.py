@@ -44,8 +44,13 @@ def restore(
         the run. Where the experiment has no stages and no equal run has ended, it has no metrics.
 
     Raises:
-        RunError: the workdir holds no run, or a run of another experiment or configuration.
-        ValueError: the workdir is empty or names an unknown user.
+        RunError: the workdir holds no run, no such member, or a run of another experiment or
+            configuration; a file of the run cannot be read; or the best checkpoint is asked for,
+            and is damaged or was never saved.
+        DataError: the experiment reads a set that is missing, and the workdir does not describe it.
+        ValueError: the workdir is a path that is refused, see `places.expanded`; or the seed of the
+            configuration is below 0 or above 32 bits.
+        TypeError: the function `experiment` names no dataclass.
     """
     workdir = expanded(workdir)
     folder = workdir / (member or "")
@@ -117,5 +122,5 @@ class _States(dict[str, State]):
     def __missing__(self, stage: str) -> State:
         raise RunError(
             f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
-            "damaged or missing; the command that trained the run restores it"
+            "damaged or missing; the command that trained the run trains that stage again"
         )

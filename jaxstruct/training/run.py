@@ -24,6 +24,7 @@ from jaxstruct.data.places import expanded
 from jaxstruct.training import hardware
 from jaxstruct.training import workdir as files
 from jaxstruct.training.experiment import Experiment, Stage
+from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.results import read_results, records_of
@@ -57,11 +58,20 @@ def run(
         a `Run`, or a `StudyRun` for a study.
 
     Raises:
-        RunError: the run cannot continue; the message names the remedy.
+        RunError: the run cannot continue; the message says why.
         Stopped: a signal asked the run to stop, and the run has saved.
-        ValueError: the workdir is empty or names an unknown user.
+        TraceError: a step needs more compilations than its stage declares.
+        DataError: a set of the experiment is missing or damaged.
+        ValueError: the workdir is a path that is refused, see `places.expanded`; the seed of a
+            configuration is below 0 or above 32 bits; the devices cannot share a batch evenly; or a
+            call has batches of several sets.
+
+    What functions of the experiment raise is passed on.
     """
     folder = expanded(workdir)
+    members = experiment.experiments.values() if isinstance(experiment, Study) else [experiment]
+    for member in members:  # before anything is written
+        seed_of(member.config)
     devices = list(devices or jax.devices())
     with unbroken(), files.locked(folder) if _is_first() else contextlib.nullcontext():
         if isinstance(experiment, Study):

@@ -48,7 +48,8 @@ class Run:
         """The answer of the experiment's `predict` about an image: (record, figure).
 
         `image` is uint8 [H, W, 3] or the path of an image file; without an image, samples are drawn
-        from `seed`. Raises RunError where the experiment has no `predict`.
+        from `seed`. Raises RunError where the experiment has no `predict`, and DataError where the
+        path leads to no image.
         """
         if self.experiment is None or self.experiment.predict is None:
             raise RunError("this experiment has no predict")

@@ -38,7 +38,8 @@ def train_all(
 
     A stage whose last state is lost is trained again to the same bits, and the checkpoints of later
     stages stay. `started(stage, weights)` is called where a stage has read weights at its start.
-    Raises RunError and Stopped.
+    Raises RunError, Stopped, TraceError, DataError and ValueError as `run` does, and what functions
+    of the experiment raise.
     """
     root = root_key(experiment)
     cost: dict[str, Any] = {"wall_seconds": 0.0}
@@ -124,7 +125,10 @@ def _evaluate_where_lost(
 def _check_metric_of_best(
     experiment: Experiment, root: jax.Array, devices: Sequence[jax.Device]
 ) -> None:
-    """Raises RunError, before hours of training, where `evaluate` lacks the metric of `best`."""
+    """Raises RunError, before hours of training, where `evaluate` lacks the metric of `best`.
+
+    Passes on what `init` and `evaluate` raise.
+    """
     if not experiment.ranking:
         return
     ranked, metric, _ = experiment.ranking
@@ -145,7 +149,10 @@ def _check_metric_of_best(
 def _start(
     stage: Stage, state: State, started: Callable[[Stage, list[dict[str, str]]], None]
 ) -> State:
-    """The state after `stage.start`; the weights that it read are passed to `started`."""
+    """The state after `stage.start`; the weights that it read are passed to `started`.
+
+    Raises RunError where the shapes are not those of `state`, and what `start` raises.
+    """
     assert stage.start is not None
     with data.noted_weights() as read:
         begun = stage.start(state)

@@ -79,14 +79,20 @@ def of_member(
 ) -> Experiment:
     """The experiment of one run: what `make` returns, or its member, possibly under another seed.
 
-    Raises RunError where a study has no such member.
+    Raises RunError where a study has no such member, and for a seed that is no number; passes on
+    what `make` raises.
     """
     made = make(config)
     if member and isinstance(made, Study) and member in made.experiments:
         return made.experiments[member]
     of_study, _, last = (member or "").rpartition("/")
     if last.startswith(SEED):
-        made = make(dataclasses.replace(config, seed=int(last.removeprefix(SEED))))
+        seed = last.removeprefix(SEED)
+        if not (seed.isdecimal() and hasattr(config, "seed")):
+            raise RunError(
+                f"member is {member!r}, expected {SEED}NUMBER, and a configuration with a seed"
+            )
+        made = make(dataclasses.replace(config, seed=int(seed)))
     else:
         of_study = member or ""
     if not isinstance(made, Study):

@@ -66,6 +66,33 @@ def test_a_variable_that_holds_no_path_is_named(monkeypatch, capsys, variable, g
     assert len(line) < 200
 
 
+@pytest.mark.parametrize(
+    ("home", "wrong"),
+    [
+        ("/caf\udce9", r"^/caf\\xe9/r: not UTF-8; expected a name in UTF-8$"),
+        (f"/{LONG}", "^/a{39}...a{18}/r: a name of 300 bytes; expected at most 255$"),
+    ],
+)
+def test_a_home_folder_is_checked_as_a_part_of_the_path(monkeypatch, home, wrong):
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(ValueError, match=wrong):
+        places.expanded("~/r")
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ("a\0b", r"a\\0b: a NUL in it; expected a name without"),
+        ("~\0/b", r"~\\0/b: a NUL in it; expected a name without"),
+        ("~caf\udce9/x", r"~caf\\xe9/x: no such user; expected a path, or ./~caf\\xe9/x"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_in_words_that_print(given, wrong):
+    with pytest.raises(ValueError, match=f"^{wrong}$") as refused:
+        places.expanded(given)
+    assert str(refused.value).encode()
+
+
 def test_files_of_a_user_s_own_are_found_in_the_home_folder(tmp_path, monkeypatch, save):
     from PIL import Image
 

@@ -1,5 +1,6 @@
 """Feeding the calls of a stage, and sweeping through sets."""
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -303,6 +304,8 @@ def test_interleaved_sets_go_on_where_they_were():
     ]
     # A pure function of the step: resumed anywhere, it is the same.
     assert interleaved(sets, schedule).plan(4, 7) == plan[4:7]
+    later = {**sets, "pairs": dataclasses.replace(sets["pairs"], first=8)}
+    assert interleaved(later, schedule).plan(0, 3) == [("small", 0), ("pairs", 8), ("small", 1)]
 
 
 @pytest.mark.parametrize("form", [lambda batches: batches, as_reader])

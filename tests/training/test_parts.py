@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct.training import Stage, State, in_parts, interleaved, shuffled_batches
+from jaxstruct.training import (
+    Stage,
+    State,
+    in_parts,
+    interleaved,
+    shuffled_batches,
+    shuffled_reads,
+)
+from jaxstruct.training.feed import Feed
 
 
 def init(key, previous):
@@ -20,13 +28,37 @@ def whole(steps=160, **options):
     return Stage(name="game", steps=steps, init=init, update=update, batches=batches, **options)
 
 
+def fed(stage):
+    """What one device gets at each step of a stage."""
+    with Feed(stage.batches, jax.devices()[:1], 0, stage.steps, 1) as feed:
+        return [feed.next()[""] for _ in range(stage.steps)]
+
+
 def test_the_parts_are_the_batches_and_the_steps_of_the_whole():
     parts = in_parts(whole(), 5)
     assert [part.name for part in parts] == ["part1", "part2", "part3", "part4", "part5"]
     assert [part.steps for part in parts] == [10, 10, 20, 40, 80]
-    found = [part.batches.indices(step) for part in parts for step in range(part.steps)]
+    found = [indices for part in parts for indices in fed(part)]
+    assert len(found) == 160
     for step, indices in enumerate(found):
-        np.testing.assert_array_equal(indices, whole().batches.indices(step))
+        np.testing.assert_array_equal(indices.ravel(), whole().batches.indices(step))
+
+
+@pytest.mark.parametrize("name", ["draws", "indices"])
+def test_a_reader_augments_in_parts_as_in_the_whole(name):
+    def augment(draws, batch):
+        return {"draws": np.array([draw.random() for draw in draws]), "indices": batch["x"]}
+
+    read = lambda indices: {"x": np.asarray(indices)}
+    batches = shuffled_reads(read, 30, 4, like=read(range(1)), seed=1, augment=augment)
+    stage = dataclasses.replace(whole(20), batches=batches)
+    parts = in_parts(stage, 3)
+    again = [inner for part in parts for inner in in_parts(part, 2)]
+    expected = np.stack([batch[name].ravel() for batch in fed(stage)])
+    for several in (parts, again):
+        found = [batch[name].ravel() for part in several for batch in fed(part)]
+        np.testing.assert_array_equal(np.stack(found), expected)
+    assert len(np.unique(expected)) == (80 if name == "draws" else 30)
 
 
 def test_a_part_goes_on_with_the_state_of_the_one_before():

@@ -119,6 +119,19 @@ def test_a_mistake_in_a_figure_costs_no_result(tmp_path, devices):
     assert (tmp_path / "figures" / "empty.png").exists()
 
 
+def test_a_figure_that_cannot_be_written_costs_no_result(tmp_path, devices):
+    made = small(figures=lambda run: {"empty": Figure()})
+    (tmp_path / "figures").touch()
+    words = r"^cannot write .*figures/empty\.png \(File exists\); .* start again"
+    with pytest.raises(RunError, match=words):
+        run(made, tmp_path, devices=devices())
+    assert (tmp_path / "metrics.json").exists()
+    (tmp_path / "figures").unlink()
+    (tmp_path / "figures" / "empty.png").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"^cannot write .*figures/empty\.png \(Is a directory\)"):
+        run(made, tmp_path, devices=devices())
+
+
 @pytest.mark.parametrize("origin", ["official", "imitation", "package"])
 def test_where_the_data_come_from_is_written_down(tmp_path, devices, origin):
     source = Source("numbers", "1.0.0", "train[:40]", origin, 40)

@@ -315,11 +315,12 @@ def test_a_tilde_is_the_home_folder(tmp_path, devices, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_is_none_is_refused_before_any_step(tmp_path, devices, seed):
+def test_a_seed_that_is_none_is_refused_before_anything_is_written(tmp_path, devices, seed):
     made = dataclasses.replace(small(), config=dataclasses.replace(CONFIG, seed=seed))
-    with pytest.raises(ValueError, match=rf"^seed is {seed}, expected 0 to 4294967295$"):
-        run(made, tmp_path, devices=devices())
-    assert not (tmp_path / "checkpoints").exists()
+    for whole in (made, Study(CONFIG, {"first": small(), "second": made})):
+        with pytest.raises(ValueError, match=rf"^seed is {seed}, expected 0 to 4294967295$"):
+            run(whole, tmp_path / "run", devices=devices())
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_restore(tmp_path):

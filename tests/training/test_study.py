@@ -17,6 +17,7 @@ from jaxstruct.training import (
     run,
     seeds,
 )
+from jaxstruct.training.study import of_member
 from tests.training.quick import CONFIG, ask_to_stop, small, stopping
 
 CLAIMS = [Claim("small", values=[Reference("error", "lower", member="rate=0.1", value=100.0)])]
@@ -112,6 +113,17 @@ def test_seeds_give_means_and_standard_deviations(tmp_path, devices, capsys):
     more = run(seeds(make, config, 4), tmp_path, devices=devices())
     assert list(more.runs)[:3] == list(found.runs)
     assert [more.runs[f"seed={n}"].metrics["error"] for n in (4, 5, 6)] == errors
+
+
+@pytest.mark.parametrize("member", ["seed=", "seed=one", "seed=-1", "a/seed=1.5"])
+def test_a_member_under_what_is_no_seed_is_refused(member):
+    with pytest.raises(RunError, match=f"^member is '{member}', expected seed=NUMBER"):
+        of_member(small, CONFIG, member)
+
+
+def test_a_member_under_a_seed_needs_a_configuration_with_one():
+    with pytest.raises(RunError, match=r"expected seed=NUMBER, and a configuration with a seed$"):
+        of_member(lambda config: small(), object(), "seed=1")
 
 
 def test_a_study_was_made_where_its_members_were(tmp_path, devices):
