@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.regular import check_regular
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
 _HOPS = 40  # from link to link, as Linux counts them
@@ -95,6 +96,7 @@ def _of_archive(
     path: Path, expected: str, aside: list[tuple[str, str]]
 ) -> Iterator[tuple[str, _Opener | None]]:
     with _blamed(path, expected):
+        check_regular(path)
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:
                 yield from _with_links(_of_tar(tar, path, aside), aside)
@@ -231,5 +233,6 @@ def _blamed(path: Path, expected: str, name: str = "") -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # three modules raise some ten kinds
-        reason = str(error).split("\n")[0] or type(error).__name__
+        said = getattr(error, "strerror", None) or str(error)
+        reason = said.split("\n")[0] or type(error).__name__
         raise DataError(f"{path / name}: cannot be read ({reason}); expected {expected}") from None

@@ -10,6 +10,8 @@ import gzip
 import zlib
 from pathlib import Path
 
+from jaxstruct.data.regular import read_bytes
+
 
 class DataError(Exception):
     """Data that are missing or bad: one line with the path, what was expected, and the remedy."""
@@ -19,10 +21,11 @@ def read_raw(path: Path, expected: str) -> bytes:
     """Read a raw file, unpacked if its name ends in .gz.
 
     Raises DataError that names `path` and what was `expected` there if it is missing, a folder,
-    without read permission, empty, or no whole gzip file.
+    without read permission, a pipe or another thing that is no regular file, empty, or no whole
+    gzip file.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if content and path.suffix == ".gz":
             content = gzip.decompress(content)
     except FileNotFoundError:

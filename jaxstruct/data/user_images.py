@@ -15,6 +15,7 @@ import numpy as np
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.pictures import upright_rgb
 from jaxstruct.data.places import expanded
+from jaxstruct.data.regular import check_regular
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -65,10 +66,11 @@ def opened_image(path: str | Path) -> Iterator[Any]:
     except ValueError as error:
         raise DataError(str(error)) from None
     try:
+        check_regular(path)
         with Image.open(path) as opened:
             yield opened
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; expected an image file") from error
     except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
-        reason = str(error).split("\n")[0]
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise DataError(f"{path} is not an image that can be read ({reason})") from error

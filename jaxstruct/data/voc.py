@@ -168,7 +168,7 @@ def _image_path(folder: Path, name: str) -> Path:
 
 
 def _text(path: Path, expected: str) -> str:
-    if not path.stat().st_size:
+    if path.is_file() and not path.stat().st_size:
         return ""
     try:
         return read_raw(path, expected).decode("utf-8-sig")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.data.regular import check_regular
+from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.results import judged_claims, summary
@@ -31,8 +33,13 @@ def write_outcome(
     write_json(folder / "metrics.json", results)
     for name, figure in (figures(finished) if figures else {}).items():
         path = folder / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            if path.exists():
+                check_regular(path)
+            figure.savefig(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path} ({error.strerror or error})") from error
         progress.say(f"drew {path}")
     told = judged_claims(claims, results["config"], results["metrics"])
     for line in (summary(results["metrics"]), *told, f"results in {folder / 'metrics.json'}"):
