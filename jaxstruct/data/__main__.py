@@ -19,6 +19,7 @@ from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
+from jaxstruct.data.regular import check_regular
 from jaxstruct.data.sheet import contact_sheet
 from jaxstruct.interrupts import raise_on_interrupt
 
@@ -166,6 +167,8 @@ def _draw(options: argparse.Namespace) -> str:
     chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
     out = options.out or free_path(Path(f"{options.name.replace('/', '-')}.png"))
     try:
+        if out.exists():
+            check_regular(out)
         contact_sheet(examples.take(chosen)).save(out, "PNG")
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from None

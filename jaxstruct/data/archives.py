@@ -11,12 +11,12 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data.errors import DataError
+from jaxstruct.data.errors import DataError, blamed, check_unpacked
+from jaxstruct.data.regular import check_regular
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
 _HOPS = 40  # from link to link, as Linux counts them
@@ -94,7 +94,8 @@ def _is_around(real: str, above: tuple[str, ...]) -> bool:
 def _of_archive(
     path: Path, expected: str, aside: list[tuple[str, str]]
 ) -> Iterator[tuple[str, _Opener | None]]:
-    with _blamed(path, expected):
+    with blamed(path, expected):
+        check_regular(path)
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:
                 yield from _with_links(_of_tar(tar, path, aside), aside)
@@ -109,6 +110,7 @@ def _of_tar(
     tar: tarfile.TarFile, path: Path, aside: list[tuple[str, str]]
 ) -> Iterator[tuple[str, _Opener | str | None]]:
     """Each member: how it is opened, or the target of a link, or None of a folder."""
+    size = path.stat().st_size
     for member in tar:
         name = _plain(member.name, path)
         if member.isdir():
@@ -116,6 +118,7 @@ def _of_tar(
         elif member.issym():
             yield name, member.linkname
         elif member.isreg() or member.islnk():
+            check_unpacked(member.size, size)
             yield name, partial(tar.extractfile, member)
         else:
             aside.append((name, "no file"))
@@ -125,6 +128,7 @@ def _of_tar(
 def _of_zip(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, _Opener | str | None]]:
     """Each entry, as of a tar. Slashes are the format's; some programs of Windows write others."""
     for entry in archive.infolist():
+        check_unpacked(entry.file_size, entry.compress_size)
         name = entry.filename.replace("\\", "/")
         if name.endswith("/"):
             yield _plain(name, path), None
@@ -211,7 +215,7 @@ def _lead_nowhere(target: str) -> Any:
 
 
 def _read(path: Path, name: str, opener: _Opener, expected: str) -> bytes:
-    with _blamed(path, expected, name), opener() as file:
+    with blamed(path / name, expected), opener() as file:
         return file.read()
 
 
@@ -221,15 +225,3 @@ def _check_end(tar: tarfile.TarFile) -> None:
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise ValueError("a bad header, or cut short")
-
-
-@contextmanager
-def _blamed(path: Path, expected: str, name: str = "") -> Iterator[None]:
-    """Whatever goes wrong inside becomes a DataError about `path`, or the file `name` in it."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # three modules raise some ten kinds
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise DataError(f"{path / name}: cannot be read ({reason}); expected {expected}") from None

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxstruct.data.errors import DataError, one_line
+
 
 def features(tf: Any, classes: Sequence[str]) -> dict[str, Any]:
     """What TFDS is told of an image with boxes [n, 4], their classes [n], and the image's name."""
@@ -22,6 +24,19 @@ def features(tf: Any, classes: Sequence[str]) -> dict[str, Any]:
         "boxes": tf.Tensor(shape=(None, 4), dtype=np.float32),
         "classes": tf.Sequence(tf.ClassLabel(names=classes)),
     }
+
+
+def check_classes(file: Path, classes: Sequence[str]) -> None:
+    """Raises DataError that names the file for names of classes that a set cannot keep."""
+    for name in classes:
+        # TFDS keeps them as lines of a file in UTF-8.
+        if not name or name != name.strip() or one_line(name) != name:
+            raise DataError(
+                f"{file}: a class is named {name!r:.80}; expected a name without line "
+                "breaks, and without space around it"
+            )
+        if classes.count(name) > 1:
+            raise DataError(f"{file}: two classes are named {name!r}; expected one of each name")
 
 
 class LeftOut:

@@ -8,7 +8,6 @@ What may be added: another thing that an annotation says of an object.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,10 @@ import numpy as np
 
 from jaxstruct.data import boxes, pictures
 from jaxstruct.data.boxes import LeftOut
-from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.errors import DataError, blamed, read_raw
+from jaxstruct.data.pickles import short
+
+_LARGEST = 1e30  # a float32 holds it
 
 EXPECTED = (
     "COCO's layout: annotations/instances_SPLIT.json beside the images in SPLIT/, or "
@@ -94,16 +96,13 @@ def _examples(
     label = {number: classes.index(name) for number, name in categories.items()}
     things: dict[Any, list[dict]] = {image["id"]: [] for image in _rows(content, "images", path)}
     for thing in _rows(content, "annotations", path):
-        if thing.get("image_id") not in things:
-            raise DataError(
-                f"{path}: annotation {thing.get('id')} is of image {thing.get('image_id')!r}; "
-                "expected one of its images"
-            )
-        if thing.get("category_id") not in label:
-            raise DataError(
-                f"{path}: annotation {thing.get('id')} is of category "
-                f"{thing.get('category_id')!r}; expected one of {', '.join(map(str, label))}"
-            )
+        for key, what, known in (("image_id", "image", things), ("category_id", "category", label)):
+            if not _is_number(thing.get(key)) or thing[key] not in known:
+                there = f"its {len(things):,} images" if known is things else short(list(label))
+                raise DataError(
+                    f"{path}: annotation {short(thing.get('id'))} is of {what} "
+                    f"{short(thing.get(key))}; expected one of {there}"
+                )
         things[thing["image_id"]].append(thing)
     seen = set()
     for image in content["images"]:
@@ -131,16 +130,16 @@ def _example(
     said = image.get("width", width), image.get("height", height)
     if said != (width, height):
         raise DataError(
-            f"{path}: image {name} of {said[0]} x {said[1]}; expected {width} x {height}, as the "
-            "file has"
+            f"{path}: image {name} of {short(said[0])} x {short(said[1])}; expected {width} x "
+            f"{height}, as the file has"
         )
     corners, classes, crowd, areas = [], [], [], []
     for thing in things:
         raw = thing.get("bbox")
         if not (isinstance(raw, list) and len(raw) == 4 and all(map(_is_number, raw))):
             raise DataError(
-                f"{path}: annotation {thing.get('id')} with bbox {raw}; expected x, y, width and "
-                "height"
+                f"{path}: annotation {short(thing.get('id'))} with bbox {short(raw)}; expected x, "
+                "y, width and height"
             )
         x, y, across, down = raw
         area = max(across, 0) * max(down, 0)
@@ -151,7 +150,7 @@ def _example(
             corners.append(box)
             classes.append(label[thing["category_id"]])
             crowd.append(bool(thing.get("iscrowd", 0)))
-            areas.append(thing.get("area", area))
+            areas.append(_number(thing, "area", area, path))
     return name, {
         "image": encoded,
         "name": name,
@@ -168,14 +167,14 @@ def _categories(content: dict, path: Path) -> dict[Any, str]:
     for row in rows:
         if not isinstance(row.get("name"), str):
             raise DataError(f"{path}: category {row['id']!r} without a name; expected {EXPECTED}")
+    boxes.check_classes(path, [row["name"] for row in rows])
     return {row["id"]: row["name"] for row in rows}
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_raw(path, EXPECTED))
-    except ValueError as error:
-        raise DataError(f"{path}: no whole JSON file ({error}); expected {EXPECTED}") from None
+    raw = read_raw(path, EXPECTED)
+    with blamed(path, EXPECTED, "no whole JSON file"):
+        content = json.loads(raw)
     if not isinstance(content, dict):
         raise DataError(f"{path}: a {type(content).__name__}; expected {EXPECTED}")
     return content
@@ -190,5 +189,14 @@ def _rows(content: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]
     return rows
 
 
+def _number(thing: dict, key: str, default: float, path: Path) -> float:
+    if not _is_number(number := thing.get(key, default)):
+        raise DataError(
+            f"{path}: annotation {short(thing.get('id'))} with {key} {short(number)}; expected a "
+            "number"
+        )
+    return number
+
+
 def _is_number(x: Any) -> bool:
-    return type(x) in (int, float) and math.isfinite(x)
+    return type(x) in (int, float) and abs(x) <= _LARGEST  # NaN is not, and no integer overflows

@@ -1,5 +1,7 @@
 """The one error of this package, and reading a raw file so that whatever is wrong becomes it.
 
+Libraries that read a format raise errors of many kinds; `blamed` makes one line of any of them.
+
 What may be added: other ways in which a file as such can be bad. What a file must contain is said
 where its format is read.
 """
@@ -7,24 +9,86 @@ where its format is read.
 from __future__ import annotations
 
 import gzip
+import io
+import unicodedata
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from jaxstruct.data.regular import read_bytes
 
 
 class DataError(Exception):
-    """Data that are missing or bad: one line with the path, what was expected, and the remedy."""
+    """Data that are missing or bad: one line with the path, what was expected, and the remedy.
+
+    A name in a file, or of a file, may hold line breaks and the like; they are escaped.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks, control characters and halves of characters escaped."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _BREAKING else c
+        for c in text
+    )
+
+
+_BREAKING = {"Cc", "Cs", "Zl", "Zp"}
+
+
+def reason(error: BaseException) -> str:
+    """What a library says of a file that it refuses, on one line, or else the name of its error."""
+    said = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0]
+    return one_line(said[:200]) or type(error).__name__
+
+
+@contextmanager
+def blamed(path: Path, expected: str, problem: str = "cannot be read") -> Iterator[None]:
+    """Whatever goes wrong inside becomes a DataError: of `path`, and what was `expected` there."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # SyntaxError, struct.error, RecursionError, OverflowError, ...
+        raise DataError(f"{path}: {problem} ({reason(error)}); expected {expected}") from None
+
+
+def most_unpacked(packed: int) -> int:
+    """How many bytes may be unpacked of so many: all up to 1 GiB, beyond that 100 times as many.
+
+    A few bytes can be packed of zeros that fill any memory; no raw file of a data set is so dense.
+    """
+    return max(2**30, 100 * packed)
+
+
+def check_unpacked(unpacked: int, packed: int) -> None:
+    """Raises ValueError for more bytes than `most_unpacked`."""
+    if unpacked > most_unpacked(packed):
+        raise ValueError(
+            f"{packed:,} bytes would become {unpacked:,}, expected {most_unpacked(packed):,} at "
+            "most"
+        )
 
 
 def read_raw(path: Path, expected: str) -> bytes:
     """Read a raw file, unpacked if its name ends in .gz.
 
     Raises DataError that names `path` and what was `expected` there if it is missing, a folder,
-    without read permission, empty, or no whole gzip file.
+    without read permission, a pipe or another thing that is no regular file, empty, or no whole
+    gzip file.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if content and path.suffix == ".gz":
-            content = gzip.decompress(content)
+            most = most_unpacked(len(content))
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(most + 1)
+            if len(content) > most:
+                raise ValueError(f"it becomes more than {most:,} bytes when it is unpacked")
     except FileNotFoundError:
         problem = "missing"
     except IsADirectoryError:
@@ -33,8 +97,8 @@ def read_raw(path: Path, expected: str) -> bytes:
         problem = "not a gzip file (if it is unpacked already, take .gz off its name)"
     except (EOFError, zlib.error) as error:
         problem = f"cut short or corrupt, get it again ({error})"
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
+    except (OSError, ValueError, MemoryError) as error:
+        problem = f"cannot be read ({reason(error)})"
     else:
         if content:
             return content

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.regular import check_all_regular, read_bytes
 
 RECORD = "jaxstruct.json"
 """The file beside TFDS's that says where the set comes from, and how large its files are."""
@@ -85,6 +86,7 @@ def write_record(path: Path, origin: str, raw: Any) -> None:
 
 def described(name: str, path: Path, origin: str, classes: tuple[str, ...] = ()) -> Prepared:
     """What TFDS's own files say of a set. Raises errors of several kinds where they are damaged."""
+    check_all_regular(path)
     info = _json(path / _INFO)
     splits = {
         str(split["name"]): sum(int(length) for length in split["shardLengths"])
@@ -103,7 +105,7 @@ def description(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_bytes(path))
     except (ValueError, RecursionError):
         raise ValueError(f"{path.name} is no JSON") from None
     if not isinstance(found, dict):

@@ -195,7 +195,9 @@ def interpret(
                     return stack.pop()
                 case other:
                     raise Refused(f"instruction {other} {argument!r:.80}, expected {expected}")
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except Refused:
+        raise
+    except Exception as error:  # whatever the instructions lead to, in this order
         raise Refused(
             f"no whole pickle ({type(error).__name__}: {error!s:.80}), expected one"
         ) from None

@@ -6,18 +6,64 @@ What may be added: another thing that every image of a set must be before it is 
 from __future__ import annotations
 
 import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.errors import DataError, blamed, read_raw, reason
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 _BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags: of a sample; 0 where high values are dark
+
+
+_ELSEWHERE = {"EPS"}
+"""Formats that Pillow hands to another program, which may run as long as the file says."""
+
+_LARGE, _DENSE = 2**26, 2000
+"""Pixels may have so many bytes, or so many times those of the file: no common method packs more.
+
+A header of some bytes can ask for an image that fills the memory.
+"""
+
+
+@contextmanager
+def opened_by_pillow(file: Path | bytes) -> Iterator[Any]:
+    """An image that Pillow opens, of a file or of a file's bytes.
+
+    Inside, Pillow neither warns nor logs, since its errors say enough. Raises what Pillow raises,
+    and ValueError for an image that is too large for its file.
+    """
+    from PIL import Image
+
+    Image.init()
+    formats = [form for form in Image.ID if form not in _ELSEWHERE]
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            whole = io.BytesIO(file) if isinstance(file, bytes) else file
+            with Image.open(whole, formats=formats) as opened:
+                _check_size(opened, len(file) if isinstance(file, bytes) else file.stat().st_size)
+                yield opened
+    finally:
+        logger.setLevel(level)
+
+
+def _check_size(opened: Image.Image, packed: int) -> None:
+    of_mode = {"1": 1 / 8, "I": 4, "F": 4}.get(opened.mode) or 1 + opened.mode.startswith("I;16")
+    unpacked = opened.width * opened.height * of_mode * len(opened.getbands())
+    if unpacked > max(_LARGE, _DENSE * packed):
+        raise ValueError(f"{opened.width:,} x {opened.height:,} pixels in {packed:,} bytes")
 
 
 def upright_rgb(opened: Image.Image) -> Image.Image:
@@ -110,14 +156,14 @@ def stored(content: bytes, size: int | None = None, crop: bool = False) -> tuple
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with opened_by_pillow(content) as opened:
             image = upright_rgb(opened)
             turned = opened.getexif().get(_ORIENTATION, 1) != 1
             kept = opened.format == "JPEG" and opened.mode == "RGB" and not turned
     except UnidentifiedImageError:  # whose words name a place in memory
         raise ValueError("of no kind that is known") from None
     except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
-        raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+        raise ValueError(reason(error)) from error
     if size and image.size != (size, size):
         if crop:
             image = image.crop(_middle(*image.size))
@@ -167,16 +213,15 @@ def read_values(path: Path, expected: str) -> np.ndarray:
     Of a palette, the indices. Raises DataError that names `path` and what was `expected` there for
     what is no such image.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
-    try:
-        with Image.open(io.BytesIO(read_raw(path, expected))) as opened:
-            mode, values = opened.mode, np.asarray(opened)
-    except DataError:
-        raise
-    except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise DataError(f"{path}: no image{reason}; expected {expected}") from None
+    content = read_raw(path, expected)
+    with blamed(path, expected, "no image"):
+        try:
+            with opened_by_pillow(content) as opened:
+                mode, values = opened.mode, np.asarray(opened)
+        except UnidentifiedImageError:  # whose words name a place in memory
+            raise ValueError("of no kind that is known") from None
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{path}: an image of mode {mode}; expected {expected}")
     return values.astype(np.uint8) if mode == "1" else values

@@ -21,6 +21,7 @@ from jaxstruct.data.download import fetch
 from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.on_disk import Damaged, Prepared
+from jaxstruct.data.regular import check_all_regular
 
 LONGEST_NAME = 100
 """Letters in the name of a set, which are a part of its files' names."""
@@ -375,6 +376,7 @@ def _of_user(name: str) -> Prepared | None:
     import tensorflow_datasets as tfds
 
     with on_disk.reading(root / named[1], _OF_TFDS):
+        check_all_regular(root / named[1])
         try:
             builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
         except tfds.core.DatasetNotFoundError:

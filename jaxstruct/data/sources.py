@@ -28,6 +28,7 @@ from jaxstruct.data.later import Later
 from jaxstruct.data.on_disk import Damaged, Prepared
 from jaxstruct.data.prepared import again, remedy
 from jaxstruct.data.recorded import SetRecord, absent, find
+from jaxstruct.data.regular import check_all_regular
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
 _KEYS = "keys.json"  # beside decoded arrays: which there are
@@ -338,6 +339,7 @@ def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
 def _kept(folder: Path, size: int) -> dict[str, np.ndarray] | None:
     """The arrays of so many examples that `_fill` wrote; None where they are not all there."""
     try:
+        check_all_regular(folder)
         keys = json.loads((folder / _KEYS).read_text("utf-8"))
         arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in sorted(keys)}
         whole = all(len(array) == size for array in arrays.values())

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data.errors import DataError
-from jaxstruct.data.pictures import upright_rgb
+from jaxstruct.data.errors import DataError, reason
+from jaxstruct.data.pictures import opened_by_pillow, upright_rgb
 from jaxstruct.data.places import expanded
+from jaxstruct.data.regular import check_regular
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -58,17 +59,15 @@ def fit_image(image: np.ndarray, shape: Sequence[int], *, dark: bool = False) ->
 @contextmanager
 def opened_image(path: str | Path) -> Iterator[Any]:
     """Opens an image file with Pillow; whatever goes wrong inside becomes a DataError."""
-    from PIL import Image
-
     try:
         path = expanded(path)
     except ValueError as error:
         raise DataError(str(error)) from None
     try:
-        with Image.open(path) as opened:
+        check_regular(path)
+        with opened_by_pillow(path) as opened:
             yield opened
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; expected an image file") from error
     except Exception as error:  # of a damaged file Pillow raises SyntaxError, struct.error, ...
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path} is not an image that can be read ({reason})") from error
+        raise DataError(f"{path} is not an image that can be read ({reason(error)})") from error

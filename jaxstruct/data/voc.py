@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxstruct.data import boxes, pictures
 from jaxstruct.data.boxes import LeftOut
-from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.errors import DataError, blamed, read_raw
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -84,6 +84,7 @@ def scan_classes(folder: Path) -> tuple[str, ...]:
     }
     if not classes:
         raise DataError(f"{folder / 'Annotations'}: no object in any file; expected some")
+    boxes.check_classes(folder / "Annotations", sorted(classes))
     return tuple(sorted(classes))
 
 
@@ -168,7 +169,7 @@ def _image_path(folder: Path, name: str) -> Path:
 
 
 def _text(path: Path, expected: str) -> str:
-    if not path.stat().st_size:
+    if path.is_file() and not path.stat().st_size:
         return ""
     try:
         return read_raw(path, expected).decode("utf-8-sig")
@@ -177,12 +178,10 @@ def _text(path: Path, expected: str) -> str:
 
 
 def _parsed(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(read_raw(path, "an annotation in PASCAL VOC's XML"))
-    except ElementTree.ParseError as error:
-        raise DataError(
-            f"{path}: no whole XML file ({error}); expected an annotation in PASCAL VOC's XML"
-        ) from None
+    expected = "an annotation in PASCAL VOC's XML"
+    raw = read_raw(path, expected)
+    with blamed(path, expected, "no whole XML file"):
+        return ElementTree.fromstring(raw)
 
 
 def _of(element: ElementTree.Element, tag: str, path: Path) -> str:

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from jaxstruct.data.errors import DataError, read_raw
+from jaxstruct.data.errors import DataError, read_raw, reason
 from jaxstruct.data.pickles import Refused, all_text, interpret, short
 from jaxstruct.data.places import expanded
 
@@ -67,9 +67,6 @@ _SAFETENSORS = {
 }
 _BITS: dict[str, Any] = {"neg": np.negative, "conj": np.conjugate}
 """What a tensor's view is of its storage's elements, by PyTorch's name."""
-
-_ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError)
-"""What zipfile raises for a file that is damaged, encrypted, or packed by a method it lacks."""
 
 
 class _Storage(NamedTuple):
@@ -264,8 +261,10 @@ def _read_zip(
                     raise Refused(f"no storage {short(key)}, expected {storage.size} elements")
                 found[storage] = _elements(storage, archive.read(members[f"data/{key}"]))
             return tensors, found
-    except _ZIP_ERRORS as error:
-        raise Refused(f"no whole zip file ({error}), expected one") from None
+    except Refused:
+        raise
+    except Exception as error:  # of a file that is damaged, encrypted, or packed another way
+        raise Refused(f"no whole zip file ({reason(error)}), expected one") from None
 
 
 def _tensors(saved: Any, keys: Sequence[str]) -> dict[str, _Tensor]:

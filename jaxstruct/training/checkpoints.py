@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxstruct.data.regular import check_all_regular
 from jaxstruct.training import damage
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage
@@ -226,6 +227,7 @@ class Checkpoints:
         for number in sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name)):
             one = self._folder / str(number)
             try:
+                check_all_regular(one)
                 damage.read_object(one / "_CHECKPOINT_METADATA")
                 meta = damage.read_sealed(one / "meta" / "metadata")
                 if meta.get("number", number) != number or _META - set(meta):

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from jaxstruct.data.names import free_path
+from jaxstruct.data.regular import NotRegular, read_bytes
 
 # A missing file stays missing; other errors of the system may pass: network, permissions, memory.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
@@ -37,6 +38,8 @@ def may_pass(error: BaseException, folder: Path) -> BaseException | None:
     for one in _chain(error):
         if isinstance(one, MemoryError) or _PASSING.search(str(one)):
             return one
+        if isinstance(one, NotRegular):
+            return None  # as long as it stands there
         if isinstance(one, OSError) and one.errno and one.errno not in _MISSING:
             return one
     try:
@@ -92,7 +95,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; raises ValueError for anything else."""
-    found = json.loads(path.read_bytes())
+    found = json.loads(read_bytes(path))
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return found

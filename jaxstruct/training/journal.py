@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.data.regular import read_bytes
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.workdir import write_text
 
@@ -67,7 +68,7 @@ def read_records(path: Path) -> list[Record]:
     Raises RunError that names a line that is no record. A last line that was cut short is left out.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         return []
     except OSError as error:

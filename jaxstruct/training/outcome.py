@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.data.regular import check_regular
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim
 from jaxstruct.training.progress import Progress
@@ -34,6 +35,8 @@ def write_outcome(
         path = folder / "figures" / f"{name}.png"
         try:
             path.parent.mkdir(exist_ok=True)
+            if path.exists():
+                check_regular(path)
             figure.savefig(path)
         except OSError as error:
             raise RunError(

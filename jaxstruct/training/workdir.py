@@ -12,9 +12,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxstruct.data import SetRecord
+from jaxstruct.data.regular import check_regular, read_bytes
 from jaxstruct.training.errors import RunError
 
 
@@ -32,7 +33,7 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("a", encoding="utf-8")
+        file = _opened(workdir / "lock", "a")
     except OSError as error:
         raise RunError(
             f"cannot write into the workdir {workdir} ({error.strerror}); choose another --workdir"
@@ -57,7 +58,7 @@ def write_text(path: Path, content: str) -> None:
     """Writes a text in UTF-8, a whole file or none. Raises RunError where that is impossible."""
     temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with _opened(temporary, "w") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
@@ -66,10 +67,17 @@ def write_text(path: Path, content: str) -> None:
         raise RunError(f"cannot write {path} ({error.strerror or error})") from error
 
 
+def _opened(path: Path, mode: str) -> TextIO:
+    """A file to be written. Raises OSError for a pipe, which would wait for a reader."""
+    if path.exists():
+        check_regular(path)
+    return path.open(mode, encoding="utf-8")  # type: ignore[return-value]
+
+
 def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:
     """What `write_json` wrote, or None without the file; RunError with the remedy for no JSON."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path))
         if found is None:
             raise ValueError("it holds null")
     except FileNotFoundError:
