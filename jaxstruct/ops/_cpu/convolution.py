@@ -34,7 +34,7 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
         depthwise = kernel[2] == 1 and kernel[3] == setting.groups
         return by_tap if depthwise and few_taps else None
     if kernel[:2] == (1, 1):
-        return product
+        return cut_apart
     if setting.stride == (1, 1):
         down, across = setting.dilation
         number = -(-high // down), -(-wide // across)
@@ -60,16 +60,6 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
 def _taps(stride: Pair, kernel: tuple[int, ...]) -> Pair:
     """What the kernel's size becomes where a step is one pixel."""
     return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
-
-
-def product(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1 x 1: one product of the pixels with the kernel."""
-    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.stride
-    whole = _arrays.pad(x, setting.ends, (high * down, wide * across))
-    seen = _arrays.phases(_arrays.phases(whole, down, 1)[0], across, 2)[0]
-    # A product of four axes copies its operands in the gradient.
-    out = jnp.dot(seen.reshape(-1, x.shape[3]), kernel[0, 0], precision=setting.precision)
-    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
 
 
 def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
