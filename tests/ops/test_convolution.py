@@ -256,6 +256,19 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (3, 3, 1, 64), {"groups": 64}, (by_tap,)),
         (X, (7, 7, 1, 64), TWO | {"groups": 64, "precision": "highest"}, (by_tap,)),
         (X, (7, 8, 1, 64), {"groups": 64}, (_convolved,)),
+        # Of a stride a kernel sees no more than its own size, or that with the dilation.
+        (X, (3, 3, 1, 64), {"stride": (8, 8), "groups": 64}, (by_tap,)),
+        (X, (7, 7, 1, 64), {"stride": (64, 64), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (8, 8), "dilation": (3, 3), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (7, 7), "dilation": (4, 4), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (7, 8), "dilation": (4, 4), "groups": 64}, (_convolved,)),
+        (X, (1, 1, 64, 64), {"stride": (1, 7)}, (cut_apart,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 7)}, (gathered,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 8)}, (cut_apart,)),
+        (X, (2, 1, 64, 64), {"stride": (7, 8)}, (cut_apart,)),
+        (X, (8, 7, 64, 64), {"stride": (7, 8)}, (_convolved,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 8), "dilation": (1, 2)}, (_convolved,)),
+        (X, (3, 3, 64, 64), {"stride": (7, 8), "dilation": (1, 3)}, (gathered,)),
     ],
 )
 def test_what_a_cpu_chooses(x, kernel, options, expected):
