@@ -122,15 +122,12 @@ def importance_sampled_likelihood(
     sizes = [chunk] * (samples // chunk) + ([samples % chunk] if samples % chunk else [])
 
     def log_weights(keys: jax.Array, n: int) -> jax.Array:
+        shape = len(keys), n, mean.shape[-1]
+        means = jnp.broadcast_to(mean[:, None], shape)
+        log_variances = jnp.broadcast_to(log_variance[:, None], shape)
         # One draw of [n, D] per example, then all examples and draws in one call.
-        noise = jax.vmap(lambda key: jax.random.normal(key, (n, mean.shape[-1])))(keys)
-        z = mean[:, None] + jnp.exp(log_variance / 2)[:, None] * noise
-        log_posterior = gaussian_log_likelihood(
-            jnp.broadcast_to(mean[:, None], z.shape),
-            jnp.broadcast_to(log_variance[:, None], z.shape),
-            z,
-        )
-        return log_joint(z) - log_posterior
+        z = jax.vmap(reparameterize)(keys, means, log_variances)
+        return log_joint(z) - gaussian_log_likelihood(means, log_variances, z)
 
     parts = []
     for i, n in enumerate(sizes):

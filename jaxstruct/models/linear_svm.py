@@ -66,19 +66,23 @@ def fit_linear_svm(
     Raises:
         ValueError: other shapes, labels outside their range, options out of theirs, or features
             with a NaN, an infinity, or a sum of squares that float32 does not hold.
-        TypeError: features are not floating, labels no integers, or iterations no integer.
+        TypeError: features are no sequence or not floating, labels, classes or iterations no
+            integers, or another option no number.
 
     Source: Fan et al. 2008, LIBLINEAR, section 2; Radford et al. 2016, section 5.1, for its use on
     DCGAN's features. Solved by L-BFGS (Nocedal & Wright 2006, algorithm 7.5) from the diagonal of
     the Hessian at 0; the line search is exact, since the loss is quadratic between the margins'
     zeros and margins are linear in the step.
     """
-    chunks, known = _checked(features, labels, classes)
     for name, value in (("C", C), ("tolerance", tolerance), ("iterations", iterations)):
+        if np.ndim(value) or not hasattr(value, "__float__"):
+            raise TypeError(f"got {name} {_about(value)}, expected a number")
         if not 0 < value < np.inf:
             raise ValueError(f"got {name} {value}, expected a number above 0, and a finite one")
-    if not isinstance(iterations, int | np.integer):
-        raise TypeError(f"got iterations {iterations}, expected an integer")
+    for name, value in (("classes", classes), ("iterations", iterations)):
+        if not isinstance(value, int | np.integer):
+            raise TypeError(f"got {name} {_about(value)}, expected an integer")
+    chunks, known = _checked(features, labels, classes)
     signs = np.where(known[:, None] == np.arange(classes), 1.0, -1.0)
     ends = np.cumsum([len(x) for x in chunks])[:-1]
 
@@ -131,10 +135,22 @@ def fit_linear_svm(
 def _checked(
     features: Sequence[ArrayLike], labels: ArrayLike, classes: int
 ) -> tuple[list[jax.Array], np.ndarray]:
+    if not isinstance(features, Sequence):
+        raise TypeError(
+            f"got features {_about(features)}, expected a sequence of chunks [n, D]: put an array "
+            "into a list"
+        )
+    if not features:
+        raise ValueError("got features [], expected chunks [n, D] with one D")
+    first = np.shape(features[0])
+    for i, chunk in enumerate(features):
+        found = np.shape(chunk)
+        if len(found) != 2 or 0 in found or found[1:] != first[1:]:
+            raise ValueError(
+                f"got features[{i}] {found} and features[0] {first}, expected chunks [n, D] with "
+                "one D"
+            )
     chunks, known = [jnp.asarray(x) for x in features], np.asarray(labels)
-    shapes = [x.shape for x in chunks]
-    if not chunks or any(len(s) != 2 or 0 in s or s[1:] != shapes[0][1:] for s in shapes):
-        raise ValueError(f"got features {shapes}, expected chunks [n, D] with one D")
     for x in chunks:
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"features have dtype {x.dtype}, expected a floating dtype")
@@ -149,6 +165,12 @@ def _checked(
             "classes at least, and labels below their number"
         )
     return chunks, known
+
+
+def _about(value: object) -> str:
+    """What an error says of a value, in one line: an array's shape, or the value."""
+    shape = getattr(value, "shape", ())
+    return f"of shape {shape}" if shape else f"{value!r}"[:80]
 
 
 @jax.jit

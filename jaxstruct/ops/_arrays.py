@@ -111,15 +111,18 @@ def pad(
     return lax.pad(images, filling, [(0, 0, 0), *around, (0, 0, 0)])
 
 
-def phases(x: jax.Array, step: int, axis: int) -> list[jax.Array]:
+def phases(x: jax.Array, step: int, axis: int, number: int | None = None) -> list[jax.Array]:
     """The slices x[i::step] of an axis, for i = 0 ... step - 1; step divides the axis's length.
 
-    The gradient of a strided slice scatters into an array of zeros; the gradient of these slices
-    is a concatenation.
+    With a number only the first so many. The gradient of a strided slice scatters into an array of
+    zeros; the gradient of these slices is a concatenation.
     """
     if step == 1:
         return [x]
     before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
     cells = x.reshape(*before, length // step, step, *after)
-    parts = lax.split(cells, (1,) * step, axis=axis + 1)
+    number = step if number is None else min(number, step)
+    parts = lax.split(
+        lax.slice_in_dim(cells, 0, number, axis=axis + 1), (1,) * number, axis=axis + 1
+    )
     return [part.reshape(*before, length // step, *after) for part in parts]

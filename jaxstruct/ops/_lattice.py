@@ -18,7 +18,7 @@ from jax import lax
 from jaxstruct.ops import _arrays
 from jaxstruct.ops._arrays import vary
 
-FEW = 8  # features whose sums the program has one by one
+MOST_UNROLLED = 8  # features, or words of a key, that the program has one by one
 RANGE = 2**15  # of a vertex's coordinates, two of which make a word of 32 bits
 
 
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 def find(features: jax.Array) -> Found:
     count, depth = features.shape
     kinds = depth + 1
-    if depth <= FEW:
+    if depth <= MOST_UNROLLED:
         corners, ranks, weights = _simplices(features)
         keys, farthest = _keys(corners, ranks), jnp.stack([jnp.abs(c).max() for c in corners])
     else:
@@ -218,7 +218,7 @@ def search(
 
     # Few words are compared one after the other, many of them as one array [words, n].
     known_words, wanted_words = (
-        list(words) if len(words) <= FEW else [words] for words in (keys, wanted)
+        list(words) if len(words) <= MOST_UNROLLED else [words] for words in (keys, wanted)
     )
     index = jnp.arange(number, dtype=jnp.int32)
     query = (index, wanted_words, _hashed(wanted), rows)
@@ -244,7 +244,7 @@ def _all_words(alike: jax.Array) -> jax.Array:
 def over(step: Any, init: Any, rows: Any, *, reverse: bool = False) -> Any:
     """lax.scan's carry over rows of arrays, a program of its steps where these are few."""
     number = len(jax.tree.leaves(rows)[0])
-    if number > FEW + 1:
+    if number > MOST_UNROLLED + 1:
         return lax.scan(step, init, rows, reverse=reverse)[0]
     for i in reversed(range(number)) if reverse else range(number):
         init, _ = step(init, jax.tree.map(lambda array: array[i], rows))  # noqa: B023

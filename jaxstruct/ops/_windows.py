@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxstruct.ops._lattice import FEW, Found, take_last
+from jaxstruct.ops._lattice import MOST_UNROLLED, Found, take_last
 
 _WINDOW = 8  # entries that are added up at once
 
@@ -84,6 +84,6 @@ def points_by_window(
 
 def _of_points(weights: jax.Array, points: jax.Array) -> jax.Array:
     """weights[k, points[k, m]], [D + 1, M]."""
-    if len(weights) > FEW + 1:
+    if len(weights) > MOST_UNROLLED + 1:
         return jnp.take_along_axis(weights, points, 1, mode="promise_in_bounds")
     return jnp.stack([take_last(w, p) for w, p in zip(weights, points, strict=True)])

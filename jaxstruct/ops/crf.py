@@ -171,7 +171,7 @@ def pixel_kernels(
         ValueError: image is not [H, W, 3]; else ValueError and TypeError as `dense_crf`.
     """
     pixels = jnp.asarray(image)
-    if pixels.ndim != 3 or 0 in pixels.shape:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise _checks.shape("image", pixels.shape, "[H, W, 3]")
     shape = pixels.shape[:2]
     features = pixel_features(pixels, sigma_xy, sigma_rgb)
@@ -190,9 +190,11 @@ def pixel_features(image: ArrayLike, sigma_xy: Deviation, sigma_rgb: Deviation) 
     """(x / sigma_xy, y / sigma_xy, color / sigma_rgb) of each pixel: [H, W, C] to [H, W, 2 + C].
 
     A sigma is one number, or (x, y) and one for each color. Raises ValueError and TypeError for
-    others, as `dense_crf`.
+    others, as `dense_crf`, and ValueError for an image of another shape.
     """
     pixels = jnp.asarray(image)
+    if pixels.ndim != 3:
+        raise _checks.shape("image", pixels.shape, "[H, W, C]")
     of_place = deviation("sigma_xy", sigma_xy, 2)
     of_color = deviation("sigma_rgb", sigma_rgb, pixels.shape[-1])
     pixels = pixels.astype(jnp.promote_types(pixels.dtype, jnp.float32))

@@ -23,7 +23,7 @@ from jaxstruct.ops.permutohedral import PermutohedralLattice
 
 __all__ = ["ExactGaussian", "GridGaussian", "Normalized", "gaussian_filter", "normalized"]
 
-_FEW = 8  # features whose squares the program adds up one by one
+_MOST_SQUARES = 8  # of differences of features, that the program adds up one by one
 FilterName = Literal["lattice", "exact"]
 FILTERS: tuple[str, ...] = ("lattice", "exact")
 Deviation = ArrayLike | Sequence[float]
@@ -127,7 +127,7 @@ class ExactGaussian:
         @jax.checkpoint
         def sums(row: jax.Array) -> jax.Array:
             # Not |a|^2 + |b|^2 - 2 a b, which would lose what near points differ by.
-            if features.shape[1] <= _FEW:
+            if features.shape[1] <= _MOST_SQUARES:
                 pairs = zip(row.T, features.T, strict=True)
                 squares = functools.reduce(jnp.add, [(a[:, None] - b[None]) ** 2 for a, b in pairs])
             else:

@@ -136,8 +136,26 @@ def wrong(value):
     ("changes", "error", "message"),
     [
         ({"features": []}, ValueError, r"features \[\], expected chunks \[n, D\]"),
-        ({"features": [np.zeros((4, 2)), np.zeros((4, 3))]}, ValueError, "expected chunks"),
-        ({"features": [np.zeros(8)]}, ValueError, r"features \[\(8,\)\], expected chunks"),
+        (
+            {"features": [np.zeros((4, 2)), np.zeros((4, 3))]},
+            ValueError,
+            r"features\[1\] \(4, 3\) and features\[0\] \(4, 2\), expected chunks \[n, D\] with",
+        ),
+        ({"features": [np.zeros(8)]}, ValueError, r"features\[0\] \(8,\) .*, expected chunks"),
+        ({"features": [PLAIN, np.zeros((0, 2))]}, ValueError, r"features\[1\] \(0, 2\) and"),
+        (
+            {"features": np.zeros((1500, 2))},
+            TypeError,
+            r"features of shape \(1500, 2\), expected a",
+        ),
+        ({"features": jnp.zeros((8, 2))}, TypeError, "expected a sequence .*: put an array into a"),
+        ({"features": None}, TypeError, r"features None, expected a sequence of chunks \[n, D\]"),
+        ({"features": list(np.zeros((1500, 2)))}, ValueError, r"features\[0\] \(2,\) and"),
+        ({"classes": 2.5}, TypeError, r"got classes 2\.5, expected an integer"),
+        ({"classes": np.zeros((1500, 2))}, TypeError, r"classes of shape \(1500, 2\), expected an"),
+        ({"C": np.ones(1500)}, TypeError, r"got C of shape \(1500,\), expected a number"),
+        ({"tolerance": "small"}, TypeError, "got tolerance 'small', expected a number"),
+        ({"iterations": [5]}, TypeError, r"got iterations \[5\], expected a number"),
         ({"features": [np.zeros((8, 2), int)]}, TypeError, "int32, expected a floating dtype"),
         ({"labels": np.zeros(8)}, TypeError, "labels have dtype float64, expected an integer"),
         ({"labels": np.zeros(7, int)}, ValueError, r"labels \(7,\), expected one for each of 8"),
@@ -159,5 +177,19 @@ def wrong(value):
 )
 def test_errors(changes, error, message):
     given = {"features": [np.zeros((8, 2))], "labels": np.zeros(8, int), "classes": 2} | changes
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         fit_linear_svm(given.pop("features"), given.pop("labels"), **given)
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
+def test_an_argument_is_refused_before_any_features_are_copied(monkeypatch):
+    monkeypatch.setattr(linear_svm.jnp, "asarray", lambda x: pytest.fail("copies"))
+    for features, options, error in (
+        (np.zeros((8, 2)), {}, TypeError),
+        ([PLAIN, np.zeros(2)], {}, ValueError),
+        ([PLAIN], {"C": "1"}, TypeError),
+        ([PLAIN], {"iterations": 1.5}, TypeError),
+    ):
+        with pytest.raises(error, match="expected"):
+            fit_linear_svm(features, np.zeros(4, int), classes=2, **options)

@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 
 from jaxstruct.ops import atrous_conv, conv, convolution
 from jaxstruct.ops._cpu import convolution as on_cpu
-from jaxstruct.ops._cpu.convolution import by_batch, by_depth, by_tap, gathered, product
+from jaxstruct.ops._cpu.convolution import by_batch, by_depth, by_tap, cut_apart, gathered
 from jaxstruct.ops.convolution import _convolved
 from tests.ops import conv_reference
 
@@ -27,12 +27,13 @@ FORMS = {
         {"padding": ((1, 1), (0, 2)), "dilation": (2, 2)},
     ),
     "by depth": ((31, 32, 32), (4, 4, 32, 32), {"padding": ((1, 1), (0, 2)), "stride": (2, 2)}),
-    "product": ((5, 4, 3), (1, 1, 3, 2), {"padding": ((0, 0), (1, 0)), "stride": (2, 1)}),
+    "1x1": ((5, 4, 3), (1, 1, 3, 2), {"padding": ((0, 0), (1, 0)), "stride": (2, 1)}),
+    "cut apart": ((17, 9, 3), (3, 2, 3, 2), {"padding": ((2, 0), (1, 0)), "stride": (8, 7)}),
     "gathered": ((5, 4, 3), (3, 2, 3, 2), {"padding": ((1, 0), (0, 1)), "dilation": (1, 2)}),
     "by tap": ((5, 4, 4), (3, 2, 1, 4), {"padding": ((1, 0), (0, 1)), "groups": 4}),
     "convolved": ((5, 4, 4), (3, 2, 2, 6), {"padding": ((1, 0), (0, 1)), "groups": 2}),
 }
-PRODUCTS = {"winograd": 9, "by batch": 9, "by depth": 9, "product": 1, "gathered": 1}
+PRODUCTS = {"winograd": 9, "by batch": 9, "by depth": 9, "1x1": 1, "cut apart": 1, "gathered": 1}
 
 
 def example(form, dtype=np.float32, whole=False):
@@ -154,9 +155,11 @@ def test_alone_in_a_batch_and_mapped(form):
 @pytest.mark.parametrize(
     ("form", "size", "kernel", "options"),
     [
-        (product, (5, 4), (1, 1), {"ends": ((1, 0), (0, 2))}),
-        (product, (5, 4), (1, 1), {"stride": (3, 2), "ends": ((0, 2), (1, 0))}),
-        (product, (2, 1), (1, 1), {"stride": (4, 5)}),
+        (cut_apart, (5, 4), (1, 1), {"ends": ((1, 0), (0, 2))}),
+        (cut_apart, (5, 4), (1, 1), {"stride": (3, 2), "ends": ((0, 2), (1, 0))}),
+        (cut_apart, (2, 1), (1, 1), {"stride": (4, 5)}),
+        (cut_apart, (7, 8), (3, 2), {"stride": (3, 4), "ends": ((1, 0), (0, 2))}),
+        (cut_apart, (9, 7), (2, 7), {"stride": (5, 7), "ends": ((0, 2), (3, 1))}),
         (gathered, (5, 4), (3, 3), {"ends": ((1, 1), (1, 1))}),
         (gathered, (5, 6), (1, 4), {"ends": ((0, 0), (3, 0))}),
         (gathered, (7, 8), (3, 2), {"stride": (2, 3), "ends": ((1, 0), (0, 2))}),
@@ -164,9 +167,12 @@ def test_alone_in_a_batch_and_mapped(form):
         (gathered, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2)}),
         (gathered, (9, 8), (3, 2), {"stride": (2, 3), "dilation": (3, 5)}),
         (gathered, (1, 1), (3, 3), {"ends": ((1, 1), (1, 1))}),
+        (gathered, (17, 19), (3, 2), {"stride": (8, 9), "ends": ((1, 0), (0, 2))}),
+        (gathered, (17, 19), (2, 2), {"stride": (8, 9), "dilation": (3, 10)}),
         (by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
         (by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
         (by_tap, (5, 4), (1, 1), {"groups": 4}),
+        (by_tap, (17, 19), (3, 2), {"stride": (8, 9), "ends": ((1, 0), (0, 2)), "groups": 4}),
         (_convolved, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 2}),
         (_convolved, (7, 8), (3, 2), {"dilation": (1, 3)}),
         (partial(by_batch, 2), (7, 8), (2, 2), {"dilation": (2, 3)}),
@@ -207,8 +213,8 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
 @pytest.mark.parametrize(
     ("x", "kernel", "options", "expected"),
     [
-        (X, (1, 1, 64, 64), {}, (product,)),
-        (X, (1, 1, 64, 64), TWO | {"precision": "highest"}, (product,)),
+        (X, (1, 1, 64, 64), {}, (cut_apart,)),
+        (X, (1, 1, 64, 64), TWO | {"precision": "highest"}, (cut_apart,)),
         (X, (3, 3, 64, 64), {}, (by_batch, 4)),
         (X, (3, 3, 64, 64), {"precision": "high"}, (by_batch, 4)),
         (X, (3, 3, 64, 64), {"precision": "highest"}, (gathered,)),
@@ -250,6 +256,19 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (3, 3, 1, 64), {"groups": 64}, (by_tap,)),
         (X, (7, 7, 1, 64), TWO | {"groups": 64, "precision": "highest"}, (by_tap,)),
         (X, (7, 8, 1, 64), {"groups": 64}, (_convolved,)),
+        # Of a stride a kernel sees no more than its own size, or that with the dilation.
+        (X, (3, 3, 1, 64), {"stride": (8, 8), "groups": 64}, (by_tap,)),
+        (X, (7, 7, 1, 64), {"stride": (64, 64), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (8, 8), "dilation": (3, 3), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (7, 7), "dilation": (4, 4), "groups": 64}, (by_tap,)),
+        (X, (3, 3, 1, 64), {"stride": (7, 8), "dilation": (4, 4), "groups": 64}, (_convolved,)),
+        (X, (1, 1, 64, 64), {"stride": (1, 7)}, (cut_apart,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 7)}, (gathered,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 8)}, (cut_apart,)),
+        (X, (2, 1, 64, 64), {"stride": (7, 8)}, (cut_apart,)),
+        (X, (8, 7, 64, 64), {"stride": (7, 8)}, (_convolved,)),
+        (X, (7, 7, 64, 64), {"stride": (7, 8), "dilation": (1, 2)}, (_convolved,)),
+        (X, (3, 3, 64, 64), {"stride": (7, 8), "dilation": (1, 3)}, (gathered,)),
     ],
 )
 def test_what_a_cpu_chooses(x, kernel, options, expected):
@@ -299,7 +318,7 @@ def test_a_gradient_remembers_the_arguments_alone(form):
     assert sum(leaf.size for leaf in jax.tree.leaves(back)) <= x.size + kernel.size + 1
 
 
-@pytest.mark.parametrize("form", ["winograd", "product", "gathered", "accelerator"])
+@pytest.mark.parametrize("form", ["winograd", "1x1", "cut apart", "gathered", "accelerator"])
 def test_both_modes_and_twice(form, on_accelerator):
     if form == "accelerator":
         on_accelerator(convolution._form)

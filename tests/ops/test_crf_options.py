@@ -38,6 +38,7 @@ def test_images_within_zero_and_one():
         ((1, 2, 5, 6, 3), (1, 2, 5, 6, 3)),
         ((5, 6, 3), (6, 5, 3)),
         ((5, 6, 3), (5, 6, 1)),
+        ((5, 6, 3), (5, 6, 4)),
         ((5, 6, 3), (2, 5, 6, 3)),
         ((2, 5, 6, 3), (5, 6, 3)),
         ((5, 0, 3), (5, 0, 3)),
@@ -50,6 +51,28 @@ def test_shape_errors(unary, image):
     assert str(unary) in str(caught.value)
     if len(unary) in (3, 4) and 0 not in unary:
         assert f"got unary {unary} and image {image}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 6), (5, 6, 1), (5, 5, 1), (5, 6, 4), (0, 6, 3), (2, 5, 6, 3), (2, 5, 6, 4)]
+)
+def test_images_that_have_no_kernels(shape):
+    for filter in ("lattice", "exact"):
+        with pytest.raises(ValueError, match="expected") as caught:
+            crf.pixel_kernels(np.zeros(shape, np.uint8), filter=filter)
+        assert str(caught.value) == f"image has shape {shape}, expected [H, W, 3]"
+
+
+def test_features_of_any_number_of_colors_of_one_image():
+    for colors in (1, 4):
+        pixels = np.arange(6 * colors, dtype=np.float32).reshape(2, 3, colors)
+        features = crf.pixel_features(pixels, 2.0, 4.0)
+        np.testing.assert_array_equal(features[..., 2:], pixels / 4)
+        np.testing.assert_array_equal(features[1, :, :2], [[0, 0.5], [0.5, 0.5], [1, 0.5]])
+    for shape in ((5, 6), (2, 5, 6, 3)):
+        with pytest.raises(ValueError, match=r"expected \[H, W, C\]$") as caught:
+            crf.pixel_features(np.zeros(shape), 2.0, 4.0)
+        assert f"image has shape {shape}, " in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +152,5 @@ def test_dtype_errors():
     _, image = example()
     with pytest.raises(TypeError, match="unary has dtype uint8, expected a floating dtype"):
         dense_crf(image, image)
-    with pytest.raises(ValueError, match=r"image has shape \(5, 6\), expected \[H, W, 3\]"):
-        crf.pixel_kernels(image[..., 0])
     with pytest.raises(TypeError, match="unary has dtype int32, expected a floating dtype"):
         mean_field(np.zeros((4, 3), np.int32), [])

@@ -42,7 +42,7 @@ def test_the_kernel_of_places(size, on_accelerator, monkeypatch):
             np.testing.assert_allclose(out, whole, atol=4e-4)
 
 
-@pytest.mark.parametrize("depth", range(1, 7))
+@pytest.mark.parametrize("depth", [*range(1, 7), 8, 9, 20])
 def test_gaussian_filter_sums_over_all_pairs(depth):
     rng = np.random.default_rng(depth)
     # More than a tile of points, and no multiple of it.

@@ -12,7 +12,8 @@ from tests.ops import lattice_reference as reference
 from tests.ops.conv_reference import quick
 
 COUNT = 42  # one size for most tests, and no multiple of a window
-DEPTHS = range(1, 8)
+# Up to 8 features the program has each by itself, and up to 8 words of two coordinates each word.
+DEPTHS = (*range(1, 10), 17, 19)
 
 
 def example(depth, seed=0, spread=1.0, count=COUNT):
@@ -242,13 +243,30 @@ def test_a_gradient_by_the_values_is_the_transposed_filter():
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e5, -1e5, 3e9, -1e20, 3e38])
 def test_features_out_of_range(wrong):
-    for depth in (3, 1):
+    text = "expected finite numbers of at most about 16384: take a larger standard deviation"
+    for depth in (3, 1, 9, 17):
         features, values = example(depth)
         features[5, -1] = wrong
         assert np.isnan(ways(features, values)[-1]).all()
-    text = "expected finite numbers of at most about 16384: take a larger standard deviation"
-    with pytest.raises(ValueError, match=text):
-        PermutohedralLattice.build(features)
+        if depth in (1, 9):
+            with pytest.raises(ValueError, match=text):
+                PermutohedralLattice.build(features)
+
+
+@pytest.mark.parametrize("depth", [3, 9, 17])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_last_vertices_in_range(depth, sign):
+    features, values = (v.astype(np.float64) for v in example(depth, seed=3))
+    # A step of the lattice: 1 more in the first coordinate over D + 1, 1 less in the second.
+    step = np.array([sign, -sign, *[0] * (depth - 1)])
+    corners = [np.array(v[0]) // (depth + 1) for v, _ in reference.simplices(features)]
+    # So many of them lead to the last corner that keys and their neighbours have room for.
+    steps = _lattice.RANGE - 3 - np.max(np.array(corners)[:, :2] * step[:2])
+    by_step = step @ reference.basis(depth) * np.sqrt(3 / 2)
+    with jax.enable_x64(True):
+        inside, outside = (ways(features + n * by_step, values)[-1] for n in (steps, steps + 1))
+    np.testing.assert_allclose(inside, slow(features, values), rtol=1e-8, atol=1e-8)
+    assert np.isnan(outside).all()
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

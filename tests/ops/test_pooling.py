@@ -1,5 +1,6 @@
 """Max pooling by hand, against linen's and against PyTorch's recorded answers."""
 
+import re
 from functools import partial
 
 import jax
@@ -82,6 +83,28 @@ def test_an_accelerator_runs_xlas_own():
     assert "select_and_scatter" not in program("cpu")
     for platform in ("tpu", "cuda"):
         assert "select_and_scatter" in program(platform)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "comparisons"),
+    [
+        # One for each further tap, where a window or a step has four at most.
+        ((2, 2), (2, 2), 3),
+        ((1, 4), (1, 1), 3),
+        ((2, 2), (1, 2), 3),
+        # Along an axis of a step of 1 the row grows from 1 to 2, 4 and so on.
+        ((1, 5), (1, 1), 3),
+        ((2, 3), (1, 1), 1 + 2),
+        ((8, 1), (1, 1), 3),
+        # In a step of 5 two neighbours become one, three times; two taps are one comparison.
+        ((1, 2), (1, 5), 1),
+        ((1, 5), (1, 5), 3),
+    ],
+)
+def test_how_often_a_cpu_compares(window, stride, comparisons):
+    f = partial(max_pool, window=window, stride=stride)
+    lowered = jax.jit(f).trace(jnp.ones((1, 30, 40, 2))).lower(lowering_platforms=("cpu",))
+    assert len(re.findall(r"stablehlo\.compare +GT", lowered.as_text())) == comparisons
 
 
 @pytest.mark.parametrize(

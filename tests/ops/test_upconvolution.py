@@ -285,6 +285,14 @@ def test_outside_of_jit_a_second_call_traces_nothing(monkeypatch):
     upconvolution._form.cache_clear()
 
 
+@pytest.mark.parametrize(("size", "stride", "most"), [(12, 2, 36), (13, 2, 0), (6, 1, 0)])
+def test_up_to_36_taps_of_a_phase_are_products(size, stride, most):
+    f = partial(upconv, stride=stride)
+    text = jax.jit(f).lower(*example(13, 3, 2, (size, size))).as_text()
+    assert text.count("stablehlo.dot_general") == most
+    assert text.count("stablehlo.convolution") == (0 if most else 1 if stride == 1 else 4)
+
+
 def test_many_taps_are_one_convolution():
     x, kernel = example(13, 2, 3, (14, 14), whole=True)
     f = lambda x, kernel: upconv(x, kernel, stride=2, padding=6)

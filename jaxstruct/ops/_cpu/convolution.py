@@ -19,7 +19,7 @@ from jaxstruct.ops._settings import Pair, Setting
 Form = Callable[[Setting, jax.Array, jax.Array], jax.Array]
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
-_MOST_TAPS = 49  # of a kernel, or pixels of a step, that the program has one by one
+_MOST_TAPS = 49  # of a kernel, or pixels of a step it sees, that the program has one by one
 _FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
 
 
@@ -29,12 +29,13 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
     benchmarks/results/conv.md has the timings of the forms that lose.
     """
     batch, (high, wide) = x[0], setting.number(x, kernel)
-    few_taps = math.prod(map(max, kernel[:2], setting.stride)) <= _MOST_TAPS
+    reach = ((k - 1) * d + 1 for k, d in zip(kernel[:2], setting.dilation, strict=True))
+    few_taps = math.prod(map(max, kernel[:2], map(min, setting.stride, reach))) <= _MOST_TAPS
     if setting.groups > 1:
         depthwise = kernel[2] == 1 and kernel[3] == setting.groups
         return by_tap if depthwise and few_taps else None
     if kernel[:2] == (1, 1):
-        return product
+        return cut_apart
     if setting.stride == (1, 1):
         down, across = setting.dilation
         number = -(-high // down), -(-wide // across)
@@ -51,7 +52,7 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
         if tile and kernel[2] >= _FEWEST_CHANNELS:
             return functools.partial(by_depth, tile)
     apart = all(k <= s for k, s in zip(kernel[:2], setting.stride, strict=True))
-    if apart and setting.dilation == (1, 1) and not few_taps:
+    if apart and setting.dilation == (1, 1) and math.prod(setting.stride) > _MOST_TAPS:
         return cut_apart
     unrolled = batch * high * wide * math.prod(kernel[:3])
     return gathered if few_taps and unrolled <= _LARGEST else None
@@ -62,16 +63,6 @@ def _taps(stride: Pair, kernel: tuple[int, ...]) -> Pair:
     return -(-kernel[0] // stride[0]), -(-kernel[1] // stride[1])
 
 
-def product(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1 x 1: one product of the pixels with the kernel."""
-    (high, wide), (down, across) = setting.number(x.shape, kernel.shape), setting.stride
-    whole = _arrays.pad(x, setting.ends, (high * down, wide * across))
-    seen = _arrays.phases(_arrays.phases(whole, down, 1)[0], across, 2)[0]
-    # A product of four axes copies its operands in the gradient.
-    out = jnp.dot(seen.reshape(-1, x.shape[3]), kernel[0, 0], precision=setting.precision)
-    return out.reshape(x.shape[0], high, wide, kernel.shape[3])
-
-
 def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
     """[B, H', W', C]: the pixels that each tap of the kernel sees, row by row."""
     (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
@@ -80,7 +71,8 @@ def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
     )
     size = (high + down[-1] // s) * s, (wide + across[-1] // t) * t
     whole = _arrays.pad(x, setting.ends, size)
-    phases = [_arrays.phases(row, t, 2) for row in _arrays.phases(whole, s, 1)]
+    rows = _arrays.phases(whole, s, 1, down[-1] + 1)
+    phases = {i: _arrays.phases(rows[i], t, 2, across[-1] + 1) for i in {i % s for i in down}}
     return [
         phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
         for i in down
