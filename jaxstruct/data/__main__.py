@@ -6,7 +6,6 @@ What may be added: another verb on data sets.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
-from jaxstruct.data.arguments import Parser, WrongUsage, path, positive
+from jaxstruct.data.arguments import Parser, WrongUsage, path, positive, status_of
+from jaxstruct.data.errors import Explained
 from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
@@ -33,12 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
-    except (DataError, WrongUsage) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongUsage) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except (Explained, KeyboardInterrupt) as error:
+        status, line = status_of(error)
+        print(line, file=sys.stderr)
+        return status
     return 0
 
 

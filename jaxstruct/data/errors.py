@@ -1,4 +1,4 @@
-"""The one error of this package, and reading a raw file so that whatever is wrong becomes it.
+"""The error of this package, and reading a raw file so that whatever is wrong becomes it.
 
 What may be added: other ways in which a file as such can be bad. What a file must contain is said
 where its format is read.
@@ -11,7 +11,16 @@ import zlib
 from pathlib import Path
 
 
-class DataError(Exception):
+class Explained(Exception):
+    """An error whose message is for users: what is wrong, and the remedy.
+
+    `status` is the exit status of a command that the error ends.
+    """
+
+    status = 1
+
+
+class DataError(Explained):
     """Data that are missing or bad: one line with the path, what was expected, and the remedy."""
 
 
