@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
 from jaxstruct.data.arguments import Parser, WrongUsage, path, positive, status_of
 from jaxstruct.data.errors import Explained
@@ -160,17 +158,16 @@ def _sizes(splits: dict[str, int] | None) -> str:
 
 def _draw(options: argparse.Namespace) -> str:
     examples = load(_known(options.name), options.split)
-    count = min(options.count, examples.size)
-    chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
+    shown = examples.spread(options.count)
     out = options.out or free_path(Path(f"{options.name.replace('/', '-')}.png"))
     try:
-        contact_sheet(examples.take(chosen)).save(out, "PNG")
+        contact_sheet(shown).save(out, "PNG")
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from None
     except (KeyError, ValueError) as error:
         raise DataError(f"{options.name}: cannot be drawn: {error}") from None
     origin = examples.source.origin if examples.source else "-"
-    return f"{out}: {count} of {examples.size} examples of {options.split} ({origin})"
+    return f"{out}: {shown.size} of {examples.size} examples of {options.split} ({origin})"
 
 
 _VERBS = {"list": _list, "prepare": _prepare, "describe": _describe, "draw": _draw}
