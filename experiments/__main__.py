@@ -7,12 +7,12 @@ README's table, docs/results.md and a page for each experiment.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 
 from experiments import _pages, _results
-from jaxstruct.data.arguments import Parser, WrongUsage, path
+from jaxstruct.data.arguments import Parser, path, status_of
+from jaxstruct.data.errors import Explained
 from jaxstruct.data.output import unbroken
 from jaxstruct.interrupts import raise_on_interrupt
 
@@ -37,12 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 page.write_text(text, encoding="utf-8")
         else:
             print(listing())
-    except (_results.ResultsError, WrongUsage, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongUsage) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except (Explained, OSError, KeyboardInterrupt) as error:
+        status, line = status_of(error)
+        print(line, file=sys.stderr)
+        return status
     return 0
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxstruct.data.errors import Explained
 from jaxstruct.training import Claim, RunError
 from jaxstruct.training.results import read_results
 
@@ -27,7 +28,7 @@ Result = dict[str, Any]
 """What a metrics.json holds."""
 
 
-class ResultsError(Exception):
+class ResultsError(Explained):
     """Results that cannot be shown; the message says which, and why."""
 
 

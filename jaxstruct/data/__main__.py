@@ -6,15 +6,13 @@ What may be added: another verb on data sets.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
-from jaxstruct.data.arguments import Parser, WrongUsage, path, positive
+from jaxstruct.data.arguments import Parser, WrongUsage, path, positive, status_of
+from jaxstruct.data.errors import Explained
 from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
@@ -34,12 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
-    except (DataError, WrongUsage) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, WrongUsage) else 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except (Explained, KeyboardInterrupt) as error:
+        status, line = status_of(error)
+        print(line, file=sys.stderr)
+        return status
     return 0
 
 
@@ -163,19 +159,18 @@ def _sizes(splits: dict[str, int] | None) -> str:
 
 def _draw(options: argparse.Namespace) -> str:
     examples = load(_known(options.name), options.split)
-    count = min(options.count, examples.size)
-    chosen = np.linspace(0, examples.size - 1, count).round().astype(int)
+    shown = examples.spread(options.count)
     out = options.out or free_path(Path(f"{options.name.replace('/', '-')}.png"))
     try:
         if out.exists():
             check_regular(out)
-        contact_sheet(examples.take(chosen)).save(out, "PNG")
+        contact_sheet(shown).save(out, "PNG")
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror})") from None
     except (KeyError, ValueError) as error:
         raise DataError(f"{options.name}: cannot be drawn: {error}") from None
     origin = examples.source.origin if examples.source else "-"
-    return f"{out}: {count} of {examples.size} examples of {options.split} ({origin})"
+    return f"{out}: {shown.size} of {examples.size} examples of {options.split} ({origin})"
 
 
 _VERBS = {"list": _list, "prepare": _prepare, "describe": _describe, "draw": _draw}

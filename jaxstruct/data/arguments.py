@@ -1,4 +1,4 @@
-"""Arguments of a command line that argparse reads: what is wrong with one is said in one line.
+"""How a command line is read by argparse, and how an error ends it: one line and a status.
 
 What may be added: another kind of argument.
 """
@@ -6,14 +6,36 @@ What may be added: another kind of argument.
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import NoReturn
 
+from jaxstruct.data.errors import Explained
 from jaxstruct.data.places import expanded
 
 
-class WrongUsage(Exception):
-    """A command that makes no sense, in one line: exit status 2."""
+class WrongUsage(Explained):
+    """A command line that cannot be understood: exit status 2."""
+
+    status = 2
+
+
+def status_of(error: BaseException) -> tuple[int, str]:
+    """The exit status of a command that an exception ended, and the line on stderr about it.
+
+    128 + n where signal n ended it, 2 for a wrong usage, else 1. The type is named of an exception
+    that was not raised for users.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT, "interrupted"
+    said = " ".join(filter(None, map(str.strip, str(error).splitlines())))
+    if not isinstance(error, Explained):
+        told = isinstance(error, OSError | ValueError)
+        return 1, f"error: {said}" if told else f"error: {type(error).__name__}: {said}"
+    if error.status > 128:
+        return error.status, said
+    help_ = "; --help lists what there is" if error.status == 2 else ""
+    return error.status, f"error: {said}{help_}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser.error`."""
-        raise WrongUsage(f"{message}; --help lists what there is")
+        raise WrongUsage(message)
 
 
 def path(given: str) -> Path:

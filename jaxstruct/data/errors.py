@@ -1,4 +1,4 @@
-"""The one error of this package, and reading a raw file so that whatever is wrong becomes it.
+"""The error of this package, and reading a raw file so that whatever is wrong becomes it.
 
 Libraries that read a format raise errors of many kinds; `blamed` makes one line of any of them.
 
@@ -19,7 +19,16 @@ from pathlib import Path
 from jaxstruct.data.regular import read_bytes
 
 
-class DataError(Exception):
+class Explained(Exception):
+    """An error whose message is for users: what is wrong, and the remedy.
+
+    `status` is the exit status of a command that the error ends.
+    """
+
+    status = 1
+
+
+class DataError(Explained):
     """Data that are missing or bad: one line with the path, what was expected, and the remedy.
 
     A name in a file, or of a file, may hold line breaks and the like; they are escaped.

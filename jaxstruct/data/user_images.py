@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError, reason
 from jaxstruct.data.pictures import opened_by_pillow, upright_rgb
-from jaxstruct.data.places import expanded
+from jaxstruct.data.places import given
 from jaxstruct.data.regular import check_regular
 
 
@@ -59,10 +59,7 @@ def fit_image(image: np.ndarray, shape: Sequence[int], *, dark: bool = False) ->
 @contextmanager
 def opened_image(path: str | Path) -> Iterator[Any]:
     """Opens an image file with Pillow; whatever goes wrong inside becomes a DataError."""
-    try:
-        path = expanded(path)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    path = given(path)
     try:
         check_regular(path)
         with opened_by_pillow(path) as opened:

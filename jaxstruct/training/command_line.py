@@ -9,7 +9,6 @@ import io
 import itertools
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from typing import Annotated, Any, Literal, NoReturn
 import jax
 
 from jaxstruct import data
+from jaxstruct.data.arguments import WrongUsage, status_of
+from jaxstruct.data.errors import Explained
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.interrupts import raise_on_interrupt
 from jaxstruct.training import memory, parallel
-from jaxstruct.training.errors import RunError, Stopped, TraceError, UsageError
+from jaxstruct.training.errors import Stopped
 from jaxstruct.training.experiment import Experiment, config_type
 from jaxstruct.training.keys import check_seed
 from jaxstruct.training.predictions import predict_images
@@ -99,25 +100,16 @@ def _finish(make: Callable, variants: dict[str, Any], arguments: list[str]) -> N
     debug = "--debug" in arguments
     try:
         status = _main(make, variants, arguments)
-    except UsageError as error:
-        _exit(2, f"{error}; --help lists what there is")
-    except Stopped as stopped:
-        _exit(128 + stopped.signum, f"{stopped}; the same command resumes from there")
-    except KeyboardInterrupt:
-        _exit(128 + signal.SIGINT, "interrupted; the same command resumes from the last checkpoint")
-    except (RunError, data.DataError, OSError, ValueError, TraceError) as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        status, line = status_of(error)
+        if debug and status == 1:
             raise
-        _exit(1, f"error: {error}")
-    except Exception as error:
-        if debug:
-            raise
-        _exit(1, f"error: {type(error).__name__}: {error} (--debug shows where)")
-    sys.exit(status)
-
-
-def _exit(status: int, text: str) -> NoReturn:
-    print(" ".join(text.split()), file=sys.stderr)
+        if status > 128:
+            where = "there" if isinstance(error, Stopped) else "the last checkpoint"
+            line += f"; the same command resumes from {where}"
+        if not isinstance(error, Explained | OSError | ValueError | KeyboardInterrupt):
+            line += " (--debug shows where)"
+        print(line, file=sys.stderr)
     sys.exit(status)
 
 
@@ -135,7 +127,7 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
             made = make(base)
         commands = made.commands if isinstance(made, Experiment) else {}
         if verb not in commands:
-            raise UsageError(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
+            raise WrongUsage(f"unknown verb {verb!r}{_nearest(verb, [*known, *commands])}")
         known[verb], added = Own, commands[verb][0]
     config, options, own = _parse(kind, known[verb], added, base, variant, arguments)
     _check_seeds(config, options, own)
@@ -171,16 +163,16 @@ def _train(
     make: Callable, config: Any, base: Any, variant: str, options: Any, workdir: Path, name: str
 ) -> int:
     if options.seeds < 1:
-        raise UsageError(f"--seeds is {options.seeds}, expected at least 1")
+        raise WrongUsage(f"--seeds is {options.seeds}, expected at least 1")
     repeated = options.seeds > 1
     if repeated and not hasattr(config, "seed"):
-        raise UsageError("--seeds needs a field seed in the Config, and there is none")
+        raise WrongUsage("--seeds needs a field seed in the Config, and there is none")
     try:
         if repeated:
             check_seed(config.seed + options.seeds - 1, "the last seed of --seeds")
         devices = parallel.choose(options.devices)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise WrongUsage(str(error)) from error
     made = seeds(make, config, options.seeds) if repeated else make(config)
     command = [*_invocation().split(), *([f"--{variant}"] if variant else [])]
     for key, value in _differing(config, base).items():
@@ -204,11 +196,11 @@ def _train(
 def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[Any, str]:
     chosen = [v for v in variants if f"--{v}" in arguments]
     if len(chosen) > 1:
-        raise UsageError("--smoke and --paper are two configurations; choose one")
+        raise WrongUsage("--smoke and --paper are two configurations; choose one")
     if not chosen:
         return kind(), ""
     if variants[chosen[0]] is None:
-        raise UsageError(f"this experiment has no configuration --{chosen[0]}")
+        raise WrongUsage(f"this experiment has no configuration --{chosen[0]}")
     return variants[chosen[0]], chosen[0]
 
 
@@ -225,7 +217,7 @@ def _parse(
         parts["own"] = own(**dict.fromkeys(required, tyro.MISSING))
     names = [f.name for part in parts.values() for f in dataclasses.fields(part)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two options are named {', '.join(twice)}; rename the experiment's own")
+        raise WrongUsage(f"two options are named {', '.join(twice)}; rename the experiment's own")
     unnamed = tyro.conf.arg(name="")
     all_parts = dataclasses.make_dataclass(
         "all_parts",
@@ -250,22 +242,22 @@ def _parse(
             )
     except SystemExit as stop:
         if stop.code:
-            raise UsageError(_one_line(errors.getvalue(), arguments, _flags(default))) from None
+            raise WrongUsage(_one_line(errors.getvalue(), arguments, _flags(default))) from None
         raise
     except ValueError as error:  # of a Config, whose __post_init__ knows the limits of its fields
-        raise UsageError(str(error)) from error
+        raise WrongUsage(str(error)) from error
     return parsed.config, parsed.options, parsed.own if own else None
 
 
 def _check_seeds(*parts: Any) -> None:
-    """Raises UsageError for a seed out of range in any part of the command line."""
+    """Raises WrongUsage for a seed out of range in any part of the command line."""
     for part in parts:
         for name in ("seed", "sample_seed"):
             if isinstance(seed := getattr(part, name, None), int):
                 try:
                     check_seed(seed, f"--{name.replace('_', '-')}")
                 except ValueError as error:
-                    raise UsageError(str(error)) from None
+                    raise WrongUsage(str(error)) from None
 
 
 def _of_paths(arguments: list[str]) -> Any:
@@ -285,7 +277,7 @@ def _of_paths(arguments: list[str]) -> Any:
 
 
 def _path(given: str, arguments: Sequence[str]) -> Path:
-    """A path from the command line; a UsageError names the option whose path is refused."""
+    """A path from the command line; a WrongUsage names the option whose path is refused."""
     try:
         return expanded(given)
     except ValueError as error:
@@ -295,7 +287,7 @@ def _path(given: str, arguments: Sequence[str]) -> Path:
             option = flag if flag.startswith("--") else option
             if given == (value if flag == option and equals else argument):
                 break
-        raise UsageError(f"{option}: {error}") from None
+        raise WrongUsage(f"{option}: {error}") from None
 
 
 def _flags(default: Any) -> list[str]:
@@ -354,7 +346,7 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
     try:
         return expanded(Path("runs") / "-".join(parts).replace("/", "_"))
     except ValueError as error:
-        raise UsageError(
+        raise WrongUsage(
             f"the workdir is named after the options: {error}; give --workdir"
         ) from None
 
@@ -378,9 +370,9 @@ def _folder(workdir: Path, member: str | None) -> Path:
     if members and member not in members:
         choice = f"choose one with --member ({', '.join(members)})"
         missing = f", and not {member}" if member else ""
-        raise UsageError(f"{workdir} holds several runs{missing}; {choice}")
+        raise WrongUsage(f"{workdir} holds several runs{missing}; {choice}")
     if member and not members:
-        raise UsageError(f"{workdir} does not hold several runs; leave out --member")
+        raise WrongUsage(f"{workdir} does not hold several runs; leave out --member")
     return workdir / (member or "")
 
 

@@ -23,6 +23,7 @@ from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import hardware
 from jaxstruct.training import workdir as files
+from jaxstruct.training.checkpoints import best_of
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
@@ -184,17 +185,14 @@ def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | N
         return None
     stage, name, mode = experiment.ranking
     (ranked,) = (one for one in experiment.stages if one.name == stage)
-    records = [
-        r for r in history
+    ranks = {
+        r["number"]: r["evaluation"][name] for r in history
         if r["stage"] == stage and name in r.get("evaluation", {}) and _saved(ranked, r["step"])
-    ]  # fmt: skip
-    if not records:
+    }  # fmt: skip
+    number = best_of(ranks, mode)
+    if number is None:
         return None
-    # Of equal values the latest, as `checkpoints.best_of` chooses.
-    better = max if mode == "max" else min
-    chosen = better(reversed(records), key=lambda r: r["evaluation"][name])
-    found = {"stage": stage, "metric": name, "value": chosen["evaluation"][name]}
-    return {**found, "number": chosen["number"]}
+    return {"stage": stage, "metric": name, "value": ranks[number], "number": number}
 
 
 def _saved(stage: Stage, step: int) -> bool:

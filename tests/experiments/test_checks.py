@@ -124,8 +124,8 @@ def test_a_wrong_value_is_named_before_anything_is_written(name, command, tmp_pa
         status, said = command(name, "--smoke", option, *values, "--devices", "1")
         given = str(float(values[0])) if values else "empty"
         assert status == 2, (option, values, said)
-        assert said.startswith(f"{option} is "), (option, values, said)
-        found, rest = said.removeprefix(f"{option} is ").split(", expected ")
+        assert said.startswith(f"error: {option} is "), (option, values, said)
+        found, rest = said.removeprefix(f"error: {option} is ").split(", expected ")
         assert found in (given, *values), (option, values, said)
         if expected:
             assert rest == f"{expected}; --help lists what there is\n", (option, values, said)

@@ -125,8 +125,8 @@ def test_it_is_one_line_in_any_terminal(encoding):
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "invalid choice 'normel' for argument '--noise'. Expected one of ('none', 'normal'); "
-        "--help lists what there is\n"
+        "error: invalid choice 'normel' for argument '--noise'. Expected one of ('none', 'normal')"
+        "; --help lists what there is\n"
     )
 
 
@@ -134,7 +134,7 @@ def test_what_an_experiment_does_not_have(call):
     status, _, err = call("--smoke", smoke=None)
     assert (status, err) == (
         2,
-        "this experiment has no configuration --smoke; --help lists what there is\n",
+        "error: this experiment has no configuration --smoke; --help lists what there is\n",
     )
 
     @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def test_what_a_config_refuses_is_a_usage_error(call, place, verb):
 
     make.__annotations__ = {"config": Limited}
     status, out, err = call(verb, "--rate", "2", make=make, smoke=None, paper=None)
-    expected = "--rate is 2.0, expected at most 1; --help lists what there is\n"
+    expected = "error: --rate is 2.0, expected at most 1; --help lists what there is\n"
     assert (status, out, err) == (2, "", expected)
     assert list(place.iterdir()) == []
 
@@ -276,7 +276,7 @@ def test_a_tilde_is_the_home_folder_in_paths_of_an_experiment_s_own(call, place,
     status, out, err = call("write", "--output=~/a", "--inputs", "~/b", "c", make=make)
     assert (status, out) == (0, f"{Written(place / 'a', (place / 'b', Path('c')))}\n"), err
     status, _, err = call("write", "--inputs", "c", "", make=make)
-    assert (status, err.split(";")[0]) == (2, "--inputs: an empty path")
+    assert (status, err.split(";")[0]) == (2, "error: --inputs: an empty path")
 
 
 @pytest.mark.parametrize("given", [["--workdir=~/r"], ["--workdir", "~/r"]])

@@ -270,7 +270,7 @@ def test_an_argument_of_a_verb_must_not_be_called_as_an_option_is(call, place):
 
     status, _, err = call("again", "--workdir", "x", make=make)
     assert status == 2
-    assert err.startswith("two options are named rate, workdir; rename the experiment's own")
+    assert err.startswith("error: two options are named rate, workdir; rename the experiment's own")
 
 
 def test_without_stages_a_verb_has_the_configuration_of_its_command(call, place):
