@@ -69,9 +69,9 @@ def prepare_folder(
     Args:
         name: small letters, digits and underscores; what `load` and the experiments take then.
         path: a folder, .zip or .tar (.gz, .xz, .bz2) of CLASS/x.jpg, or of train/CLASS/x.jpg and
-            test/CLASS/x.jpg (val, valid and validation are splits, too). Without such, all is the
-            split train. Or a folder of boxes in PASCAL VOC's layout (see `data.voc`) or COCO's
-            (`data.coco`), whose images stay as they are: the options are of class folders.
+            test/CLASS/x.jpg (val, valid and validation are splits, too); without splits all images
+            are in train. Or a folder with boxes in PASCAL VOC's layout (see `data.voc`) or COCO's
+            (`data.coco`), to which the options below do not apply.
         size: images become `size` x `size`; without it they stay as large as they are.
         crop: the square in the middle of an image is resized, not the whole image.
         skip_unreadable: files that cannot be read as images are named and left out.

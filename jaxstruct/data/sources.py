@@ -39,8 +39,8 @@ class Source:
     """Where examples come from.
 
     `origin` is "official" (raw files of the official layout), "package" (real data an installed
-    package carries), "imitation", or "user" (prepared by the user with TFDS); `size` counts the
-    examples of `split`; `record` is what is known of the whole set.
+    package carries), "imitation", or "user" (the user's own images, or a set prepared with TFDS).
+    `size` counts the examples of `split`; `record` is what is known of the whole set.
     """
 
     name: str

@@ -13,13 +13,13 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def vary(*arrays: Any) -> Any:
-    """The arrays, cast to vary over every mesh axis of shard_map that one of them varies over.
+    """The arrays, each cast to vary over all mesh axes of shard_map that any of them varies over.
 
     Returns a tuple of the given trees; None stays None. Outside shard_map nothing is cast.
 
-    Inside shard_map a loop refuses a carry that begins as a constant and becomes an array that
-    differs between devices. A hand-written backward pass gives the gradient of one device; the
-    transpose of the cast adds up the gradients of an operand that all devices share.
+    Inside shard_map a loop needs the cast of a carry that begins as a constant and then differs
+    between devices. A hand-written backward pass needs it because its gradient is one device's: the
+    transpose of the cast sums over devices.
     """
     leaves, structure = jax.tree.flatten(arrays)
     types: list[Any] = [jax.typeof(leaf) for leaf in leaves]
@@ -104,7 +104,7 @@ _barrier = jax.jit(lax.optimization_barrier)
 def pad(
     images: jax.Array, ends: Sequence[tuple[int, int]], size: Sequence[int], value: float = 0.0
 ) -> jax.Array:
-    """[B, H, W, C] with ends[axis][0] rows or columns before it, and cut or filled up to `size`."""
+    """[B, H, W, C] padded by ends[axis][0] at the start, then cut or padded to `size`."""
     axes = zip(images.shape[1:3], ends, size, strict=True)
     around = [(low, whole - n - low, 0) for n, (low, _), whole in axes]
     filling = jnp.array(value, images.dtype)

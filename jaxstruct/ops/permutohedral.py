@@ -35,22 +35,22 @@ class PermutohedralLattice:
     Filtering is linear and has three steps: `splat` the points' values to the vertices, `blur`
     along the D + 1 axes of the lattice by [1/2, 1, 1/2], and `slice` at the points. Called, it does
     all of them: about sum over j of exp(-|f_i - f_j|^2 / 2) v_j, scaled so that the sum is right
-    where points are dense. A gradient by the values is the same filter with its axes in reverse
-    (reverse mode only); the features get none: what is computed is piecewise smooth in them. A NaN
-    or infinity among the values reaches the points whose vertices are at most one step along each
-    axis away from its own, weights of 0 included.
+    where points are dense. The gradient by the values is the same filter with its axes in reverse
+    order (reverse mode only). Features get no gradient: the result is only piecewise smooth in
+    them. A NaN or infinity among the values reaches the points whose vertices are at most one step
+    along each axis away from its own, weights of 0 included.
 
     `build` makes one. All fields are arrays, so it passes through jit and vmap as an argument.
 
     Attributes:
-        vertices: [D + 1, N], the rows of each point's vertices.
+        vertices: [D + 1, N], the indices of each point's vertices, among V.
         weights: [D + 1, N], barycentric.
-        neighbors: [D + 1, 2, V], each vertex's next ones along each axis. The last row is an empty
-            vertex: what has no neighbour has that one.
+        neighbors: [D + 1, 2, V], each vertex's next ones along each axis. The last vertex is an
+            empty one, and stands where there is no neighbour.
         points, shares: [8, M], points that one vertex sums up, and their weights.
         owners: [M], the vertex of each of these sums, or V where there is none.
-        used: how many vertices of one remainder there are at most; if there is no room for them,
-            V < (D + 1) used + 1, every result is NaN.
+        used: the largest number of vertices of one remainder. Beyond the capacity, where V is less
+            than (D + 1) used + 1, every result is NaN.
 
     Source: Adams, Baek & Davis 2010, Fast high-dimensional filtering using the permutohedral
     lattice, sections 3 and 4.

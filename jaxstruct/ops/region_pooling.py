@@ -41,13 +41,13 @@ def roi_pool(
     rois is zero.
 
     A bin without a cell, as of a region outside of the features, is 0. So is every bin of a
-    region whose coordinates are not all finite. A NaN among the features is never chosen: a bin of
-    nothing else gives the lowest float32, and no gradient.
+    region whose coordinates are not all finite. A NaN feature is never chosen: a bin of NaNs alone
+    gives the lowest float32, and no gradient.
 
     Args:
         features: [H, W, C], or [B, H, W, C].
         rois: [R, 4], or [B, R, 4]: x1, y1, x2, y2 in pixels of the image; x2 < x1 is taken as
-            a width of one cell. bfloat16 is computed with as float32.
+            a width of one cell. bfloat16 is computed in float32.
         output_size: T, or (height, width).
         spatial_scale: cells per pixel, 1/16 for conv5 of VGG16.
 

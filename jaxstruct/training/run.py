@@ -4,7 +4,7 @@ A workdir holds config.json (configuration, versions, devices, data, commit), ch
 metrics.jsonl (records while training), tensorboard/, metrics.json (the results) and figures/. The
 workdir of a study holds one such folder for each member, and its own metrics.json and figures/.
 
-What may be added: another thing that is written about a run.
+What may be added: another record of a run.
 """
 
 from __future__ import annotations
