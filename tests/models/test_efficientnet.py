@@ -13,6 +13,7 @@ from jaxstruct.models import (
     from_torchvision,
     pytorch_efficientnet_name,
 )
+from jaxstruct.models.efficientnet import _relu6
 from tests.models import weights
 
 
@@ -35,6 +36,13 @@ def test_it_is_pytorchs():
     # Features that tell the two images apart, so that each block counts.
     assert np.std(answer["features"], 0).mean() > 0.1
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 4_652_008
+
+
+def test_relu6_has_the_gradient_of_pytorchs():
+    x = jnp.array([-1.0, 0, 1, 6, 7])
+    value, back = jax.vjp(_relu6, x)
+    np.testing.assert_array_equal(value, [0, 0, 1, 6, 6])
+    np.testing.assert_array_equal(back(jnp.ones(5))[0], [0, 0, 1, 0, 0])
 
 
 def test_the_maps_have_the_stated_channels_and_strides_at_any_size():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.extend.core import jaxprs_in_params
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
@@ -172,6 +173,7 @@ def test_alone_in_a_batch_and_mapped(form):
         (by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
         (by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
         (by_tap, (5, 4), (1, 1), {"groups": 4}),
+        (by_tap, (21, 5), (3, 2), {"groups": 4}),  # 19 rows, in bands of 3
         (by_tap, (17, 19), (3, 2), {"stride": (8, 9), "ends": ((1, 0), (0, 2)), "groups": 4}),
         (_convolved, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 2}),
         (_convolved, (7, 8), (3, 2), {"dilation": (1, 3)}),
@@ -196,6 +198,26 @@ def test_each_form(form, size, kernel, options):
         depth = 4 if form is by_tap else 6
         kernel = rng.normal(size=(*kernel, 4 // all_options["groups"], depth))
         assert conv_reference.largest_error(f, x, kernel, **options) < 1e-12
+
+
+def test_no_sum_of_a_depthwise_gradient_runs_over_the_whole_image():
+    x, kernel = jnp.ones((2, 32, 16, 4)), jnp.ones((3, 3, 1, 4))
+    f = lambda kernel: jnp.sum(conv(x, kernel, groups=4))
+    found = operations(jax.make_jaxpr(jax.grad(f))(kernel).jaxpr)
+    summed = [
+        one.invars[0].aval.size
+        for one in found
+        if one.primitive.name == "reduce_sum" and one.outvars[0].aval.size == 4
+    ]
+    assert summed == [x.size // 8] * 9
+
+
+def operations(jaxpr):
+    """All operations of a program, and of the programs in it."""
+    for one in jaxpr.eqns:
+        yield one
+        for inner in jaxprs_in_params(one.params):
+            yield from operations(inner)
 
 
 def choose(x, kernel, stride=(1, 1), dilation=(1, 1), groups=1, precision=None):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from jaxstruct.ops import _arrays
 from jaxstruct.ops._cpu.winograd import best_tile, winograd
@@ -20,6 +22,7 @@ Form = Callable[[Setting, jax.Array, jax.Array], jax.Array]
 
 _LARGEST = 2**26  # numbers of the unrolled images: 256 MiB of float32
 _MOST_TAPS = 49  # of a kernel, or pixels of a step it sees, that the program has one by one
+_BANDS = 8  # of rows, whose gradients are added up
 _FEWEST_CHANNELS = 32  # of a kernel that is moved into the channels
 
 
@@ -99,11 +102,44 @@ def cut_apart(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return out.reshape(x.shape[0], high, wide, kernel.shape[3])
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def by_tap(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Depthwise: a sum of shifted images, since no channel sees another to be multiplied with."""
     taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
-    seen = _seen(setting, x, kernel)
+    return _weighted(_seen(setting, x, kernel), taps)
+
+
+@functools.partial(by_tap.defjvp, symbolic_zeros=True)
+def _(
+    setting: Setting, primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
+) -> tuple[jax.Array, Any]:
+    (x, kernel), (dx, change) = primals, tangents
+    parts = []
+    if not isinstance(dx, SymbolicZero):
+        parts.append(by_tap(setting, dx, kernel))
+    if not isinstance(change, SymbolicZero):
+        taps = change.reshape(-1, 1, 1, 1, kernel.shape[3])
+        seen = _seen(setting, x, kernel)
+        parts.append(_weighted(seen, [_in_bands(tap, seen[0].shape) for tap in taps]))
+    return by_tap(setting, x, kernel), functools.reduce(jnp.add, parts)
+
+
+def _weighted(seen: Sequence[jax.Array], taps: Iterable[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, map(jnp.multiply, seen, taps))
+
+
+def _in_bands(tap: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """[1, 1, 1, C] as [B, H, W, C], put together of bands of rows that are all the same.
+
+    The gradient by the tap adds the bands up before it sums over what is left: additions of images,
+    where a sum over the whole image runs along the channels again for each pixel, and takes about
+    ten times as long.
+    """
+    batch, high, wide, channels = shape
+    rows = -(-high // _BANDS)
+    band = _arrays.cpu_barrier(jnp.broadcast_to(tap, (batch, rows, wide, channels)))
+    bands = [band[:, : min(rows, high - start)] for start in range(0, high, rows)]
+    return jnp.concatenate(bands, 1)
 
 
 def by_batch(tile: int, setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
