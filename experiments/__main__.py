@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from experiments import _pages, _results
 from jaxstruct.data.arguments import Parser, WrongUsage, path
+from jaxstruct.data.errors import one_line
 from jaxstruct.data.output import unbroken
 from jaxstruct.interrupts import raise_on_interrupt
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(listing())
     except (_results.ResultsError, WrongUsage, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

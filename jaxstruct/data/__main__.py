@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
 from jaxstruct.data.arguments import Parser, WrongUsage, path, positive
+from jaxstruct.data.errors import one_line
 from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with looking(options.data_dir, imitations=getattr(options, "imitations", False)):
             print(_VERBS[options.verb](options))
     except (DataError, WrongUsage) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
         return 2 if isinstance(error, WrongUsage) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

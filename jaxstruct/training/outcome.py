@@ -27,7 +27,7 @@ def write_outcome(
 ) -> None:
     """Writes metrics.json, draws `figures(finished)`, and says numbers and verdicts.
 
-    Raises RunError where a file cannot be written.
+    Raises RunError where a file cannot be written, and what `figures` raises.
     """
     # Written before the figures: a mistake in drawing must not cost the scoring.
     write_json(folder / "metrics.json", results)
@@ -39,7 +39,10 @@ def write_outcome(
                 check_regular(path)
             figure.savefig(path)
         except OSError as error:
-            raise RunError(f"cannot write {path} ({error.strerror or error})") from error
+            raise RunError(
+                f"cannot write {path} ({error.strerror or error}); the results are in "
+                "metrics.json: start again when it can be written, to draw alone"
+            ) from error
         progress.say(f"drew {path}")
     told = judged_claims(claims, results["config"], results["metrics"])
     for line in (summary(results["metrics"]), *told, f"results in {folder / 'metrics.json'}"):
