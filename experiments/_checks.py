@@ -24,7 +24,7 @@ class Limits(NamedTuple):
         """
         for name in names:
             for number in _elements(getattr(config, name)):
-                if math.isinf(number):
+                if abs(number) == math.inf:
                     raise _refused(name, number, "a finite number")
                 if not self.hold(number):
                     raise _refused(name, number, self)
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
         """Whether a number is finite and lies between the ends."""
         above = number > self.least if self.open_least else number >= self.least
         below = number < self.most if self.open_most else number <= self.most
-        return math.isfinite(number) and above and below
+        return abs(number) < math.inf and above and below  # an integer may overflow a float
 
     def __str__(self) -> str:
         lower = f"{'more than' if self.open_least else 'at least'} {self.least:.10g}"

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import NoReturn
 
-from jaxstruct.data.errors import Explained
+from jaxstruct.data.errors import Explained, one_line
 from jaxstruct.data.places import expanded
 
 
@@ -28,7 +28,7 @@ def status_of(error: BaseException) -> tuple[int, str]:
     """
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT, "interrupted"
-    said = " ".join(filter(None, map(str.strip, str(error).splitlines())))
+    said = one_line(" ".join(filter(None, map(str.strip, str(error).splitlines()))))
     if not isinstance(error, Explained):
         told = isinstance(error, OSError | ValueError)
         return 1, f"error: {said}" if told else f"error: {type(error).__name__}: {said}"

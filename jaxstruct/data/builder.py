@@ -46,12 +46,15 @@ def builder(called: str, entry: Entry, raw: Path | None = None) -> Any:
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             splits = entry.read(raw)
-            return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
+            return {split: self._generate_examples(split, pairs) for split, pairs in splits.items()}
 
-        def _generate_examples(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+        def _generate_examples(self, split: str, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Any]:
+            position = -1
             for position, (key, example) in enumerate(pairs):
                 # TFDS sorts by key what it does not shuffle, if keys are integers.
                 yield position if entry.in_order else key, example
+            if position < 0:
+                raise DataError(f"{raw or called}: no example of the split {split}; expected some")
 
     return Builder
 

@@ -88,6 +88,8 @@ def _examples(
     path: Path, images: Path, classes: tuple[str, ...], left_out: LeftOut, last: bool
 ) -> Iterator[tuple[str, dict]]:
     content = _parsed(path)
+    if not _rows(content, "images", path):
+        raise DataError(f"{path}: no images; expected some")
     categories = _categories(content, path)
     if tuple(categories.values()) != classes:
         raise DataError(

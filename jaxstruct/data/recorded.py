@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from jaxstruct.data import places
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.prepared import Prepared, locate
@@ -39,7 +41,16 @@ class SetRecord:
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> SetRecord:
-        """From what `plain` gave. Raises TypeError or KeyError for anything else."""
+        """From what `plain` gave. Raises TypeError, ValueError or KeyError for anything else."""
+        texts = [plain["name"], plain["version"], plain["origin"], *plain["classes"]]
+        sizes = [*plain["splits"].values()]
+        lengths = [length for shape, _ in plain["keys"].values() for length in shape]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a name that is no text")
+        if not all(type(n) is int and 0 <= n < 2**63 for n in [*sizes, *filter(None, lengths)]):
+            raise ValueError("a size that is no whole number")
+        for _, dtype in plain["keys"].values():
+            np.dtype(dtype)
         keys = {key: (tuple(shape), dtype) for key, (shape, dtype) in plain["keys"].items()}
         return cls(**{**plain, "classes": tuple(plain["classes"]), "keys": keys})
 

@@ -246,7 +246,19 @@ def _parse(
         raise
     except ValueError as error:  # of a Config, whose __post_init__ knows the limits of its fields
         raise WrongUsage(str(error)) from error
+    for part in (parsed.config, parsed.options, parsed.own if own else None):
+        _check_integers(part)
     return parsed.config, parsed.options, parsed.own if own else None
+
+
+def _check_integers(part: Any) -> None:
+    """Raises WrongUsage for an integer that no array can have as size or index."""
+    for field in dataclasses.fields(part) if part is not None else ():
+        value = getattr(part, field.name)
+        for number in value if _listed(value) else [value]:
+            if isinstance(number, int) and abs(number) >= 2**63:
+                flag = field.name.replace("_", "-")
+                raise WrongUsage(f"--{flag} is {number}, expected an integer of 64 bits")
 
 
 def _check_seeds(*parts: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxstruct.data.regular import read_bytes
 from jaxstruct.training.errors import RunError
-from jaxstruct.training.workdir import write_text
+from jaxstruct.training.workdir import is_finite, write_text
 
 Record = dict[str, Any]
 
@@ -99,7 +99,7 @@ def check_history(workdir: Path, history: Sequence[Record], number: int, expecte
 def _record(path: Path, line: int, content: bytes) -> Record:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not _is_record(found):
         raise RunError(
@@ -113,7 +113,7 @@ def _cut_short(line: bytes) -> bool:
     """Whether a line is the beginning of a record, or the zeros that a power cut may leave."""
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line.startswith(b"{") or not line.strip(b"\0")
     return False
 
@@ -122,13 +122,13 @@ def _is_record(found: Any) -> bool:
     return (
         isinstance(found, dict)
         and isinstance(found.get("stage"), str)
-        and all(type(found.get(name)) is int for name in ("step", "number"))
+        and all(type(n := found.get(key)) is int and 0 <= n < 2**63 for key in ("step", "number"))
         and all(_is_named_numbers(found[k]) for k in ("train", "evaluation") if k in found)
     )
 
 
 def _is_named_numbers(found: Any) -> bool:
-    return isinstance(found, dict) and all(type(x) in (int, float) for x in found.values())
+    return isinstance(found, dict) and all(map(is_finite, found.values()))
 
 
 def _tensorboard(workdir: Path) -> Any:

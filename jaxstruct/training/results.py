@@ -69,10 +69,14 @@ def read_results(
         )
     wrong = [name for name in ("config", "cost") if not isinstance(results.get(name), dict)]
     wrong += [name for name in ("experiment", *ABOUT) if name not in results]
+    wrong += [] if isinstance(results.get("experiment"), str | None) else ["experiment"]
+    if "cost" not in wrong and not files.is_finite(results["cost"].get("wall_seconds", 0)):
+        wrong.append("cost")
     if not files.are_objects(results.get("data"), {"name", "origin"}):
         wrong.append("data")
-    if "best" in results and not files.are_objects(
-        [results["best"]], {"metric", "value", "number"}
+    best = results.get("best", {"metric": "", "value": 0, "number": 0})
+    if not files.are_objects([best], {"metric", "value", "number"}) or not (
+        files.is_finite(best["value"])
     ):
         wrong.append("best")
     if wrong:
@@ -86,7 +90,14 @@ ABOUT = ("hardware", "versions", "commit")
 
 def _are_records(found: Any) -> bool:
     keys = {"member", "seed", "stage", "metric", "value"}
-    return files.are_objects(found, keys) and all(type(r["value"]) in (int, float) for r in found)
+    return files.are_objects(found, keys) and all(
+        files.is_finite(r["value"])
+        and isinstance(r["metric"], str)
+        and isinstance(r["member"], str | None)
+        and isinstance(r["stage"], str | None)
+        and isinstance(r["seed"], int | None)
+        for r in found
+    )
 
 
 def grouped(records: Iterable[Record]) -> dict[Key, list[float]]:

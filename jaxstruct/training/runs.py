@@ -59,8 +59,11 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The values by metric, or by stage/metric where several stages have metrics."""
-        return {name: values[-1] for name, values in named(self.records).items()}
+        """The values by metric, or by stage/metric where several stages have metrics.
+
+        Asking for a metric that the run has not raises RunError.
+        """
+        return _Metrics({n: values[-1] for n, values in named(self.records).items()}, self.workdir)
 
     @property
     def state(self) -> State | None:
@@ -91,3 +94,17 @@ class StudyRun:
         """Means over seeds by member/metric, or member/stage/metric; see `Run.metrics`."""
         found = named(self.records)
         return {name: mean_and_spread(values).mean for name, values in found.items()}
+
+
+class _Metrics(dict[str, float]):
+    """Values by metric; a metric that is not there raises RunError."""
+
+    def __init__(self, values: Mapping[str, float], workdir: Path):
+        super().__init__(values)
+        self._workdir = workdir
+
+    def __missing__(self, name: str) -> float:
+        raise RunError(
+            f"{self._workdir / 'metrics.json'} has no metric {name}: there is {', '.join(self)}; "
+            "remove the file, and the command that trained the run scores again"
+        )

@@ -8,7 +8,11 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import math
 import os
+import sys
+import types
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,16 +81,22 @@ def _opened(path: Path, mode: str) -> TextIO:
 def read_json(path: Path, remedy: str = "put back a copy of it") -> Any | None:
     """What `write_json` wrote, or None without the file; RunError with the remedy for no JSON."""
     try:
-        found = json.loads(read_bytes(path))
+        found = json.loads(read_bytes(path), parse_constant=_finite, parse_float=_finite)
         if found is None:
             raise ValueError("it holds null")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path} is not the JSON file that a run writes ({error}); {remedy}"
         ) from error
     return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number that a run writes")
+    return number
 
 
 def read_config(workdir: Path) -> dict[str, Any] | None:
@@ -108,6 +118,11 @@ def _is_config(found: Any) -> bool:
         and are_objects(found.get("sets", []), set())
         and are_objects(found.get("data", []), {"name", "origin"})
     )
+
+
+def is_finite(found: Any) -> bool:
+    """Whether something from a JSON file is a number, and one that a float can hold."""
+    return type(found) in (int, float) and abs(found) <= sys.float_info.max
 
 
 def are_objects(found: Any, keys: set[str]) -> bool:
@@ -162,8 +177,36 @@ def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
     unknown = set(kept) ^ set(plain(config))
     if unknown:
         raise RunError(f"{workdir} is a run of another version: fields {sorted(unknown)} differ")
-    as_tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
-    return dataclasses.replace(config, **as_tuples)
+    kinds = typing.get_type_hints(type(config))
+    wrong = [key for key, value in kept.items() if not fits(value, kinds[key])]
+    try:
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {json.dumps(kept[wrong[0]]):.80}")
+        as_tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in kept.items()}
+        return dataclasses.replace(config, **as_tuples)
+    except ValueError as error:
+        raise RunError(
+            f"{workdir / 'config.json'} holds a configuration that no run writes ({error}); put "
+            "back a copy of it"
+        ) from error
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value from a JSON file is one of a field that is annotated so; see `plain`."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return any(type(value) is type(one) and value == one for one in inside)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inside)
+    if origin in (tuple, list):
+        if not isinstance(value, list):
+            return False
+        every = inside[:1] * len(value) if origin is list or Ellipsis in inside else inside
+        return len(every) == len(value) and all(map(fits, value, every))
+    if kind in (int, float, bool, str, types.NoneType):
+        also = (int,) if kind is float else ()
+        return type(value) in (kind, *also) and not (type(value) is int and abs(value) >= 2**63)
+    return isinstance(value, str) or not (isinstance(kind, type) and issubclass(kind, Path))
 
 
 def stored_sets(workdir: Path) -> list[SetRecord]:

@@ -90,7 +90,8 @@ def outcome(
             faults.append(f"takes more than {seconds} s")
         except (DataError, RunError) as error:
             status = 1
-            print(f"error: {error}", file=sys.stderr)
+            text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
+            print(f"error: {text}", file=sys.stderr)
         except BaseException as error:  # a traceback for the user, whatever it is
             faults.append(f"raises {_where(error)}")
     found = Outcome(status, out.getvalue(), err.getvalue(), faults)
@@ -195,6 +196,12 @@ def checksums(places: Iterable[Path]) -> dict[Path, str]:
     return found
 
 
+def seeds(count: int) -> range:
+    """So many seeds; or those of $JAXSTRUCT_FUZZ, first:end, for a search that takes its time."""
+    first, _, end = os.environ.get("JAXSTRUCT_FUZZ", f"0:{count}").partition(":")
+    return range(int(first), int(end))
+
+
 # Damage: functions of a generator and the bytes of a file.
 
 
@@ -288,7 +295,16 @@ WORDS = [
 
 def other_word(draw: np.random.Generator, content: bytes) -> bytes:
     """A number or a word of a text becomes another one."""
-    places = list(re.finditer(rb"-?\d[\d.e+-]*|\w+", content))
+    return _replaced(draw, content, rb"-?\d[\d.e+-]*|\w+")
+
+
+def other_text(draw: np.random.Generator, content: bytes) -> bytes:
+    """What stands between two tags becomes another word."""
+    return _replaced(draw, content, rb"(?<=>)[^<>\s]+(?=<)")
+
+
+def _replaced(draw: np.random.Generator, content: bytes, pattern: bytes) -> bytes:
+    places = list(re.finditer(pattern, content))
     if not places:
         return garbage(draw, content)
     place = places[draw.integers(len(places))]
@@ -340,6 +356,7 @@ def deep(draw: np.random.Generator, content: bytes) -> bytes:
 
 
 TEXT = [*BYTES, other_word, other_word, other_word, deep]
+XML = [*TEXT, *[other_text] * 12]
 JSON = [*BYTES, deep, *[other_value] * 14]
 
 

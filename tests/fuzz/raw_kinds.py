@@ -174,7 +174,7 @@ def _penn(folder: Path) -> None:
     mask[1:6, :5] = 1
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "PNG")
-    for name in ("FudanPed00001", "PennPed00001"):
+    for name in (f"{place}{i:05}" for place in ("FudanPed", "PennPed") for i in range(1, 6)):
         write(
             folder,
             {
@@ -255,7 +255,7 @@ KINDS = {
     "rooms": Kind(_houses, "*/*", _of("houses64")),
     "images": Kind(_images, "*", _read_images),
     "label maps": Kind(_label_map, "*", _read_label_maps),
-    "XML": Kind(_voc, "Annotations/*", _read_voc, fuzzing.TEXT),
+    "XML": Kind(_voc, "Annotations/*", _read_voc, fuzzing.XML),
     "lists": Kind(_voc, "ImageSets/Main/*", _read_voc, fuzzing.TEXT),
     "COCO": Kind(_coco, "annotations/*", _read_coco, fuzzing.JSON),
     "annotations": Kind(_penn, "Annotation/*", _of("penn_fudan"), fuzzing.TEXT),
