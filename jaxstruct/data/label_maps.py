@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.pictures import name_transparent
+from jaxstruct.data.places import given
 from jaxstruct.data.user_images import opened_image
 
 VOID = 255  # of a class map: no label
@@ -74,10 +75,16 @@ def read_labels(path: str | Path, unknown: tuple[int, int, int] | None = (0, 0, 
     return LabelMap(every.reshape(written.shape[:2]), colors, values, palette)
 
 
-def write_labels(path: Path, labels: np.ndarray, like: LabelMap) -> None:
-    """Writes labels [H, W], integers, as the file that `like` was read from writes them."""
+def write_labels(path: str | Path, labels: np.ndarray, like: LabelMap) -> None:
+    """Writes labels [H, W], integers, as the file that `like` was read from writes them.
+
+    ~ in the path is the home folder. Raises DataError for a path that is refused, see
+    `places.expanded`, OSError where the file cannot be written, and ValueError for an ending that
+    Pillow does not know.
+    """
     from PIL import Image
 
+    path = given(path)
     image = Image.fromarray(like.values[labels])
     if like.palette:
         image.putpalette(like.palette)

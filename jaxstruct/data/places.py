@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from os import PathLike, fspath
 from pathlib import Path
 
 from jaxstruct.data.errors import DataError
@@ -216,6 +217,14 @@ def _short(text: str) -> str:
     escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     escaped = escaped.replace("\0", "\\0")
     return escaped if len(escaped) <= 80 else f"{escaped[:40]}...{escaped[-20:]}"
+
+
+def given(path: str | PathLike[str]) -> Path:
+    """A user's path as `expanded` gives it; raises DataError for one that is refused there."""
+    try:
+        return expanded(fspath(path))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _of_variable(name: str) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.pictures import upright_rgb
-from jaxstruct.data.places import expanded
+from jaxstruct.data.places import given
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -60,10 +60,7 @@ def opened_image(path: str | Path) -> Iterator[Any]:
     """Opens an image file with Pillow; whatever goes wrong inside becomes a DataError."""
     from PIL import Image
 
-    try:
-        path = expanded(path)
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    path = given(path)
     try:
         with Image.open(path) as opened:
             yield opened

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxstruct.data.errors import DataError, read_raw
 from jaxstruct.data.pickles import Refused, all_text, interpret, short
-from jaxstruct.data.places import expanded
+from jaxstruct.data.places import given
 
 _LARGEST = 2**48  # elements: their bytes are no number that would overflow
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -131,10 +131,7 @@ def read_weights(path: str | PathLike[str], *keys: str) -> dict[str, np.ndarray]
     Source: torch/serialization.py as of PyTorch 2.14 for the layout, pickletools for instructions;
     the package safetensors, 0.8.
     """
-    try:
-        path = expanded(fspath(path))
-    except ValueError as error:
-        raise DataError(str(error)) from None
+    path = given(path)
     content = read_raw(path, "weights, in a .pth or a .safetensors file")
     if content[8:9] == b"{":  # Before the others: the eight bytes are a number, which may be b"PK".
         form, read = "a safetensors file", _read_safetensors

@@ -101,9 +101,15 @@ def test_files_of_a_user_s_own_are_found_in_the_home_folder(tmp_path, monkeypatc
     assert data.read_image("~/a.png").shape == (2, 3, 3)
     save(Image.fromarray(_two_labels()), "b.png")
     assert data.read_labels("~/b.png", None).labels.tolist() == [[0, 1]]
-    for read in (data.read_image, data.read_labels, data.read_weights):
+    labels = data.read_labels("~/b.png", None)
+    data.write_labels("~/c.png", labels.labels, labels)
+    assert data.read_labels("~/c.png", None).labels.tolist() == [[0, 1]]
+    write = lambda path: data.write_labels(path, labels.labels, labels)
+    for use in (data.read_image, data.read_labels, data.read_weights, write):
         with pytest.raises(DataError, match=r"^~no\.such\.user/a: no such user"):
-            read("~no.such.user/a")
+            use("~no.such.user/a")
+        with pytest.raises(DataError, match=r"^an empty path; expected"):
+            use("")
     with pytest.raises(DataError, match=rf"^{tmp_path}/w\.pth: missing"):
         data.read_weights("~/w.pth")
 
