@@ -5,18 +5,22 @@ What may be added: another kind of archive. What the files must be is said where
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import posixpath
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data.errors import DataError
+from jaxstruct.data.errors import GZIP, DataError, damage
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
 _HOPS = 40  # from link to link, as Linux counts them
@@ -102,6 +106,7 @@ def _of_archive(
             with zipfile.ZipFile(path) as archive:
                 yield from _with_links(_of_zip(archive, path), aside)
         else:
+            _check_packed(path)
             raise ValueError("no zip and no tar archive, or cut short")
 
 
@@ -220,7 +225,27 @@ def _check_end(tar: tarfile.TarFile) -> None:
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ValueError("a bad header, or cut short")
+        raise tarfile.ReadError("a bad header, or cut short")
+    _read_through(tar.fileobj)
+
+
+def _check_packed(path: Path) -> None:
+    """Raises what is wrong with a packed file, of which tarfile says no more than that it is none.
+
+    The checksum of a small file is read with its first bytes.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    for first, opened in ((GZIP, gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+        if start.startswith(first):
+            with opened(path) as packed:
+                _read_through(packed)
+
+
+def _read_through(file: Any) -> None:
+    """Reads a file to its end, where a packed one has its checksum."""
+    while file.read(1 << 20):
+        pass
 
 
 @contextmanager
@@ -231,5 +256,20 @@ def _blamed(path: Path, expected: str, name: str = "") -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # three modules raise some ten kinds
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise DataError(f"{path / name}: cannot be read ({reason}); expected {expected}") from None
+        reason = damage(error) or type(error).__name__
+        again = f"; {path.name} is cut short or corrupt, get it again" if _is_damage(error) else ""
+        raise DataError(
+            f"{path / name}: cannot be read ({reason}){again}; expected {expected}"
+        ) from None
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is about the bytes of an archive: bz2 and gzip have an OSError for them."""
+    of_system = isinstance(error, OSError) and error.errno is not None
+    return isinstance(error, _DAMAGES) and not of_system
+
+
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError),
+    *(zlib.error, EOFError, OSError),
+)
