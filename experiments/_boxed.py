@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxstruct import data
 from jaxstruct.data import Reader
-from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
+from jaxstruct.training import (
+    Batches,
+    augment_each,
+    process_count,
+    reads_in_order,
+    shuffled_reads,
+)
 
 GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
 KEPT = 0.4  # the share of a box's area that has to stay on the canvas in training
@@ -53,7 +58,7 @@ def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tupl
     Processes see parts of a batch, whose shapes must be the same: several share the square.
     """
     (one, *others) = {turned(canvas, x.shape[:2]) for x in images}
-    return (max(canvas),) * 2 if others or jax.process_count() > 1 else one
+    return (max(canvas),) * 2 if others or process_count() > 1 else one
 
 
 def place(

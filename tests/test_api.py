@@ -63,8 +63,8 @@ API = {
         Study StudyRun TraceError add_up augment_each average_of batches_in_order begin_game
         example_keys in_parts in_proportion interleaved keep_average main make_collection
         make_evaluation make_game_step make_prediction make_step means merge objective on_devices_of
-        partition reads_in_order reduce_gradients restore run seeds shuffled_batches shuffled_reads
-        split_keys steps_of_epochs with_average
+        partition process_count reads_in_order reduce_gradients restore run seeds shuffled_batches
+        shuffled_reads split_keys steps_of_epochs with_average
     """,
 }
 

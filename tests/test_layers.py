@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_a_floor_sees_only_the_floors_below(floor):
     for path in files(f"jaxstruct/{floor}"):
         above = floors_seen(path) - FLOORS[floor] - {floor}
         assert not above, f"{path} imports {above}"
+
+
+def test_one_file_asks_about_processes():
+    named = re.compile(r"\bjax\.process_(count|index)\b")
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("jaxstruct", "experiments", "benchmarks")
+        for path in files(folder)
+        if named.search(path.read_text())
+    }
+    assert found == {"jaxstruct/training/parallel.py"}
 
 
 def module_of(path):

@@ -5,17 +5,22 @@ What may be added: another kind of archive. What the files must be is said where
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import posixpath
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data.errors import DataError, blamed, check_unpacked
+from jaxstruct.data.errors import GZIP, DataError, blamed, check_unpacked, damage, one_line, reason
 from jaxstruct.data.regular import check_regular
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
@@ -94,7 +99,7 @@ def _is_around(real: str, above: tuple[str, ...]) -> bool:
 def _of_archive(
     path: Path, expected: str, aside: list[tuple[str, str]]
 ) -> Iterator[tuple[str, _Opener | None]]:
-    with blamed(path, expected):
+    with _blamed(path, expected):
         check_regular(path)
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as tar:
@@ -103,6 +108,7 @@ def _of_archive(
             with zipfile.ZipFile(path) as archive:
                 yield from _with_links(_of_zip(archive, path), aside)
         else:
+            _check_packed(path)
             raise ValueError("no zip and no tar archive, or cut short")
 
 
@@ -215,7 +221,7 @@ def _lead_nowhere(target: str) -> Any:
 
 
 def _read(path: Path, name: str, opener: _Opener, expected: str) -> bytes:
-    with blamed(path / name, expected), opener() as file:
+    with _blamed(path, expected, name), opener() as file:
         return file.read()
 
 
@@ -224,4 +230,52 @@ def _check_end(tar: tarfile.TarFile) -> None:
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ValueError("a bad header, or cut short")
+        raise tarfile.ReadError("a bad header, or cut short")
+    _read_through(tar.fileobj)
+
+
+def _check_packed(path: Path) -> None:
+    """Raises what is wrong with a packed file, of which tarfile says no more than that it is none.
+
+    The checksum of a small file is read with its first bytes.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    for first, opened in ((GZIP, gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+        if start.startswith(first):
+            with opened(path) as packed:
+                _read_through(packed)
+
+
+def _read_through(file: Any) -> None:
+    """Reads a file to its end, where a packed one has its checksum."""
+    while file.read(1 << 20):
+        pass
+
+
+@contextmanager
+def _blamed(path: Path, expected: str, name: str = "") -> Iterator[None]:
+    """Whatever goes wrong inside becomes a DataError about `path`, or the file `name` in it."""
+    with blamed(path / name, expected):
+        try:
+            yield
+        except _DAMAGES as error:
+            if not _is_damage(error):
+                raise
+            said = one_line(damage(error)) or reason(error)
+            raise DataError(
+                f"{path / name}: cannot be read ({said}); {path.name} is cut short or corrupt, get "
+                f"it again; expected {expected}"
+            ) from None
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is about the bytes of an archive: bz2 and gzip have an OSError for them."""
+    of_system = isinstance(error, OSError) and error.errno is not None
+    return isinstance(error, _DAMAGES) and not of_system
+
+
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError),
+    *(zlib.error, EOFError, OSError),
+)

@@ -83,6 +83,17 @@ def check_unpacked(unpacked: int, packed: int) -> None:
         )
 
 
+GZIP = b"\x1f\x8b"
+"""The first bytes of every gzip file."""
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with a gzip file that begins as one, in one line."""
+    if str(error).startswith("Not a gzipped file"):  # said of a second part
+        return "other bytes behind its end"
+    return str(error).split("\n")[0]
+
+
 def read_raw(path: Path, expected: str) -> bytes:
     """Read a raw file, unpacked if its name ends in .gz.
 
@@ -90,6 +101,7 @@ def read_raw(path: Path, expected: str) -> bytes:
     without read permission, a pipe or another thing that is no regular file, empty, or no whole
     gzip file.
     """
+    content = b""
     try:
         content = read_bytes(path)
         if content and path.suffix == ".gz":
@@ -102,10 +114,11 @@ def read_raw(path: Path, expected: str) -> bytes:
         problem = "missing"
     except IsADirectoryError:
         problem = "is a folder"
-    except gzip.BadGzipFile:
-        problem = "not a gzip file (if it is unpacked already, take .gz off its name)"
-    except (EOFError, zlib.error) as error:
-        problem = f"cut short or corrupt, get it again ({error})"
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        if content.startswith(GZIP):
+            problem = f"cut short or corrupt, get it again ({one_line(damage(error))})"
+        else:
+            problem = "not a gzip file (if it is unpacked already, take .gz off its name)"
     except (OSError, ValueError, MemoryError) as error:
         problem = f"cannot be read ({reason(error)})"
     else:

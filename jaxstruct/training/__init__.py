@@ -27,7 +27,7 @@ from jaxstruct.training.evaluation import (
 )
 from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage
 from jaxstruct.training.freezing import merge, partition
-from jaxstruct.training.parallel import AXIS, on_devices_of
+from jaxstruct.training.parallel import AXIS, on_devices_of, process_count
 from jaxstruct.training.parts import in_parts
 from jaxstruct.training.restored import restore
 from jaxstruct.training.run import run
@@ -82,6 +82,7 @@ __all__ = [
     "objective",
     "on_devices_of",
     "partition",
+    "process_count",
     "reads_in_order",
     "reduce_gradients",
     "restore",

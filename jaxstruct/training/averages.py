@@ -26,7 +26,7 @@ def with_average(state: State, part: Callable[[State], Any]) -> State:
     optimiser sees.
     """
     # A copy: the same buffer in the part and here could not be donated twice.
-    begun = jax.tree.map(jnp.copy, part(without_average(state)))
+    begun = jax.tree.map(jnp.copy, part(_without_average(state)))
     return state.replace(model_state={**state.model_state, AVERAGE: begun})
 
 
@@ -34,15 +34,21 @@ def keep_average(update: Update, part: Callable[[State], Any], decay: float) -> 
     """The update that also moves the mean: mean <- decay * mean + (1 - decay) * part(state).
 
     The part is that of the state after the update; its model state is without the mean. Raises
-    ValueError for a decay that is not between 0 and 1.
+    ValueError for a decay that is not between 0 and 1; the update does so for a state without a
+    mean.
     """
     if not 0 < decay < 1:
         raise ValueError(f"decay is {decay}, expected more than 0 and less than 1")
 
     def kept(state: State, batch: Any) -> Any:
+        if AVERAGE not in state.model_state:
+            raise ValueError(
+                "the state has no mean to keep; begin one where the stage makes its state, with "
+                "with_average(state, part)"
+            )
         after, terms = update(state, batch)
         mean = optax.incremental_update(
-            part(without_average(after)), state.model_state[AVERAGE], 1 - decay
+            part(_without_average(after)), state.model_state[AVERAGE], 1 - decay
         )
         return after.replace(model_state={**after.model_state, AVERAGE: mean}), terms
 
@@ -54,7 +60,7 @@ def average_of(state: State, part: Callable[[State], Any]) -> Any:
     return state.model_state[AVERAGE] if AVERAGE in state.model_state else part(state)
 
 
-def without_average(state: State) -> State:
+def _without_average(state: State) -> State:
     """The state as it is where no mean is kept."""
     rest = {name: value for name, value in state.model_state.items() if name != AVERAGE}
     return state.replace(model_state=rest)

@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxstruct.data.names import free_path
 from jaxstruct.data.regular import NotRegular, read_bytes
+from jaxstruct.training import parallel
 
 # A missing file stays missing; other errors of the system may pass: network, permissions, memory.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
@@ -67,7 +66,7 @@ def set_aside(folder: Path) -> Path:
     """Renames the folder N to damaged-N, or damaged-N-2, ..., in all processes; returns it."""
     target = free_path(folder.with_name(f"damaged-{folder.name}"))
     _together(f"before {folder}")
-    if jax.process_index() == 0:
+    if parallel.is_first():
         folder.rename(target)
     _together(f"after {folder}")
     return target
@@ -123,7 +122,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _together(name: str) -> None:
-    if jax.process_count() > 1:
+    if parallel.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)

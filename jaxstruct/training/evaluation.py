@@ -203,7 +203,7 @@ def _of_first_device(x: jax.Array) -> np.ndarray:
 def _gathered(x: jax.Array) -> np.ndarray:
     """[D, b, ...] of each process as [B, ...] of all, in order."""
     mine = np.concatenate([np.asarray(s.data) for s in _in_order(x)])
-    if jax.process_count() > 1:
+    if parallel.process_count() > 1:
         from jax.experimental import multihost_utils
 
         mine = np.asarray(multihost_utils.process_allgather(mine, tiled=True))

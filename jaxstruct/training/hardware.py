@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from jaxstruct import __version__
+from jaxstruct.training import parallel
 
 # Dense FLOP/s at the precision that JAX multiplies float32 in by default on that device: one
 # bfloat16 pass on TPUs, TF32 on NVIDIA since Ampere. Sources: the makers' data sheets.
@@ -60,7 +61,7 @@ def hardware(devices: Any) -> dict[str, Any]:
         "devices": f"{len(devices)} x {kind}",
         "platform": first.platform,
         "cores": cores(),
-        "processes": jax.process_count(),
+        "processes": parallel.process_count(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Devices: the only file that names pmap, and the only place where a device axis exists.
+"""Devices and processes: the only file that names pmap, and where a device axis exists.
 
 Outside, a State has no device axis: `stack` adds it, with a copy on each device, and `unstack`
 removes it. JAX itself moves from pmap to shard_map; only this file has to follow.
@@ -19,6 +19,16 @@ from jaxstruct.training.errors import TraceError
 AXIS = "devices"
 
 
+def process_count() -> int:
+    """How many processes train together; each sees its part of a batch."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this process writes the files of a run: the first of several, or the only one."""
+    return jax.process_index() == 0
+
+
 def local(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """The devices of this process among `devices`."""
     return [d for d in devices if d.process_index == jax.process_index()]
@@ -31,8 +41,8 @@ def choose(count: int | None = None) -> list[jax.Device]:
         return devices
     if not 1 <= count <= len(devices):
         raise ValueError(f"devices is {count}, expected 1 to {len(devices)}: {devices}")
-    if jax.process_count() > 1 and count < len(devices):
-        raise ValueError(f"devices is {count}, but {jax.process_count()} processes use all")
+    if process_count() > 1 and count < len(devices):
+        raise ValueError(f"devices is {count}, but {process_count()} processes use all")
     return devices[:count]
 
 
@@ -82,7 +92,7 @@ def unstack(tree: Any) -> Any:
 def devices_of(tree: Any) -> list[jax.Device]:
     """The devices of a tree's arrays; all devices for host arrays and in several processes."""
     leaves = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
-    if jax.process_count() > 1 or not leaves:
+    if process_count() > 1 or not leaves:
         return jax.devices()
     return sorted(leaves[0].devices(), key=lambda d: d.id)
 
@@ -171,7 +181,7 @@ class Call:
         costs = costs[0] if isinstance(costs, list) else costs
         self.flops = costs.get("flops")
         # A compiled program takes arrays of all processes; pmap makes these of this process's own.
-        self._compiled[shapes] = compiled if jax.process_count() == 1 else self._pmapped
+        self._compiled[shapes] = compiled if process_count() == 1 else self._pmapped
 
 
 def global_index(per_device: int) -> Any:

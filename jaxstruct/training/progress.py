@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from jaxstruct.training import parallel
 from jaxstruct.training.experiment import Stage
 from jaxstruct.training.hardware import peak_flops
 from jaxstruct.training.loop import Clock
@@ -123,5 +124,6 @@ def _duration(seconds: float) -> str:
 def announce_devices(devices: list[jax.Device]) -> str:
     """One line about the devices of a run."""
     first = devices[0]
-    more = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    count = parallel.process_count()
+    more = f", {count} processes" if count > 1 else ""
     return f"on {len(devices)} x {first.device_kind} ({first.platform}){more}"

@@ -21,7 +21,7 @@ import jax
 from jaxstruct.data import Examples
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
-from jaxstruct.training import hardware
+from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import best_of
 from jaxstruct.training.experiment import Experiment, Stage
@@ -74,7 +74,7 @@ def run(
     for member in members:  # before anything is written
         seed_of(member.config)
     devices = list(devices or jax.devices())
-    with unbroken(), files.locked(folder) if _is_first() else contextlib.nullcontext():
+    with unbroken(), files.locked(folder) if parallel.is_first() else contextlib.nullcontext():
         if isinstance(experiment, Study):
             run_member = partial(run, devices=devices, name=name, profile=profile)
             return run_study(experiment, folder, run_member, devices, name, command)
@@ -106,7 +106,7 @@ def _run_one(
             "data": sources,
             "sets": _sets(experiment),
         }
-        if _is_first():
+        if parallel.is_first():
             files.write_json(folder / "config.json", {**about_run, "weights": weights, **about})
 
     def started(stage: Stage, read: list[dict[str, str]]) -> None:
@@ -116,7 +116,7 @@ def _run_one(
     results = read_results(folder)
     write_config()
     since = time.perf_counter()
-    with Progress(devices, quiet=not _is_first()) as progress:
+    with Progress(devices, quiet=not parallel.is_first()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
         states, history, cost = train_all(
             experiment, folder, config, devices, progress, profile, started
@@ -143,7 +143,7 @@ def _run_one(
             folder, experiment.config, states, history, results["metrics"], sources,
             results["cost"], experiment,
         )  # fmt: skip
-        if _is_first():
+        if parallel.is_first():
             write_outcome(
                 folder, results, experiment.figures, finished, experiment.claims, progress
             )
@@ -197,8 +197,3 @@ def _best(experiment: Experiment, history: Sequence[dict]) -> dict[str, Any] | N
 
 def _saved(stage: Stage, step: int) -> bool:
     return step == stage.steps or step % (stage.save_every or stage.steps) == 0
-
-
-def _is_first() -> bool:
-    """Whether this process writes: the first of several, or the only one."""
-    return jax.process_index() == 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
+from jaxstruct.training import parallel
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def stop_requests() -> Iterator[Callable[[int], int | None]]:
     handles no signals, `requested` always returns None. SIGHUP comes when a terminal is closed;
     where SIGHUP is ignored, as under `nohup`, it stays ignored.
     """
-    if jax.process_count() > 1:
+    if parallel.process_count() > 1:
         from jax.experimental import multihost_utils
 
         # jax.distributed catches SIGTERM itself and lets the processes agree on a step.

@@ -59,7 +59,7 @@ def train_all(
         finals = at.finals if at else {}
         states = {n: parallel.unstack(parallel.stack(x, devices)) for n, x in finals.items()}
         with (
-            Journal(folder, number, jax.process_index() == 0) as journal,
+            Journal(folder, number, parallel.is_first()) as journal,
             stop_requests() as requested,
         ):
             check_history(folder, journal.history, number, at.records if at else 0)

@@ -177,7 +177,7 @@ def begin_game(
 
     `params` has an entry for each player; only players with an optimiser move.
     """
-    opt_state = {player: optimizers[player].init(params[player]) for player in optimizers}
+    opt_state = {player: one.init(params[player]) for player, one in optimizers.items()}
     return State.create(key, params, opt_state, model_state)
 
 
@@ -193,9 +193,6 @@ def _gradient(
 
 
 def _part(tree: Any, i: int, parts: int) -> Any:
-    if parts == 1:
-        return tree
-
     def take(x: Any) -> Any:
         if len(x) % parts:
             raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jaxstruct.training import parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim, Experiment
@@ -115,7 +116,7 @@ def run_study(
 
     Raises what `run_member` raises, and RunError where `folder` holds another run.
     """
-    config, is_first = files.plain(study.config), jax.process_index() == 0
+    config, is_first = files.plain(study.config), parallel.is_first()
     files.check_config(folder, name, config, study=True)
     if is_first:
         files.write_json(folder / "config.json", {"experiment": name, "config": config})

@@ -232,9 +232,40 @@ def test_a_bad_member_is_named_and_the_next_can_be_read(tmp_path):
         archive.writestr("2.txt", b"two")
     path.write_bytes(path.read_bytes().replace(b"one and", b"one amd"))
     found = files(path, "what is told")
-    with pytest.raises(DataError, match=r"a\.zip/1\.txt: cannot be read \(Bad CRC"):
+    words = (
+        r"a\.zip/1\.txt: cannot be read \(Bad CRC-32 for file '1\.txt'\); a\.zip is cut short or "
+        r"corrupt, get it again; expected what is told$"
+    )
+    with pytest.raises(DataError, match=words):
         next(found)[1]()
     assert next(found)[1]() == b"two"
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("size", [9, 100_000])
+@pytest.mark.parametrize(
+    ("kind", "spoil", "reason"),
+    [
+        ("a.tar.gz", lambda content: flipped(content, -8), "CRC check failed"),
+        ("a.tar.gz", lambda content: content[:-4], "Compressed file ended"),
+        ("a.tar.gz", lambda content: content + b"and more", "other bytes behind its end"),
+        ("a.tar.bz2", lambda content: flipped(content, 10), "Invalid data stream"),
+        ("a.tar.xz", lambda content: flipped(content, -9), "Corrupt input data"),
+    ],
+    ids=["gz", "gz cut", "gz and more", "bz2", "xz"],
+)
+def test_a_wrong_checksum_is_named_wherever_it_stands(tmp_path, kind, spoil, reason, size):
+    path = write(tmp_path / kind, {"a.txt": np.random.default_rng(0).bytes(size)})
+    path.write_bytes(spoil(path.read_bytes()))
+    words = (
+        rf"^{path}(/a\.txt)?: cannot be read \({reason}.*\); {kind} is cut short or corrupt, "
+        "get it again; expected what is told$"
+    )
+    with pytest.raises(DataError, match=words):
+        read(path)
 
 
 def test_what_is_no_archive(tmp_path):

@@ -20,6 +20,41 @@ def test_reads_what_was_built_by_hand(tmp_path, name):
     assert values.tolist() == [[[0, 1, 254]], [[255, 10, 16]]]
 
 
+PACKED = gzip.compress(BY_HAND, mtime=0)
+CHECKSUM = bytes(byte ^ 255 for byte in PACKED[-8:-4])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (PACKED[:-8] + CHECKSUM + PACKED[-4:], "CRC check failed"),
+        (PACKED[:-4] + b"\7\0\0\0", "Incorrect length of data produced"),
+        (PACKED[:-9], "Compressed file ended .*"),
+        (PACKED[:-1], "Compressed file ended .*"),
+        (PACKED[:12], "Compressed file ended .*"),
+        (PACKED[:10] + b"\xff" + PACKED[11:], "Error -3 while decompressing .*"),
+        (PACKED + b"and more", "other bytes behind its end"),
+    ],
+    ids=["checksum", "length", "cut", "cut by one", "cut early", "block", "more"],
+)
+def test_a_damaged_gzip_is_corrupt_whatever_its_name(tmp_path, content, reason):
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    expected = rf"^{path}: cut short or corrupt, get it again \({reason}\); expected two images$"
+    with pytest.raises(DataError, match=expected):
+        idx.read(path, 3, "two images")
+
+
+def test_what_is_no_gzip_has_the_wrong_name(tmp_path):
+    path = tmp_path / "images.gz"
+    for content in (BY_HAND, b"\x1f", b"x"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"images\.gz: not a gzip file \(if it is unpacked "):
+            idx.read(path, 3, "two images")
+    path.write_bytes(PACKED + bytes(512))  # zeros behind the end are padding
+    assert idx.read(path, 3, "two images").shape == (2, 1, 3)
+
+
 def test_writes_what_was_built_by_hand(tmp_path):
     values = np.array([[[0, 1, 254]], [[255, 10, 16]]], np.uint8)
     idx.write(tmp_path / "images", values)

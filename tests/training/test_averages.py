@@ -64,6 +64,13 @@ def test_a_mean_that_is_begun_again_holds_no_mean():
     assert again.model_state[AVERAGE]["state"]["n"] is not state.model_state["n"]
 
 
+def test_a_mean_that_was_not_begun_is_refused():
+    state = State.create(jax.random.key(0), {"w": jnp.ones(2)}, {}, {"n": jnp.zeros(())})
+    update = keep_average(lambda state, batch: (state, {}), part, 0.5)
+    with pytest.raises(ValueError, match=r"^the state has no mean to keep; .* with_average\(state"):
+        update(state, {})
+
+
 @pytest.mark.parametrize("decay", [-0.1, 0.0, 1.0])
 def test_a_decay_that_keeps_no_mean_is_refused(decay):
     with pytest.raises(ValueError, match=f"decay is {decay}, expected more than 0 and less than 1"):

@@ -320,7 +320,7 @@ def test_batch_norm_is_synchronised(devices, n):
 def test_wrong_options():
     with pytest.raises(ValueError, match="accumulate is 0, expected at least 1"):
         make_step(two_terms, optax.sgd(0.1), accumulate=0)
-    for clip_norm in (0.0, -1.0):
+    for clip_norm in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=f"clip_norm is {clip_norm}, expected more than 0"):
             make_step(two_terms, optax.sgd(0.1), clip_norm=clip_norm)
 

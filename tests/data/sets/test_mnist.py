@@ -84,7 +84,7 @@ def folder(path: Path) -> None:
     ("name", "spoil", "message"),
     [
         (IMAGES, cut, "cut short or corrupt.*expected an IDX file.*28 x 28"),
-        (IMAGES, corrupt, "(cut short or corrupt|not a gzip).*expected an IDX file"),
+        (IMAGES, corrupt, "cut short or corrupt.*expected an IDX file"),
         (IMAGES, short, "9407 bytes of data; expected 9408 for 12 x 28 x 28"),
         (
             IMAGES,
