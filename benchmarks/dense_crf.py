@@ -390,7 +390,7 @@ def accelerator(kernel: str, options: argparse.Namespace, devices: list[jax.Devi
     return rows
 
 
-def features(kernel: str, options: argparse.Namespace, _: Any) -> list[Row]:
+def features(_kernel: str, options: argparse.Namespace, _: Any) -> list[Row]:
     """Gaussian filters of points with any features, by the lattice: compiling, and a call."""
     rows = []
     for depth in FEATURES:

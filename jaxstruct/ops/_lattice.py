@@ -166,9 +166,9 @@ def _packed(coordinates: Sequence[jax.Array]) -> _Columns:
 
 
 def _hashed(keys: jax.Array) -> jax.Array:
-    def mix(mixed: jax.Array, word: jax.Array) -> tuple[jax.Array, None]:
+    def mix(mixed: jax.Array, word: jax.Array) -> jax.Array:
         mixed = (mixed ^ word) * jnp.uint32(0x85EBCA6B)
-        return mixed ^ (mixed >> 15), None
+        return mixed ^ (mixed >> 15)
 
     mixed, _ = vary(jnp.full(keys.shape[1:], 0x9E3779B9, jnp.uint32), keys)
     mixed = over(mix, mixed, keys)
@@ -242,12 +242,13 @@ def _all_words(alike: jax.Array) -> jax.Array:
 
 
 def over(step: Any, init: Any, rows: Any, *, reverse: bool = False) -> Any:
-    """lax.scan's carry over rows of arrays, a program of its steps where these are few."""
+    """step(... step(step(init, row), next row)), in one loop or, of few rows, one by one."""
     number = len(jax.tree.leaves(rows)[0])
     if number > MOST_UNROLLED + 1:
-        return lax.scan(step, init, rows, reverse=reverse)[0]
+        each = lambda carry, row: (step(carry, row), None)
+        return lax.scan(each, init, rows, reverse=reverse)[0]
     for i in reversed(range(number)) if reverse else range(number):
-        init, _ = step(init, jax.tree.map(lambda array: array[i], rows))  # noqa: B023
+        init = step(init, jax.tree.map(lambda array: array[i], rows))  # noqa: B023
     return init
 
 

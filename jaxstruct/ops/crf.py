@@ -26,6 +26,7 @@ from jaxstruct.ops._energies import (
     messages,
     pairwise_costs,
 )
+from jaxstruct.ops._lattice import find
 from jaxstruct.ops.gaussian import (
     FILTERS,
     Deviation,
@@ -37,6 +38,7 @@ from jaxstruct.ops.gaussian import (
     normalized,
     split,
 )
+from jaxstruct.ops.permutohedral import rounded
 
 __all__ = [
     "Kernel",
@@ -291,8 +293,6 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
 
 
 def _shared_capacity(images: jax.Array, sigma_xy: Deviation, sigma_rgb: Deviation) -> int:
-    from jaxstruct.ops import _lattice, permutohedral
-
     features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)
-    used = jax.vmap(_lattice.find)(features.reshape(len(images), -1, 5)).used
-    return permutohedral._rounded(int(np.max(used)))
+    used = jax.vmap(find)(features.reshape(len(images), -1, 5)).used
+    return rounded(int(np.max(used)))

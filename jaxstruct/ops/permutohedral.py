@@ -1,6 +1,6 @@
 """High-dimensional Gaussian filtering on the permutohedral lattice.
 
-What may be added: another operation of the lattice. Its vertices are in _lattice, sums in _windows.
+What may be added: another operation of the lattice. Its vertices are in _lattice, sums in _splat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxstruct.ops import _arrays, _checks
 from jaxstruct.ops._arrays import one_by_one
 from jaxstruct.ops._lattice import RANGE, Found, find, over, search, take_last, take_rows
-from jaxstruct.ops._windows import Ordered, most_windows, order, points_by_window
+from jaxstruct.ops._splat import Ordered, most_windows, order, points_by_window
 
 
 @functools.partial(
@@ -94,11 +94,11 @@ class PermutohedralLattice:
                 f"most about {RANGE // 2}: take a larger standard deviation"
             )
         used = int(found.used)
-        room = _rounded(used) if capacity is None else capacity
+        room = rounded(used) if capacity is None else capacity
         if _checks.integer("capacity", room, least=1) < used:
             raise ValueError(f"capacity is {room}, expected {used} at least for these features")
         ordered = order(found, room)
-        return _connect(found, ordered, room, _rounded(int(ordered.windows)))
+        return _connect(found, ordered, room, rounded(int(ordered.windows)))
 
     def splat(self, values: jax.Array) -> jax.Array:
         """[N, C] to [V, C]: of each vertex the sum of its points' values, weighted."""
@@ -113,12 +113,10 @@ class PermutohedralLattice:
     def blur(self, grid: jax.Array, *, reverse: bool = False) -> jax.Array:
         """[V, C] to [V, C]: [1/2, 1, 1/2] along each axis, from the first to the last."""
 
-        def along(grid: jax.Array, next_ones: jax.Array) -> tuple[jax.Array, None]:
+        def along(grid: jax.Array, next_ones: jax.Array) -> Any:
             before, after = next_ones
             # Or XLA computes the rows of an axis anew for each of the next one's.
-            return _arrays.barrier(
-                grid + 0.5 * (take_rows(grid, before) + take_rows(grid, after))
-            ), None
+            return _arrays.barrier(grid + 0.5 * (take_rows(grid, before) + take_rows(grid, after)))
 
         blurred: jax.Array = over(along, grid, self.neighbors, reverse=reverse)
         return blurred
@@ -126,10 +124,8 @@ class PermutohedralLattice:
     def slice(self, grid: jax.Array) -> jax.Array:
         """[V, C] to [N, C]: of each point the weighted sum of its vertices, and the scale."""
 
-        def add(total: jax.Array, pair: Any) -> tuple[jax.Array, None]:
-            return total + share(*pair), None
-
         share = lambda index, weight: take_rows(grid, index) * weight[:, None]
+        add = lambda total, pair: total + share(*pair)
         first = share(self.vertices[0], self.weights[0])
         total: jax.Array = over(add, first, (self.vertices[1:], self.weights[1:]))
         return total * _scale(len(self.vertices) - 1)
@@ -184,7 +180,7 @@ def _scale(depth: int) -> float:
     return (2 * math.pi) ** (depth / 2) / (cell * 2 ** (depth + 1))
 
 
-def _rounded(number: int) -> int:
+def rounded(number: int) -> int:
     """Up to the next of 8, 9 ... 16, 18 ... 32, 36 ...: few programs for many images."""
     step = max(1 << number.bit_length() >> 4, 1)
     return -(-number // step) * step

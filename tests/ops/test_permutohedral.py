@@ -158,7 +158,7 @@ def test_mapped_and_short_of_room():
 
 
 def test_by_default_there_is_room_for_an_eighth_more_at_most():
-    rounded = [permutohedral._rounded(n) for n in range(1, 5000)]
+    rounded = [permutohedral.rounded(n) for n in range(1, 5000)]
     assert all(n <= r <= n + n / 8 for n, r in enumerate(rounded, 1))
     assert rounded == sorted(rounded)
     assert len(set(rounded)) < 90
