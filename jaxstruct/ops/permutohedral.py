@@ -124,8 +124,8 @@ class PermutohedralLattice:
     def slice(self, grid: jax.Array) -> jax.Array:
         """[V, C] to [N, C]: of each point the weighted sum of its vertices, and the scale."""
 
-        add = lambda total, pair: total + share(*pair)
         share = lambda index, weight: take_rows(grid, index) * weight[:, None]
+        add = lambda total, pair: total + share(*pair)
         first = share(self.vertices[0], self.weights[0])
         total: jax.Array = over(add, first, (self.vertices[1:], self.weights[1:]))
         return total * _scale(len(self.vertices) - 1)
