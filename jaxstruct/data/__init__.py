@@ -9,9 +9,9 @@ from jaxstruct.data.canvas import canvas_for, letter_box, move, padded
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.image_files import middle_square
 from jaxstruct.data.label_maps import LabelMap, read_labels, write_labels
 from jaxstruct.data.later import Later
-from jaxstruct.data.pictures import middle_square
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.recorded import SetRecord, recorded

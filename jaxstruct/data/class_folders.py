@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import archives, pictures
+from jaxstruct.data import archives, image_files
 from jaxstruct.data.errors import DataError
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Names of folders that are splits, not classes."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 """How the name of an image ends, in any case."""
 
 MANY = 40
@@ -59,7 +58,7 @@ def scan(path: Path) -> ClassFolders:
         parts = tuple(_composed(name).removesuffix("/").split("/"))
         if name.endswith("/"):
             folders.add(parts)
-        elif name.lower().endswith(SUFFIXES):
+        elif name.lower().endswith(image_files.SUFFIXES):
             images.append(parts)
         else:
             others.append(name)
@@ -129,7 +128,7 @@ def images(
     skipped: list[str] | None = None,
     remedy: str = "get it again",
 ) -> Iterator[tuple[str, int, bytes]]:
-    """The images of a split: file, label, and the bytes to store (see `pictures.stored`).
+    """The images of a split: file, label, and the bytes to store (see `image_files.stored`).
 
     All have the `shape` (height, width) where it is given. Raises DataError for another one, and,
     unless `skip` asks to name and leave it out, for a file that is no image that can be read; and
@@ -143,7 +142,7 @@ def images(
             continue
         path = found.path / inside
         try:
-            content, height, width = pictures.stored(read(), size, crop)
+            content, height, width = image_files.stored(read(), size, crop)
         except (DataError, ValueError) as error:
             problem = str(error) if isinstance(error, DataError) else f"{path}: no image ({error})"
             if not skip:
@@ -197,7 +196,7 @@ def _formats(others: Sequence[str]) -> str:
     """Which images can be read, and what there is instead."""
     endings = Counter(Path(name).suffix.lower() or "no ending" for name in others)
     there = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common(3))
-    return f"read are {', '.join(SUFFIXES)}" + (f"; there are {there}" if there else "")
+    return f"read are {', '.join(image_files.SUFFIXES)}" + (f"; there are {there}" if there else "")
 
 
 def _examples(

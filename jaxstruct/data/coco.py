@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import boxes, pictures
+from jaxstruct.data import boxes, image_files
 from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.errors import DataError, blamed, read_raw
 from jaxstruct.data.pickles import short
@@ -128,7 +128,7 @@ def _example(
     name = image.get("file_name")
     if not isinstance(name, str):
         raise DataError(f"{path}: image {image['id']!r} without file_name; expected {EXPECTED}")
-    encoded, height, width = pictures.read_encoded(images / name, "an image")
+    encoded, height, width = image_files.read_encoded(images / name, "an image")
     said = image.get("width", width), image.get("height", height)
     if said != (width, height):
         raise DataError(

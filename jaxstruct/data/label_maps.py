@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxstruct.data.errors import DataError
-from jaxstruct.data.pictures import name_transparent
+from jaxstruct.data.image_files import name_transparent
 from jaxstruct.data.places import given
 from jaxstruct.data.user_images import opened_image
 

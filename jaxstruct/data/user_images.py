@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxstruct.data.errors import DataError, reason
-from jaxstruct.data.pictures import opened_by_pillow, upright_rgb
+from jaxstruct.data.image_files import opened_by_pillow, upright_rgb
 from jaxstruct.data.places import given
 from jaxstruct.data.regular import check_regular
 
@@ -24,7 +24,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey and palette images become RGB, more bits become 8, transparent pixels are laid on white,
     the EXIF orientation is applied, and of an animation the first frame is taken. Raises DataError
     for a file that is missing or no image, and for values whose range is not clear, see
-    `pictures.eight_bits`.
+    `image_files.eight_bits`.
     """
     with opened_image(path) as opened:
         return np.asarray(upright_rgb(opened))

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxstruct.data import boxes, pictures
+from jaxstruct.data import boxes, image_files
 from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.errors import DataError, blamed, read_raw
 
@@ -122,7 +122,7 @@ def _examples(
 def _example(folder: Path, name: str, classes: tuple[str, ...], left_out: LeftOut) -> dict:
     path = _xml_path(folder, name)
     root = _parsed(path)
-    image, height, width = pictures.read_encoded(_image_path(folder, name), "an image")
+    image, height, width = image_files.read_encoded(_image_path(folder, name), "an image")
     size = root.find("size")
     if size is not None:
         said = int(_number(size, "width", path)), int(_number(size, "height", path))

@@ -26,12 +26,12 @@ from jaxstruct.training.evaluation import (
     means,
 )
 from jaxstruct.training.experiment import Claim, Experiment, Reference, Stage
+from jaxstruct.training.finished import Run, StudyRun
 from jaxstruct.training.freezing import merge, partition
 from jaxstruct.training.parallel import AXIS, on_devices_of, process_count
 from jaxstruct.training.parts import in_parts
 from jaxstruct.training.restored import restore
 from jaxstruct.training.run import run
-from jaxstruct.training.runs import Run, StudyRun
 from jaxstruct.training.state import State
 from jaxstruct.training.step import (
     add_up,

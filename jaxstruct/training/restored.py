@@ -15,10 +15,10 @@ from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Experiment, config_type
+from jaxstruct.training.finished import Run
 from jaxstruct.training.journal import check_history, read_records
 from jaxstruct.training.keys import root_key
 from jaxstruct.training.results import read_results
-from jaxstruct.training.runs import Run
 from jaxstruct.training.state import State
 from jaxstruct.training.study import Study, of_member
 

@@ -25,11 +25,11 @@ from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import best_of
 from jaxstruct.training.experiment import Experiment, Stage
+from jaxstruct.training.finished import Run
 from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.results import read_results, records_of
-from jaxstruct.training.runs import Run
 from jaxstruct.training.stages import train_all
 from jaxstruct.training.study import Study, run_study
 

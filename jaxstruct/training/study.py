@@ -17,10 +17,10 @@ from jaxstruct.training import parallel
 from jaxstruct.training import workdir as files
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim, Experiment
+from jaxstruct.training.finished import Run, StudyRun
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress
 from jaxstruct.training.results import ABOUT, Record, read_results, records_of_member
-from jaxstruct.training.runs import Run, StudyRun
 
 SEED = "seed="  # how the members of `seeds` are named
 

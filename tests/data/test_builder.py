@@ -10,7 +10,7 @@ from jaxstruct import data
 from jaxstruct.data import CATALOGUE
 from jaxstruct.data.builder import builder
 from jaxstruct.data.entry import Entry, File
-from jaxstruct.data.pictures import png
+from jaxstruct.data.image_files import png
 from tests.data.written import image, pixels
 
 PAIRS = 4

@@ -5,7 +5,7 @@ import pytest
 
 from jaxstruct import data
 from jaxstruct.data import DataError, Source
-from jaxstruct.data.pictures import png
+from jaxstruct.data.image_files import png
 from tests.data.written import image, write
 
 

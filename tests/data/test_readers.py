@@ -21,7 +21,7 @@ import scipy.sparse
 from PIL import Image
 
 from jaxstruct import data
-from jaxstruct.data import DataError, archives, coco, errors, idx, matlab, pictures
+from jaxstruct.data import DataError, archives, coco, errors, idx, image_files, matlab
 from tests.data.written import image
 from tests.fuzz import raw_kinds
 from tests.fuzz.fuzzing import VALUES, WORDS, outcome, places, report
@@ -182,7 +182,7 @@ def test_what_is_packed_as_usual_is_read(tmp_path):
 def test_the_densest_image_is_read_and_a_header_alone_is_not(tmp_path, mode):
     path = tmp_path / "x.png"
     Image.new(mode, (8200, 8200)).save(path)  # black, as dense as PNG can be
-    with pictures.opened_by_pillow(path) as opened:
+    with image_files.opened_by_pillow(path) as opened:
         opened.load()
     header = bytearray(image(format="BMP")[:54])
     header[18:26] = struct.pack("<2i", 13_000, 13_000)
@@ -191,7 +191,7 @@ def test_the_densest_image_is_read_and_a_header_alone_is_not(tmp_path, mode):
         with pytest.raises(DataError, match=r"x\.png is not .*13,000 x 13,000 pixels in 54 bytes"):
             read(path)
     with pytest.raises(DataError, match=r"13,000 x 13,000 pixels in 54 bytes"):
-        pictures.read_encoded(path, "an image")
+        image_files.read_encoded(path, "an image")
 
 
 def test_no_program_is_started_for_a_drawing(tmp_path):
@@ -202,7 +202,7 @@ def test_no_program_is_started_for_a_drawing(tmp_path):
     with pytest.raises(DataError, match="cannot identify image file"):
         data.read_image(path)
     with pytest.raises(DataError, match="of no kind that is known"):
-        pictures.read_encoded(path, "an image")
+        image_files.read_encoded(path, "an image")
 
 
 def test_pillow_neither_warns_nor_logs(tmp_path):

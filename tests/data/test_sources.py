@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from jaxstruct import data
 from jaxstruct.data import DataError, Examples
-from jaxstruct.data.pictures import png
+from jaxstruct.data.image_files import png
 
 
 def test_examples_are_a_mapping():

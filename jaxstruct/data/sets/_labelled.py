@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data.pictures import png
+from jaxstruct.data.image_files import png
 
 ImagesAndLabels = tuple[np.ndarray, np.ndarray]  # uint8 [N,H,W] or [N,H,W,3], and [N]
 

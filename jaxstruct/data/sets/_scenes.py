@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from jaxstruct.data import shapes
-from jaxstruct.data.pictures import jpeg
+from jaxstruct.data.image_files import jpeg
 
 _DIFFICULT = 0.35  # the share that is seen of a shape, below which it is difficult
 _LEAST = 4  # pixels of a side, below which a shape has no box

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxstruct.data import class_folders, shapes
 from jaxstruct.data.entry import Entry, File
-from jaxstruct.data.pictures import jpeg
+from jaxstruct.data.image_files import jpeg
 from jaxstruct.data.sets import _cifar10, _labelled
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxstruct.data import matlab
 from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.image_files import png
 from jaxstruct.data.imitate import resize
-from jaxstruct.data.pictures import png
 
 _EXPECTED = "a MATLAB file with `ff`, uint8 [560,N], a 28 x 20 face a column"
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxstruct.data import class_folders
 from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError
+from jaxstruct.data.image_files import jpeg
 from jaxstruct.data.imitate import resize
-from jaxstruct.data.pictures import jpeg
 
 ROOMS = ("bathroom", "bedroom", "frontal", "kitchen")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import boxes, pictures, shapes
+from jaxstruct.data import boxes, image_files, shapes
 from jaxstruct.data.boxes import LeftOut
 from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError, read_raw
@@ -53,9 +53,9 @@ def _example(folder: Path, name: str, left_out: LeftOut) -> dict[str, Any]:
     path = folder / "Annotation" / f"{name}.txt"
     paths = [folder / "PNGImages" / f"{name}{ending}" for ending in (".png", ".jpg")]
     image_path = next((p for p in paths if p.exists()), paths[0])
-    image, height, width = pictures.read_encoded(image_path, "an image")
+    image, height, width = image_files.read_encoded(image_path, "an image")
     mask_path = folder / "PedMasks" / f"{name}_mask.png"
-    numbers = pictures.read_values(mask_path, "a mask with a value for each pedestrian")
+    numbers = image_files.read_values(mask_path, "a mask with a value for each pedestrian")
     if numbers.shape != (height, width):
         raise DataError(
             f"{mask_path}: {numbers.shape[1]} x {numbers.shape[0]} pixels; expected {width} x "
@@ -105,8 +105,8 @@ def imitate(folder: Path) -> None:
             if not lines:
                 continue
             (folder / "Annotation" / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
-            (folder / "PNGImages" / f"{name}.png").write_bytes(pictures.png(group.image))
-            (folder / "PedMasks" / f"{name}_mask.png").write_bytes(pictures.png(numbers))
+            (folder / "PNGImages" / f"{name}.png").write_bytes(image_files.png(group.image))
+            (folder / "PedMasks" / f"{name}_mask.png").write_bytes(image_files.png(numbers))
 
 
 ENTRY = Entry(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstruct.data import DataError, middle_square, pictures
+from jaxstruct.data import DataError, image_files, middle_square
 
 WIDE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
@@ -28,9 +28,13 @@ def decoded(content: bytes) -> np.ndarray:
 
 def test_a_jpeg_is_kept_as_it_is():
     content = encoded(Image.fromarray(WIDE), "JPEG")
-    assert pictures.stored(content) == (content, 12, 20)
+    assert image_files.stored(content) == (content, 12, 20)
     square = encoded(Image.fromarray(WIDE[:, :12]), "JPEG")
-    assert pictures.stored(square, size=12) == pictures.stored(square, 12, True) == (square, 12, 12)
+    assert (
+        image_files.stored(square, size=12)
+        == image_files.stored(square, 12, True)
+        == (square, 12, 12)
+    )
 
 
 def test_all_else_becomes_rgb_without_loss():
@@ -39,18 +43,18 @@ def test_all_else_becomes_rgb_without_loss():
         (Image.fromarray(WIDE), {"format": "BMP"}),
         (Image.fromarray(np.dstack([WIDE, np.full((12, 20), 255, np.uint8)])), {}),
     ):
-        content, height, width = pictures.stored(encoded(image, **options))
+        content, height, width = image_files.stored(encoded(image, **options))
         np.testing.assert_array_equal(decoded(content), WIDE)
         assert (height, width) == (12, 20)
     grey = encoded(Image.fromarray(WIDE[..., 0]), "JPEG")  # TFDS's decoders differ about its shape
-    assert decoded(pictures.stored(grey)[0]).shape == (12, 20, 3)
+    assert decoded(image_files.stored(grey)[0]).shape == (12, 20, 3)
     cmyk = encoded(Image.fromarray(WIDE).convert("CMYK"), "JPEG")
-    assert decoded(pictures.stored(cmyk)[0]).shape == (12, 20, 3)
+    assert decoded(image_files.stored(cmyk)[0]).shape == (12, 20, 3)
 
 
 def grey_of(content: bytes) -> list[list[int]]:
     """The one channel of what is stored, whose three are equal."""
-    found = decoded(pictures.stored(content)[0])
+    found = decoded(image_files.stored(content)[0])
     assert (found == found[..., :1]).all()
     return found[..., 0].tolist()
 
@@ -105,11 +109,11 @@ def test_wide_grey_values_are_scaled_where_their_range_is_clear(values, expected
 def test_wide_grey_values_of_an_unclear_range_are_refused(tmp_path, values, said):
     expected = "expected values from 0 to 255 or to 65,535, or shares of white from 0 to 1"
     with pytest.raises(ValueError, match="expected values") as error:
-        pictures.stored(tiff(values))
+        image_files.stored(tiff(values))
     assert str(error.value) == f"{said}; {expected}"
     (tmp_path / "a.tif").write_bytes(tiff(values))
     with pytest.raises(DataError) as named:
-        pictures.read_encoded(tmp_path / "a.tif", "a leaf")
+        image_files.read_encoded(tmp_path / "a.tif", "a leaf")
     assert str(named.value).startswith(f"{tmp_path / 'a.tif'}: no image ({said}; ")
 
 
@@ -161,7 +165,7 @@ def test_a_transparent_colour_of_16_bits_each_is_refused():
     row = struct.pack(">9H", *[0] * 3, *[2570] * 3, *[65535] * 3)
     assert grey_of(png_of(16, 2, b"\0" + row, None)) == [[0, 10, 255]]
     with pytest.raises(ValueError, match="a transparent colour of 16 bits each; expected an alpha"):
-        pictures.stored(png_of(16, 2, b"\0" + row, struct.pack(">3H", *[2570] * 3)))
+        image_files.stored(png_of(16, 2, b"\0" + row, struct.pack(">3H", *[2570] * 3)))
 
 
 def png_of(bits: int, kind: int, row: bytes, clear: bytes | None) -> bytes:
@@ -179,7 +183,7 @@ def png_of(bits: int, kind: int, row: bytes, clear: bytes | None) -> bytes:
 def test_a_jpeg_on_its_side_is_turned():
     exif = Image.Exif()
     exif[0x0112] = 6
-    content, height, width = pictures.stored(encoded(Image.fromarray(WIDE), "JPEG", exif=exif))
+    content, height, width = image_files.stored(encoded(Image.fromarray(WIDE), "JPEG", exif=exif))
     assert (height, width) == (20, 12)
     with Image.open(io.BytesIO(encoded(Image.fromarray(WIDE), "JPEG"))) as flat:
         np.testing.assert_array_equal(decoded(content), np.rot90(np.asarray(flat), -1))
@@ -188,20 +192,20 @@ def test_a_jpeg_on_its_side_is_turned():
 def test_resized_and_cropped():
     thirds = np.repeat(np.array([[250, 100, 0]], np.uint8), 30, 0).repeat(30, 1)  # [30, 90]
     content = encoded(Image.fromarray(thirds))
-    whole = decoded(pictures.stored(content, size=9)[0])[..., 0]
+    whole = decoded(image_files.stored(content, size=9)[0])[..., 0]
     assert whole.shape == (9, 9)
     np.testing.assert_allclose(whole[4, [0, 4, 8]], [250, 100, 0], atol=3)
-    cropped = decoded(pictures.stored(content, size=9, crop=True)[0])
+    cropped = decoded(image_files.stored(content, size=9, crop=True)[0])
     assert (cropped == 100).all()
-    assert pictures.stored(content, 9, True)[1:] == (9, 9)
-    high = decoded(pictures.stored(encoded(Image.fromarray(thirds.T)), size=9, crop=True)[0])
+    assert image_files.stored(content, 9, True)[1:] == (9, 9)
+    high = decoded(image_files.stored(encoded(Image.fromarray(thirds.T)), size=9, crop=True)[0])
     assert (high == 100).all()
-    assert decoded(pictures.stored(content, size=60)[0]).shape == (60, 60, 3)  # enlarged, too
+    assert decoded(image_files.stored(content, size=60)[0]).shape == (60, 60, 3)  # enlarged, too
 
 
 def test_the_middle_is_the_middle():
     content = encoded(Image.fromarray(WIDE))
-    found = decoded(pictures.stored(content, size=12, crop=True)[0])
+    found = decoded(image_files.stored(content, size=12, crop=True)[0])
     np.testing.assert_array_equal(found, WIDE[:, 4:16])
 
 
@@ -210,14 +214,14 @@ def test_what_cannot_be_read(format):
     content = encoded(Image.fromarray(WIDE), format)
     for bad in (b"", b"text", content[:20], content[: len(content) // 2]):
         with pytest.raises(ValueError, match=r".") as error:
-            pictures.stored(bad)
+            image_files.stored(bad)
         assert "\n" not in str(error.value)
 
 
 def test_reads_a_file_as_it_is_stored(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(Image.fromarray(WIDE), "JPEG"))
-    assert pictures.read_encoded(path, "a leaf") == (path.read_bytes(), 12, 20)
+    assert image_files.read_encoded(path, "a leaf") == (path.read_bytes(), 12, 20)
 
 
 GREY = WIDE[..., 0]
@@ -235,7 +239,7 @@ DEEP = GREY.astype(np.uint16) * 257
 )
 def test_reads_the_values_of_a_grey_image(tmp_path, image, values):
     (tmp_path / "a.png").write_bytes(encoded(image))
-    found = pictures.read_values(tmp_path / "a.png", "a mask")
+    found = image_files.read_values(tmp_path / "a.png", "a mask")
     assert found.dtype == (np.uint16 if values is DEEP else np.uint8)
     np.testing.assert_array_equal(found, values)
 
@@ -244,7 +248,7 @@ def test_reads_the_indices_of_a_palette_image(tmp_path):
     image = Image.fromarray(GREY, "L").convert("P")
     image.putpalette([7, 8, 9] * 256)  # colours that say nothing of the index
     (tmp_path / "a.png").write_bytes(encoded(image))
-    np.testing.assert_array_equal(pictures.read_values(tmp_path / "a.png", "a mask"), GREY)
+    np.testing.assert_array_equal(image_files.read_values(tmp_path / "a.png", "a mask"), GREY)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,7 @@ def test_reads_the_indices_of_a_palette_image(tmp_path):
 def test_a_bad_file_is_named(tmp_path, content, problem):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    for read in (pictures.read_encoded, pictures.read_values):
+    for read in (image_files.read_encoded, image_files.read_values):
         with pytest.raises(DataError, match=f"{problem}; expected a mask") as error:
             read(path, "a mask")
         assert str(error.value).startswith(f"{path}: ")
@@ -268,14 +272,14 @@ def test_a_bad_file_is_named(tmp_path, content, problem):
 def test_colours_are_no_values(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(WIDE)))
     with pytest.raises(DataError, match=r"a.png: an image of mode RGB; expected a mask"):
-        pictures.read_values(tmp_path / "a.png", "a mask")
+        image_files.read_values(tmp_path / "a.png", "a mask")
 
 
 def test_encodes_arrays():
-    assert decoded(pictures.png(WIDE)).tolist() == WIDE.tolist()
-    with Image.open(io.BytesIO(pictures.png(DEEP))) as image:
+    assert decoded(image_files.png(WIDE)).tolist() == WIDE.tolist()
+    with Image.open(io.BytesIO(image_files.png(DEEP))) as image:
         np.testing.assert_array_equal(np.asarray(image), DEEP)
-    with Image.open(io.BytesIO(pictures.jpeg(WIDE // 64 * 8))) as image:
+    with Image.open(io.BytesIO(image_files.jpeg(WIDE // 64 * 8))) as image:
         assert image.format == "JPEG"
         assert np.abs(np.asarray(image).astype(int) - WIDE // 64 * 8).mean() < 10
 

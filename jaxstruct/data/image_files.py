@@ -20,6 +20,9 @@ from jaxstruct.data.errors import DataError, blamed, read_raw, reason
 if TYPE_CHECKING:
     from PIL import Image
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+"""How the names of files end that are images among a user's files."""
+
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 _BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags: of a sample; 0 where high values are dark
 
