@@ -19,8 +19,6 @@ from jaxstruct.data.errors import DataError
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Names of folders that are splits, not classes."""
 
-"""How the name of an image ends, in any case."""
-
 MANY = 40
 """More classes than so many are not counted one by one."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-"""How the names of files end that are images among a user's files."""
+"""How the name of an image ends, in any case."""
 
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 _BITS, _PHOTOMETRIC = 258, 262  # TIFF's tags: of a sample; 0 where high values are dark
