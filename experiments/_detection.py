@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import _boxed, _checks, _detector_evaluation
+from experiments import _box_batches, _checks, _detector_evaluation
 from experiments._backbones import Name, backbone_of, frozen_parts, with_weights
 from experiments._detector_evaluation import Detector, call, variables_of
 from jaxstruct import data, losses, models
@@ -130,11 +130,11 @@ def network(config: Config, classes: int) -> FasterRCNN:
 
 def batches_of(config: Config, reader: Reader, *, train: bool) -> Batches:
     """The batches of a split, whose images are moved by chance in training."""
-    placing = _boxed.Placing(
+    placing = _box_batches.Placing(
         (config.height, config.width), config.most, config.flip, config.resize, config.color
     )
     size = config.batch_size if train else max(config.batch_size, 4)
-    return _boxed.batches_of(reader, size, placing, train=train, seed=config.seed)
+    return _box_batches.batches_of(reader, size, placing, train=train, seed=config.seed)
 
 
 def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
@@ -222,7 +222,7 @@ def experiment(
         for split in ("train", "validation", "test")
     }
     for reader in readers.values():
-        _boxed.check_most(name, reader.source.split, config.most)
+        _box_batches.check_most(name, reader.source.split, config.most)
     classes = readers["train"].classes
     model = network(config, len(classes))
     canvas = config.height, config.width
@@ -251,7 +251,7 @@ def experiment(
         batches=batches_of(config, readers["train"], train=True),
         evaluate=partial(_detector_evaluation.evaluated, detector, validation),
         evaluate_every=every,
-        compilations=_boxed.shapes_of(canvas),
+        compilations=_box_batches.shapes_of(canvas),
     )
     score = partial(_detector_evaluation.evaluated, detector, test)
     return Experiment(

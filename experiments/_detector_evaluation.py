@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _boxed
+from experiments import _box_batches
 from jaxstruct import data, figures, metrics, models, ops
 from jaxstruct.data import Reader
 from jaxstruct.models import Detected, FasterRCNN, Proposals
@@ -73,7 +73,7 @@ def _swept(detector: Detector) -> Callable[[State, Batches], dict[str, np.ndarra
             **{name: batch[name] for name in TRUTH},
         }
 
-    return make_prediction(predict, compilations=_boxed.shapes_of(detector.canvas))
+    return make_prediction(predict, compilations=_box_batches.shapes_of(detector.canvas))
 
 
 def evaluated(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
@@ -121,7 +121,9 @@ def _detect(detector: Detector, variables: Any, images: Any, sizes: Any) -> Any:
 
 def _on_canvas(detector: Detector, image: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
     """An image on the canvas of its orientation, its scale and its size there."""
-    return data.letter_box(image, _boxed.turned(detector.canvas, image.shape[:2]), fill=_boxed.GREY)
+    return data.letter_box(
+        image, _box_batches.turned(detector.canvas, image.shape[:2]), fill=_box_batches.GREY
+    )
 
 
 def in_image(

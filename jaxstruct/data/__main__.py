@@ -17,7 +17,7 @@ from jaxstruct.data.names import free_path
 from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
-from jaxstruct.data.regular import check_regular
+from jaxstruct.data.regular_files import check_regular
 from jaxstruct.data.sheet import contact_sheet
 from jaxstruct.interrupts import raise_on_interrupt
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.errors import GZIP, DataError, blamed, check_unpacked, damage, one_line, reason
-from jaxstruct.data.regular import check_regular
+from jaxstruct.data.regular_files import check_regular
 
 _Opener = Callable[[], Any]  # gives a file that is open for reading
 _HOPS = 40  # from link to link, as Linux counts them

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxstruct.data.regular import read_bytes
+from jaxstruct.data.regular_files import read_bytes
 
 
 class Explained(Exception):

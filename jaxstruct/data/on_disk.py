@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.errors import DataError
-from jaxstruct.data.regular import check_all_regular, read_bytes
+from jaxstruct.data.regular_files import check_all_regular, read_bytes
 
 RECORD = "jaxstruct.json"
 """The file beside TFDS's that says where the set comes from, and how large its files are."""

@@ -21,7 +21,7 @@ from jaxstruct.data.download import fetch
 from jaxstruct.data.entry import File
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.on_disk import Damaged, Prepared
-from jaxstruct.data.regular import check_all_regular
+from jaxstruct.data.regular_files import check_all_regular
 
 LONGEST_NAME = 100
 """Letters in the name of a set, which are a part of its files' names."""

@@ -28,7 +28,7 @@ from jaxstruct.data.later import Later
 from jaxstruct.data.on_disk import Damaged, Prepared
 from jaxstruct.data.prepared import again, remedy
 from jaxstruct.data.recorded import SetRecord, absent, find
-from jaxstruct.data.regular import check_all_regular
+from jaxstruct.data.regular_files import check_all_regular
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
 _KEYS = "keys.json"  # beside decoded arrays: which there are

@@ -15,7 +15,7 @@ import numpy as np
 from jaxstruct.data.errors import DataError, reason
 from jaxstruct.data.image_files import opened_by_pillow, upright_rgb
 from jaxstruct.data.places import given
-from jaxstruct.data.regular import check_regular
+from jaxstruct.data.regular_files import check_regular
 
 
 def read_image(path: str | Path) -> np.ndarray:

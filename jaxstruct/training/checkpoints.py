@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxstruct.data.regular import check_all_regular
+from jaxstruct.data.regular_files import check_all_regular
 from jaxstruct.training import damage
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Stage

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.names import free_path
-from jaxstruct.data.regular import NotRegular, read_bytes
+from jaxstruct.data.regular_files import NotRegular, read_bytes
 from jaxstruct.training import parallel
 
 # A missing file stays missing; other errors of the system may pass: network, permissions, memory.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data.regular import read_bytes
+from jaxstruct.data.regular_files import read_bytes
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.workdir import is_finite, write_text
 

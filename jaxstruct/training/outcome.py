@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data.regular import check_regular
+from jaxstruct.data.regular_files import check_regular
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim
 from jaxstruct.training.progress import Progress

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from jaxstruct.data import SetRecord
-from jaxstruct.data.regular import check_regular, read_bytes
+from jaxstruct.data.regular_files import check_regular, read_bytes
 from jaxstruct.training.errors import RunError
 
 

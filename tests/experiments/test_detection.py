@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _backbones, _boxed, _detection, _detector_evaluation, faster_rcnn_bccd
+from experiments import _backbones, _box_batches, _detection, _detector_evaluation, faster_rcnn_bccd
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -36,7 +36,7 @@ EIGHT = dataclasses.replace(
 )
 CANVAS = EIGHT.height, EIGHT.width
 VGG16 = _backbones.backbone_of("vgg16", True)
-PLACING = _boxed.Placing(CANVAS, EIGHT.most)
+PLACING = _box_batches.Placing(CANVAS, EIGHT.most)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_too_many_boxes_are_found_before_a_run():
         )
         with pytest.raises(data.DataError, match=expected):
             faster_rcnn_bccd.experiment(few)
-        _boxed.check_most("bccd", "train[:8]", max(counts))
+        _box_batches.check_most("bccd", "train[:8]", max(counts))
 
 
 def photograph():
@@ -100,8 +100,8 @@ def photograph():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_boxes_follow_their_images(seed):
-    placing = _boxed.Placing(CANVAS, 8, flip=0.5, resize=0.4)
-    moved = _boxed.place(placing, CANVAS, np.random.default_rng(seed), photograph())
+    placing = _box_batches.Placing(CANVAS, 8, flip=0.5, resize=0.4)
+    moved = _box_batches.place(placing, CANVAS, np.random.default_rng(seed), photograph())
     assert moved["image"].shape == (96, 128, 3)
     assert moved["size"].tolist() == [96, 128]
     assert moved["classes"].tolist() == [2, *[0] * 7]
@@ -114,11 +114,11 @@ def test_boxes_follow_their_images(seed):
 
 
 def test_an_evaluation_places_images_at_the_top_left():
-    placed = _boxed.place(PLACING, CANVAS, None, photograph())
+    placed = _box_batches.place(PLACING, CANVAS, None, photograph())
     assert placed["size"].tolist() == [96, 128]
     np.testing.assert_allclose(placed["boxes"][0] / placed["scale"], [20, 12, 50, 36], atol=1e-4)
     wide = photograph() | {"image": np.zeros((30, 80, 3), np.uint8)}
-    assert _boxed.place(PLACING, CANVAS, None, wide)["size"].tolist() == [48, 128]
+    assert _box_batches.place(PLACING, CANVAS, None, wide)["size"].tolist() == [48, 128]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_an_evaluation_places_images_at_the_top_left():
 )
 def test_the_canvas_turns_with_the_images_of_a_batch(monkeypatch, sizes, expected):
     images = [np.zeros((*size, 3), np.uint8) for size in sizes]
-    assert _boxed.shared_canvas(images, CANVAS) == expected
-    assert _boxed.shared_canvas(images, CANVAS[::-1]) == (
+    assert _box_batches.shared_canvas(images, CANVAS) == expected
+    assert _box_batches.shared_canvas(images, CANVAS[::-1]) == (
         (128, 96) if sizes == [(70, 70)] else expected
     )
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert _boxed.shared_canvas(images, CANVAS) == (128, 128)
+    assert _box_batches.shared_canvas(images, CANVAS) == (128, 128)
 
 
 class Upright:
@@ -178,9 +178,9 @@ def test_an_image_is_the_same_in_any_batch(seed, size):
     placing = PLACING if seed is None else PLACING._replace(flip=0.5, resize=0.4, color=0.2)
     example = photograph() | {"image": np.full((*size, 3), 200, np.uint8)}
     draw = lambda: None if seed is None else np.random.default_rng(seed)
-    alone = _boxed.turned(CANVAS, size)
-    one = _boxed.place(placing, alone, draw(), example)
-    other = _boxed.place(placing, (128, 128), draw(), example)
+    alone = _box_batches.turned(CANVAS, size)
+    one = _box_batches.place(placing, alone, draw(), example)
+    other = _box_batches.place(placing, (128, 128), draw(), example)
     assert other["image"].shape == (128, 128, 3)
     np.testing.assert_array_equal(other["image"][: alone[0], : alone[1]], one["image"])
     assert not other["image"][alone[0] :].any()
@@ -195,7 +195,7 @@ def test_more_boxes_than_configured_are_named():
     example["classes"] = np.repeat(example["classes"], 9)
     example["difficult"] = np.repeat(example["difficult"], 9)
     with pytest.raises(ValueError, match="got 9 values, expected at most 8"):
-        _boxed.place(PLACING, CANVAS, None, example)
+        _box_batches.place(PLACING, CANVAS, None, example)
 
 
 def rows(**changes):

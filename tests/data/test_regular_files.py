@@ -12,7 +12,7 @@ from jaxstruct import data
 from jaxstruct.data import DataError
 from jaxstruct.data.__main__ import main
 from jaxstruct.data.catalogue import CATALOGUE
-from jaxstruct.data.regular import NotRegular, check_all_regular, check_regular, read_bytes
+from jaxstruct.data.regular_files import NotRegular, check_all_regular, check_regular, read_bytes
 from tests.data.test_sources import users_set
 from tests.data.written import image, write
 from tests.fuzz import raw_kinds
