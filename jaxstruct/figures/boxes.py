@@ -18,6 +18,7 @@ from jaxstruct.figures.labels import label_colors
 
 _TRUTH = "white"
 _BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+_PAD = 0.8  # points of colour around a name
 
 
 def box_panels(
@@ -141,7 +142,9 @@ def _outline(axes: Any, box: np.ndarray, color: Any, dashed: bool = False) -> No
 def _name(axes: Any, box: np.ndarray, text: str, color: Any, per_inch: float) -> None:
     """Writes a name at the box; `per_inch` are the pixels of the image in an inch of the page."""
     right, points = axes.get_xlim()[1], _style.TICK_POINTS - 2
-    length = TextPath((0, 0), text, size=points).get_extents().width / 72 * per_inch
+    around = 2 * _PAD + 0.2 * points  # the page rounds the place of each letter
+    width = TextPath((0, 0), text, size=points).get_extents().width
+    length = (width + around) / 72 * per_inch
     y, late = box[1], max(box[0], 0) + length > right  # a name that begins there would be cut
     x = min(box[2], right) if late else max(box[0], 0)
     bright = float(np.asarray(color)[:3] @ _BRIGHTNESS) > 0.55
@@ -154,5 +157,5 @@ def _name(axes: Any, box: np.ndarray, text: str, color: Any, per_inch: float) ->
         va="bottom" if y > 0.06 * axes.get_ylim()[0] else "top",
         ha="right" if late else "left",
         clip_on=True,
-        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
+        bbox={"facecolor": color, "edgecolor": "none", "pad": _PAD, "alpha": 0.9},
     )

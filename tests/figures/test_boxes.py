@@ -49,12 +49,14 @@ def test_a_name_that_would_be_cut_at_the_right_ends_with_its_box():
     assert placed[:2] == [("right", 59.5), ("left", 10)]
     assert placed[2][0] == "right"
     # Names that fit end within the picture, wherever they begin.
-    many = [np.array([[x, 5.0, x + 2, 25] for x in range(40, 60)])]
-    figure = box_panels([np.zeros((400, 600, 3), np.uint8)], many, labels=[["word 0.97"] * 20])
-    figure.canvas.draw()
-    (axes,) = figure.axes
-    ends = [t.get_window_extent().x1 for t in axes.texts]
-    assert max(ends) <= axes.get_window_extent().x1 + 2
+    for word in ("word 0.97", "pedestrian 1.00"):
+        many = [np.array([[x, 5.0, x + 2, 25] for x in range(300, 598, 2)], float)]
+        named = [[word] * len(many[0])]
+        figure = box_panels([np.zeros((400, 600, 3), np.uint8)], many, labels=named)
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        ends = [t.get_window_extent().x1 for t in axes.texts]
+        assert max(ends) <= axes.get_window_extent().x1
 
 
 def test_truth_is_dashed():
