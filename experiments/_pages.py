@@ -52,10 +52,17 @@ def with_table(readme: str, content: str) -> str:
 
 
 def table(results: Results) -> str:
-    """A row for each experiment, with its first claim; `all_claims` has the others, and reasons."""
+    """A row for each experiment, with its first claim; `all_claims` has the others, and reasons.
+
+    Without a claim, the row has the first number that was measured at the end.
+    """
     header = ("experiment", "claim", "compared with", "ours", "verdict")
     rows = []
-    for name, folders in results.items():
+    for name in _results.names():
+        folders = results.get(name, {})
+        if not folders:
+            rows.append((f"[{name}](experiments/{name}.py)", "", "", "", "no run is kept"))
+            continue
         link = f"[{name}](experiments/results/{name}/README.md)"
         found = [
             (claim, result)
@@ -63,7 +70,10 @@ def table(results: Results) -> str:
             for claim in claims_about(_results.claims(name), result["config"])
         ]
         if not found:
-            rows.append((link, "none marked", "", "", ""))
+            of_end = [one for one in folders[min(folders)]["metrics"] if one["stage"] is None]
+            (_, _, metric), values = next(iter(grouped(of_end).items()))
+            ours = _minus(str(mean_and_spread(values)))
+            rows.append((link, f"`{metric}`", NOT_IN_THE_PAPER, ours, ""))
             continue
         claim, result = found[0]
         judged = judge(claim, result["metrics"])
