@@ -32,7 +32,7 @@ def test_taps_of_a_convolution(stride, groups):
     f = partial(conv, stride=stride, groups=groups)
     found = [lines(f, (1, 96, 96, 4), (k, k, 4 // groups, 4)) for k in (7, 8, 21, 41)]
     # A sum of shifted images of 49 taps has most; beyond, one convolution or product has a few.
-    assert found[0] <= {1: 420, 4: 1250}[groups]
+    assert found[0] <= {1: 420, 4: 2000}[groups]  # the gradient by a depthwise kernel has bands
     assert found[1] == found[2] == found[3] <= 65
 
 

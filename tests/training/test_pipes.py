@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from jaxstruct.training import restore, run
-from tests.data.test_regular import EVERY_KIND, KINDS, make_pipe
+from tests.data.test_regular_files import EVERY_KIND, KINDS, make_pipe
 from tests.fuzz.fuzzing import outcome
 from tests.training import tiny
 
