@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments import _detection
-from jaxstruct.training import Experiment, main
+from jaxstruct.training import Claim, Experiment, Reference, main
+
+
+TUTORIAL = "torchvision's tutorial: Mask R-CNN, trained on COCO before"
+CLAIMS = [
+    Claim(
+        "AP50 of pedestrians",
+        values=[Reference("test/ap50", "higher", value=0.969, source=TUTORIAL)],
+        why="from scratch, on images of 320x320; their split is another",
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ PAPER = Config(**_detection.PAPER, height=608, width=608, scales=(128.0, 256.0, 
 
 
 def experiment(config: Config) -> Experiment:
-    return _detection.experiment(config, "penn_fudan")
+    return _detection.experiment(config, "penn_fudan", CLAIMS)
 
 
 if __name__ == "__main__":
