@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from experiments import _detection
 from jaxstruct.training import Claim, Experiment, Reference, main
 
-
 TUTORIAL = "torchvision's tutorial: Mask R-CNN, trained on COCO before"
 CLAIMS = [
     Claim(

@@ -169,7 +169,8 @@ def test_the_readme_s_row_is_of_the_default_configuration_s_first_claim(folder):
     )
 
 
-def test_the_readme_has_a_row_for_each_experiment(folder):
+def test_the_readme_has_a_row_for_each_experiment(folder, monkeypatch):
+    monkeypatch.setattr(_results, "claims", lambda name: ())
     records = [record("loss", 3.0), {**record("test/ap50", 0.926), "stage": None}]
     write_result(
         folder / "faster_rcnn_penn_fudan", experiment="faster_rcnn_penn_fudan", metrics=records
