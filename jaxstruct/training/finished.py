@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxstruct import data
-from jaxstruct.training.errors import RunError
+from jaxstruct.training.errors import Known, RunError
 from jaxstruct.training.experiment import Experiment
 from jaxstruct.training.results import Record, mean_and_spread, named
 from jaxstruct.training.state import State
@@ -63,7 +63,15 @@ class Run:
 
         Asking for a metric that the run has not raises RunError.
         """
-        return _Metrics({n: values[-1] for n, values in named(self.records).items()}, self.workdir)
+        found = {name: values[-1] for name, values in named(self.records).items()}
+        return Known(
+            found,
+            lambda name: (
+                f"{self.workdir / 'metrics.json'} has no metric {name}: there is "
+                f"{', '.join(found)}; remove the file, and the command that trained the run scores "
+                "again"
+            ),
+        )
 
     @property
     def state(self) -> State | None:
@@ -94,17 +102,3 @@ class StudyRun:
         """Means over seeds by member/metric, or member/stage/metric; see `Run.metrics`."""
         found = named(self.records)
         return {name: mean_and_spread(values).mean for name, values in found.items()}
-
-
-class _Metrics(dict[str, float]):
-    """Values by metric; a metric that is not there raises RunError."""
-
-    def __init__(self, values: Mapping[str, float], workdir: Path):
-        super().__init__(values)
-        self._workdir = workdir
-
-    def __missing__(self, name: str) -> float:
-        raise RunError(
-            f"{self._workdir / 'metrics.json'} has no metric {name}: there is {', '.join(self)}; "
-            "remove the file, and the command that trained the run scores again"
-        )

@@ -13,13 +13,12 @@ from jaxstruct import data
 from jaxstruct.data.places import expanded
 from jaxstruct.training import workdir as files
 from jaxstruct.training.checkpoints import Checkpoints, Restored
-from jaxstruct.training.errors import RunError
+from jaxstruct.training.errors import Known, RunError
 from jaxstruct.training.experiment import Experiment, config_type
 from jaxstruct.training.finished import Run
 from jaxstruct.training.journal import check_history, read_records
 from jaxstruct.training.keys import root_key
 from jaxstruct.training.results import read_results
-from jaxstruct.training.state import State
 from jaxstruct.training.study import Study, of_member
 
 
@@ -90,7 +89,13 @@ def restore(
     check_history(folder, history, at, restored.records)
     states = {**restored.finals, stages[-1].name: restored.state}
     if len(states) < len(stages):
-        states = _States(states, folder)
+        states = Known(
+            states,
+            lambda stage: (
+                f"the last state of stage {stage!r} in {folder} is lost: its checkpoint is damaged "
+                "or missing; the command that trained the run trains that stage again"
+            ),
+        )
     return Run(
         folder, experiment.config, states, history, results["metrics"], results["data"],
         experiment=experiment,
@@ -110,17 +115,3 @@ def _check_best(
         f"the best checkpoint, {best['number']} in {folder / 'checkpoints'}, is damaged or "
         "missing; without best, the last checkpoint is used"
     )
-
-
-class _States(dict[str, State]):
-    """States by their stages, of which some are lost; asking for a lost state raises RunError."""
-
-    def __init__(self, states: Mapping[str, State], folder: Path):
-        super().__init__(states)
-        self._folder = folder
-
-    def __missing__(self, stage: str) -> State:
-        raise RunError(
-            f"the last state of stage {stage!r} in {self._folder} is lost: its checkpoint is "
-            "damaged or missing; the command that trained the run trains that stage again"
-        )
