@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 # A suite in the background of a shell, or under nohup, ignores these, and so would the processes
@@ -35,6 +36,16 @@ def pytest_runtest_setup(item):
     """Before any fixture, whatever its scope."""
     quickly = QUICKLY and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", quickly)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty current folder and no data anywhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tiny.py"])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+    return tmp_path
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,58 +23,27 @@ OPTIONS = [
     *("images", "out", "member", "checkpoint", "sample-seed", "help", "nonsense", "return-memory"),
 ]
 VALUES = [
-    *(
-        "0",
-        "1",
-        "-1",
-        "2",
-        "1e3",
-        "0.5",
-        "nan",
-        "inf",
-        "-inf",
-        "1e999",
-        "9" * 30,
-        "",
-        " ",
-        "x",
-        "--",
-    ),
-    *("a b", "~", "~no.such.user/x", "a" * 300, "/", "/dev/null", "/nowhere/at/all", "..", "None"),
-    *(
-        "True",
-        "none",
-        "last",
-        "best",
-        "kept",
-        "kept/1.jpg",
-        "é",
-        "caf\udce9",
-        "\t",
-        "[1,2]",
-        "-",
-        "=",
-    ),
-    *("digits", "train", "mnist", "mnist:9", "predict", "train[:5%]", "train+test", "train[5:2]"),
+    *("0", "1", "-1", "2", "1e3", "0.5", "nan", "inf", "-inf", "1e999", "9" * 30, "", " ", "x"),
+    *("--", "True", "none", "last", "best", "kept", "kept/1.jpg", "é", "caf\udce9", "\t", "-", "="),
+    *("[1,2]", "a b", "~", "~no.such.user/x", "a" * 300, "/", "/dev/null", "/nowhere/at/all", ".."),
+    *("None", "digits", "train", "mnist", "mnist:9", "predict", "train[:5%]", "train+test"),
+    "train[5:2]",
 ]
 VERBS = ["train", "predict", "predict", "refine", "nonsense", "--", ""]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(place, monkeypatch):
     """A current folder with files of the user's; nothing of the project's is written into."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(place / "prepared"))
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr(_results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(_results, "RESULTS", place / "results")
     for folder in ("prepared", "runs", "results"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "kept").mkdir()
+        (place / folder).mkdir()
+    (place / "kept").mkdir()
     for name in ("1.jpg", "kept.png", "notes.txt"):
-        (tmp_path / "kept" / name).write_bytes(name.encode())
-    return tmp_path
+        (place / "kept" / name).write_bytes(name.encode())
+    return place
 
 
 def without_stages(module):

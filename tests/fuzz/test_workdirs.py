@@ -1,7 +1,6 @@
 """The workdir of a finished run, damaged in every way: commands go on, or name the file."""
 
 import shutil
-import sys
 from functools import partial
 
 import jax
@@ -29,14 +28,10 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(place, monkeypatch):
     """An empty current folder, where nothing of the project's is written into."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["tiny.py"])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-    monkeypatch.setattr(_results, "RESULTS", tmp_path / "results")
-    return tmp_path
+    monkeypatch.setattr(_results, "RESULTS", place / "results")
+    return place
 
 
 def call(*arguments):

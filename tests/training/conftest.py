@@ -1,7 +1,6 @@
 """Fixtures of several files: a command line, a trained workdir, a folder of checkpoints."""
 
 import shutil
-import sys
 
 import jax
 import pytest
@@ -9,16 +8,6 @@ import pytest
 from jaxstruct.training import main, run
 from tests.training import tiny
 from tests.training.checkpointed import save_all
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty current folder and no data anywhere."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["tiny.py"])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-    return tmp_path
 
 
 @pytest.fixture
