@@ -30,7 +30,7 @@ class Backbone(NamedTuple):
     level: str
     named: Callable[[Sequence[str]], str]
     blocks: tuple[str, ...]
-    normal: tuple[tuple[float, ...], tuple[float, ...]] = models.faster_rcnn.IMAGENET
+    normal: tuple[tuple[float, ...], tuple[float, ...]] = models.fast_rcnn.IMAGENET
 
 
 def backbone_of(name: Name, trained: bool) -> Backbone:

@@ -17,6 +17,7 @@ API = {
         dense_crf encode_boxes gaussian gaussian_filter gaussian_noise masking_noise match
         max_pool mean_field nms pyramid_level resize_bilinear roi_align roi_pool
         salt_and_pepper_noise sample_balanced spatial_pyramid_pool torch_upconv_kernel upconv
+        window_cells
     """,
     "jaxstruct.ops.crf": """
         Kernel dense_crf energy free_energy mean_field pixel_features pixel_kernels
@@ -33,8 +34,8 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
-        EfficientNetLite0 EfficientNetLite0Classifier FPN FasterRCNN GANDiscriminator
-        GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron
+        EfficientNetLite0 EfficientNetLite0Classifier FPN FastRCNN FasterRCNN
+        GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron
         PlacedWeights Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG
         VGGClassifier VGGHead anchor_scales best_detections best_proposals class_directions
         class_vectors dcgan_features dcgan_players dcgan_scale_initializer detect_image

@@ -19,15 +19,8 @@ from jaxstruct.models.efficientnet import (
     efficientnet_lite_input,
     pytorch_efficientnet_name,
 )
-from jaxstruct.models.faster_rcnn import (
-    Detected,
-    FasterRCNN,
-    Proposals,
-    Proposed,
-    anchor_scales,
-    best_detections,
-    best_proposals,
-)
+from jaxstruct.models.fast_rcnn import Detected, FastRCNN, Proposals, best_detections
+from jaxstruct.models.faster_rcnn import FasterRCNN, Proposed, anchor_scales, best_proposals
 from jaxstruct.models.faster_rcnn_fpn import (
     detect_image,
     faster_rcnn_fpn,
@@ -72,6 +65,7 @@ __all__ = [
     "Detected",
     "EfficientNetLite0",
     "EfficientNetLite0Classifier",
+    "FastRCNN",
     "FasterRCNN",
     "GANDiscriminator",
     "GANGenerator",

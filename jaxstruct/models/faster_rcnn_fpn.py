@@ -16,7 +16,8 @@ from flax.typing import Dtype
 from jax.typing import ArrayLike
 
 from jaxstruct import ops
-from jaxstruct.models.faster_rcnn import Detected, FasterRCNN, anchor_scales
+from jaxstruct.models.fast_rcnn import Detected
+from jaxstruct.models.faster_rcnn import FasterRCNN, anchor_scales
 from jaxstruct.models.pyramid import FPN, torchvision_fpn_name
 from jaxstruct.models.resnet import Norm, ResNet, torchvision_resnet_name
 from jaxstruct.models.torchvision import from_torchvision

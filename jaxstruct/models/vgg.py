@@ -112,6 +112,7 @@ class VGGHead(nn.Module):
 
     Attributes:
         hidden: units of either layer.
+        size: T, of fc6's TxT, 7 in VGG; 1 for regions of a spatial pyramid, which are one vector.
         dropout: the rate, in training.
         padding: of fc6, as in `Conv`.
         dtype: the compute dtype; None is what x and the parameters promote to.
@@ -120,6 +121,7 @@ class VGGHead(nn.Module):
     """
 
     hidden: int = 4096
+    size: int = field(default=7, kw_only=True)
     dropout: float = field(default=0.5, kw_only=True)
     padding: str | int = field(default="VALID", kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
@@ -127,7 +129,7 @@ class VGGHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns fc7; with train, of units dropped by the key "dropout"."""
-        for name, size, padding in (("fc6", 7, self.padding), ("fc7", 1, 0)):
+        for name, size, padding in (("fc6", self.size, self.padding), ("fc7", 1, 0)):
             x = Conv(
                 self.hidden,
                 (size, size),

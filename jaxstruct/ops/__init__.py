@@ -10,6 +10,7 @@ from jaxstruct.ops.boxes import (
     decode_boxes,
     encode_boxes,
     pyramid_level,
+    window_cells,
 )
 from jaxstruct.ops.convolution import atrous_conv, conv
 from jaxstruct.ops.corruption import gaussian_noise, masking_noise, salt_and_pepper_noise
@@ -56,4 +57,5 @@ __all__ = [
     "spatial_pyramid_pool",
     "torch_upconv_kernel",
     "upconv",
+    "window_cells",
 ]

@@ -215,6 +215,45 @@ def pyramid_level(
     return jnp.clip(level, least, most).astype(jnp.int32)
 
 
+def window_cells(windows: ArrayLike, *, stride: int, center: float | None = None) -> jax.Array:
+    """SPPnet's mapping of windows to a feature map: the cells whose centres a window holds.
+
+        left  = floor((x1 - c) / S) + 1            right = ceil((x2 - c) / S) - 1
+
+    and the same for top and bottom, with S the stride and c the centre of cell 0; cell i is centred
+    at c + i S. A window that holds no centre gets the cell whose centre is the nearest to its own,
+    along each axis; the paper does not say what becomes of it.
+
+    Args:
+        windows: [..., 4]: x1, y1, x2, y2 in pixels of the image.
+        stride: S, of the map.
+        center: c, in pixels, where the first pixel reaches from 0 to 1. By default S / 2, as in
+            VGG, whose poolings of 2x2 pad nothing. The paper's networks pad each pooling by half
+            its size, and have 1 / 2.
+
+    Returns:
+        [..., 4], whole numbers, the last cell included, as `roi_pool` and `spatial_pyramid_pool`
+        take them with a spatial_scale of 1. Some may lie outside of the map. A window that is not
+        finite stays so. No gradient flows through it.
+
+    Raises:
+        ValueError: windows of another shape, a stride below 1. TypeError: windows are integers, or
+        an option is of another type.
+
+    Source: He et al. 2014, Spatial pyramid pooling in deep convolutional networks, appendix A.
+    """
+    (corners,) = _wide(_boxes("windows", windows))
+    size = _checks.integer("stride", stride, least=1)
+    first = size / 2 if center is None else _checks.number("center", center)
+    low, high = (corners[..., :2] - first) / size, (corners[..., 2:] - first) / size
+    begin, end = jnp.floor(low) + 1, jnp.ceil(high) - 1
+    nearest = jnp.floor((low + high) / 2 + 0.5)
+    empty = end < begin
+    return jnp.concatenate(
+        [jnp.where(empty, nearest, begin), jnp.where(empty, nearest, end)], axis=-1
+    )
+
+
 def _boxes(name: str, value: ArrayLike) -> jax.Array:
     return _checks.array(name, value, "floating", "[..., 4]", ranks=_ANY, last=4)
 

@@ -91,7 +91,7 @@ def spatial_pyramid_pool(
         ValueError and TypeError as `roi_pool`, and for levels.
 
     Source: He et al. 2014, Spatial pyramid pooling in deep convolutional networks, sections 2.2
-    and 4.1. The bins are those of `roi_pool`.
+    and 4.1. The bins are those of `roi_pool`; `window_cells` maps windows to cells as SPPnet does.
     """
     if isinstance(levels, (str, int)) or not isinstance(levels, Sequence):
         raise TypeError(f"levels is {levels!r}, expected a sequence of integers")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxstruct import data, losses, models
-from jaxstruct.models.faster_rcnn import IMAGENET
+from jaxstruct.models.fast_rcnn import IMAGENET
 from jaxstruct.ops import box_iou, match
 from tests.models import detection_case as case
 
@@ -280,7 +280,7 @@ def test_regions_are_pooled_from_the_level_of_their_size():
     [
         ({"levels": ("conv9",)}, "got levels .*'conv9'.*, expected some of conv1, conv2"),
         ({"scales": ((32.0,),)}, "got scales for 1 levels, expected some for each of the 5 maps"),
-        ({"pooling": "max"}, "got pooling 'max', expected align or pool"),
+        ({"pooling": "max"}, "got pooling 'max', expected align, pool or pyramid"),
         ({"scales": ((32.0,), (1.0, 2.0))}, "expected as many on each level"),
     ],
 )

@@ -90,4 +90,5 @@ def calls(*, batch: int = 2, channels: int = 3) -> list[Call]:
         made("upconv", image, normal(4, 4, channels, 2), stride=2),
         made("upconv", image, kernel, stride=2),
         made("upconv", image, normal(4, 4, channels, 9), stride=2),
+        made("window_cells", boxes, stride=4),
     ]

@@ -17,6 +17,7 @@ from jaxstruct.ops import (
     decode_boxes,
     encode_boxes,
     pyramid_level,
+    window_cells,
 )
 
 RECORDED = np.load(Path(__file__).parents[1] / "recorded" / "ops_boxes.npz")
@@ -179,3 +180,54 @@ def test_the_level_of_a_box_by_its_area():
     assert pyramid_level(np.array([0.0, 0, 448, 112])).tolist() == 4
     with pytest.raises(ValueError, match="highest is 2, expected an integer of at least 3"):
         pyramid_level(boxes, lowest=3, highest=2)
+
+
+def test_window_cells_by_hand():
+    windows = jnp.array(
+        [
+            [0, 0, 32, 48],  # centres at 8, 24 and at 8, 24, 40
+            [8, 24, 56, 57],  # no centre on the border: of 8 to 56, 24 and 40; of 24 to 57, 40, 56
+            [9, 0, 12, 70],  # across no centre: 8 is the nearest to 10.5
+            [-40, 17, -30, 21],  # outside, at the left; between 8 and 24, which is nearer to 19
+        ],
+        jnp.float32,
+    )
+    expected = [[0, 0, 1, 2], [1, 2, 2, 3], [0, 0, 0, 3], [-3, 1, -3, 1]]
+    np.testing.assert_array_equal(window_cells(windows, stride=16), expected)
+
+
+def test_window_cells_are_those_whose_centres_a_window_holds():
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 400, (200, 2, 2)) / 2
+    windows = np.concatenate([corners.min(1), corners.max(1)], axis=1).astype(np.float32)
+    for stride, center in ((16, None), (16, 0.5), (4, 1.5)):
+        cells = np.asarray(window_cells(windows, stride=stride, center=center))
+        centres = np.arange(-2, 60) * stride + (stride / 2 if center is None else center)
+        for window, cell in zip(windows, cells, strict=True):
+            for axis in (0, 1):
+                inside = np.flatnonzero((centres > window[axis]) & (centres < window[axis + 2])) - 2
+                if len(inside):
+                    assert (cell[axis], cell[axis + 2]) == (inside[0], inside[-1])
+                else:
+                    assert cell[axis] == cell[axis + 2]
+                    middle = (window[axis] + window[axis + 2]) / 2
+                    nearest = np.abs(centres - middle).min()
+                    assert np.abs(centres[int(cell[axis]) + 2] - middle) == nearest
+
+
+def test_window_cells_keep_what_is_not_finite_and_have_no_gradient():
+    assert np.isnan(window_cells(jnp.full(4, jnp.nan), stride=16)).all()
+    cost = lambda window: window_cells(window, stride=16).sum()
+    np.testing.assert_array_equal(jax.grad(cost)(jnp.array([3.0, 4, 50, 60])), np.zeros(4))
+
+
+def test_window_cells_refuses_bad_arguments():
+    windows = jnp.zeros((2, 4))
+    with pytest.raises(ValueError, match=r"stride is 0, expected an integer of at least 1"):
+        window_cells(windows, stride=0)
+    with pytest.raises(TypeError, match="windows has dtype int32, expected a floating dtype"):
+        window_cells(windows.astype(int), stride=16)
+    with pytest.raises(ValueError, match=r"windows has shape \(2, 3\), expected \[..., 4\]"):
+        window_cells(windows[:, :3], stride=16)
+    with pytest.raises(TypeError, match="center is '8', expected a number"):
+        window_cells(windows, stride=16, center="8")
