@@ -26,11 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     adding = verbs.add_parser("collect", help="copy a finished run into experiments/results")
     adding.add_argument("workdir", type=path)
     adding.add_argument("--name", help="the folder in experiments/results [the workdir's name]")
+    adding.add_argument(
+        "--add",
+        action="store_true",
+        help="add a run of further seeds to the results that are there",
+    )
     verbs.add_parser("write", help="write the pages of results")
     try:
         options = parser.parse_args(arguments)
         if options.verb == "collect":
-            print(_results.collect(options.workdir, options.name or options.workdir.resolve().name))
+            name = options.name or options.workdir.resolve().name
+            print(_results.collect(options.workdir, name, add=options.add))
         elif options.verb == "write":
             for page, text in _pages.pages().items():
                 page.parent.mkdir(parents=True, exist_ok=True)

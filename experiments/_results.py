@@ -19,7 +19,10 @@ from typing import Any
 
 from jaxstruct.data.errors import Explained
 from jaxstruct.training import Claim, RunError
-from jaxstruct.training.results import read_results
+from jaxstruct.training import workdir as files
+from jaxstruct.training.experiment import config_type
+from jaxstruct.training.results import ABOUT, different, one_or_all, read_results
+from jaxstruct.training.study import SEED
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -71,32 +74,84 @@ def variant(name: str, folder: str) -> str | None:
     return folder.removeprefix(f"{name}-") if folder.startswith(f"{name}-") else None
 
 
-def collect(workdir: Path, folder: str) -> str:
+def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
     """Copies metrics.json and the figures of a finished run into a folder of experiments/results.
 
-    They take the place of those that are there; notes.md and README.md stay. A file that the run
-    was told to read, of weights say, is known by its name, and not by its place. Raises
-    ResultsError where there is no result, its data are not real, or the folder has not its
-    experiment's name.
+    They take the place of those that are there; notes.md and README.md stay. With `add`, the run is
+    of further seeds, of another machine perhaps: its numbers join those that are there, whose
+    figures stay. A file that the run was told to read, of weights say, is known by its name, and
+    not by its place. Raises ResultsError where there is no result, its data are not real, or the
+    folder has not its experiment's name; with `add`, where the runs differ in more than seeds.
     """
     result = _read(workdir, "remove it, and the command of the run scores again")
     _demand_real_data(str(workdir), result)
     target = RESULTS / folder
     _demand_name(folder, result)
-    target.mkdir(parents=True, exist_ok=True)
-    copied = sorted((workdir / "figures").glob("*.png"))
-    for path in copied:
-        shutil.copy(path, target / path.name)
     content = (workdir / "metrics.json").read_text(encoding="utf-8")
     for value in _strings(result["config"]):
         if Path(value).is_absolute():
             content = content.replace(json.dumps(value)[1:-1], Path(value).name)
+    copied: list[Path] = []
+    if add:
+        kept = _read(target, "collect it again from its workdir")
+        content = json.dumps(_joined(kept, json.loads(content), folder), indent=2) + "\n"
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        copied = sorted((workdir / "figures").glob("*.png"))
+        for path in copied:
+            shutil.copy(path, target / path.name)
     (target / "metrics.json").write_text(content, encoding="utf-8")
     # Not before: what cannot be copied must not cost the old ones.
-    for path in set(target.glob("*.png")) - {target / path.name for path in copied}:
+    for path in set() if add else set(target.glob("*.png")) - {target / x.name for x in copied}:
         path.unlink()
     count = len(copied) + 1
     return f"{target}: {count} files; python -m experiments write brings the pages up to date"
+
+
+def _joined(kept: Result, further: Result, folder: str) -> Result:
+    """The results of the kept seeds and of further ones. Raises ResultsError where both do not fit.
+
+    An option that one of both does not know yet has to have its default in the other.
+    """
+    module = importlib.import_module(f"experiments.{kept['experiment']}")
+    defaults = files.plain(config_type(module.experiment)())
+    configs = [one["config"] for one in (kept, further)]
+    missing = object()
+    for name in sorted({*configs[0], *configs[1]} - {"seed"}):
+        ours, theirs = (config.get(name, defaults.get(name, missing)) for config in configs)
+        if ours != theirs:
+            raise ResultsError(
+                f"{RESULTS / folder} has {name} {ours!r:.60}, the run {theirs!r:.60}; expected "
+                "runs that differ in seeds alone; collect this one under another --name"
+            )
+    ours, theirs = _seeds(kept), _seeds(further)
+    if {*ours} & {*theirs} or not ours or not theirs:
+        raise ResultsError(
+            f"{RESULTS / folder} has the seeds {ours}, the run {theirs}; expected others, such as "
+            f"--seed {max([-1, *ours]) + 1}"
+        )
+    members = {name: cost for one in (kept, further) for name, cost in _costs(one).items()}
+    return {
+        **kept,
+        "metrics": [*kept["metrics"], *further["metrics"]],
+        "data": different([*kept["data"], *further["data"]]),
+        "cost": {
+            "wall_seconds": sum(one["cost"]["wall_seconds"] for one in (kept, further)),
+            "members": members,
+            "command": "\n".join(one["cost"].get("command") or "" for one in (kept, further)),
+        },
+        **{key: one_or_all([kept[key], further[key]]) for key in ABOUT},
+    }
+
+
+def _seeds(result: Result) -> list[int]:
+    return different(r["seed"] for r in result["metrics"] if r["seed"] is not None)
+
+
+def _costs(result: Result) -> dict[str, Any]:
+    """The cost of each run of a result, by its name in a study of seeds."""
+    cost = result["cost"]
+    return cost.get("members") or {f"{SEED}{seed}": cost for seed in _seeds(result)}
 
 
 def _strings(config: Any) -> list[str]:

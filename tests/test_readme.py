@@ -146,7 +146,7 @@ def write_result(folder, **changes):
         "versions": {"jax": "0.10.2"},
         "commit": "abc",
     } | changes
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(result))
 
 
@@ -352,3 +352,66 @@ def test_the_list_has_a_line_for_each_experiment(folder, capsys):
     assert mnist.endswith("[results: latent=2 mnist train (official)]")
     (digits,) = (line for line in lines if line.startswith("vae_digits"))
     assert digits.endswith("[no results yet]")
+
+
+def of_seed(seed, **changes):
+    """What a result of one seed holds, in place of `write_result`'s."""
+    config = {"latent": 20, "hidden": 500, "seed": seed}
+    records = [{**record("bound", -100.0 - seed), "seed": seed}]
+    made = {"config": config, "metrics": records, "commit": f"c{seed}"}
+    cost = {"wall_seconds": 60.0, "command": f"run --seed {seed}"}
+    return made | {"cost": cost} | changes
+
+
+def test_a_run_of_another_seed_joins_the_results(folder, tmp_path, capsys):
+    target, workdir = folder / "vae_mnist", tmp_path / "vae_mnist"
+    write_result(target, **of_seed(0))
+    (target / "bound.png").write_bytes(b"of the first seed")
+    (workdir / "figures").mkdir(parents=True)
+    (workdir / "figures" / "bound.png").write_bytes(b"of another")
+    # An option that is newer than the kept run has its default here.
+    config = {"latent": 20, "hidden": 500, "seed": 1, "optimizer": "adam"}
+    for seed in (1, 2):
+        write_result(workdir, **of_seed(seed, config=config))
+        assert experiments.main(["collect", str(workdir), "--add"]) == 0
+    assert _pages.COMMAND in capsys.readouterr().out
+    found = json.loads((target / "metrics.json").read_text())
+    assert [(r["seed"], r["value"]) for r in found["metrics"]] == [(0, -100), (1, -101), (2, -102)]
+    assert found["config"]["seed"] == 0
+    assert found["commit"] == ["c0", "c1", "c2"]
+    assert found["cost"]["wall_seconds"] == 180
+    assert [*found["cost"]["members"]] == ["seed=0", "seed=1", "seed=2"]
+    assert found["cost"]["command"] == "run --seed 0\nrun --seed 1\nrun --seed 2"
+    assert len(found["data"]) == 1
+    assert (target / "bound.png").read_bytes() == b"of the first seed"
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "seeds: 0, 1, 2" in text
+    assert "commit c0, c1, c2" in text
+    assert "−101.0 ± 1.0" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": {"latent": 10, "hidden": 500, "seed": 1}}, "has latent 20, the run 10; expect"),
+        (
+            {"config": {"latent": 20, "hidden": 500, "optimizer": "adagrad", "seed": 1}},
+            "has optimizer 'adam', the run 'adagrad'; expected runs that differ in seeds alone",
+        ),
+        (of_seed(0), r"has the seeds \[0\], the run \[0\]; expected others, such as --seed 1"),
+    ],
+)
+def test_other_runs_do_not_join(folder, tmp_path, changes, message):
+    write_result(folder / "vae_mnist", **of_seed(0))
+    before = (folder / "vae_mnist" / "metrics.json").read_text()
+    write_result(tmp_path / "vae_mnist", **of_seed(1, **changes))
+    with pytest.raises(_results.ResultsError, match=message):
+        _results.collect(tmp_path / "vae_mnist", "vae_mnist", add=True)
+    assert (folder / "vae_mnist" / "metrics.json").read_text() == before
+
+
+def test_nothing_joins_where_nothing_is(folder, tmp_path):
+    write_result(tmp_path / "vae_mnist", **of_seed(1))
+    with pytest.raises(_results.ResultsError, match=r"holds no metrics\.json"):
+        _results.collect(tmp_path / "vae_mnist", "vae_mnist", add=True)
+    assert not folder.exists()

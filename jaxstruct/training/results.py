@@ -54,6 +54,25 @@ def records_of_member(
     return [{**r, "member": _joined(member, r["member"]) or None, "seed": seed} for r in records]
 
 
+def one_or_all(values: Iterable[Any]) -> Any:
+    """What several runs have in common: the value where all are equal, else the different ones.
+
+    A list stands for several values.
+    """
+    each = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    found = different(each)
+    return found[0] if len(found) == 1 else found
+
+
+def different(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in order; values need no hash."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
 def read_results(
     workdir: Path, remedy: str = "remove it, and the next call scores again"
 ) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ What may be added: another way to make the members of a study.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from jaxstruct.training.experiment import Claim, Experiment
 from jaxstruct.training.finished import Run, StudyRun
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress
-from jaxstruct.training.results import ABOUT, Record, read_results, records_of_member
+from jaxstruct.training.results import (
+    ABOUT,
+    Record,
+    different,
+    one_or_all,
+    read_results,
+    records_of_member,
+)
 
 SEED = "seed="  # how the members of `seeds` are named
 
@@ -136,30 +143,15 @@ def run_study(
         "experiment": name,
         "config": config,
         "metrics": records,
-        "data": _different(one for done in runs.values() for one in done.data),
+        "data": different(one for done in runs.values() for one in done.data),
         "cost": {
             "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
             "members": {m: r.cost for m, r in runs.items()},
             "command": command,
         },
         # Of the members' own runs, which may be of another day and machine than this call.
-        **{key: _one_or_all(made.get(key) for made in stored) for key in ABOUT},
+        **{key: one_or_all(made.get(key) for made in stored) for key in ABOUT},
     }
     with Progress(devices) as progress:
         write_outcome(folder, results, study.figures, runs, study.claims, progress)
     return finished
-
-
-def _one_or_all(values: Iterable[Any]) -> Any:
-    """The value where all are equal, else the list of the different values."""
-    different = _different(values)
-    return different[0] if len(different) == 1 else different
-
-
-def _different(values: Iterable[Any]) -> list[Any]:
-    """Each value once, in order; values need no hash."""
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
