@@ -15,6 +15,7 @@ from jaxstruct.data.later import Later
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.recorded import SetRecord, recorded
+from jaxstruct.data.selective_search import selective_search
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
 from jaxstruct.data.user_images import fit_image, read_image
 from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
@@ -50,6 +51,7 @@ __all__ = [
     "read_labels",
     "read_weights",
     "recorded",
+    "selective_search",
     "where",
     "write_labels",
 ]
