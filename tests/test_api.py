@@ -55,9 +55,10 @@ API = {
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader SetRecord Source
-        canvas_for draw_affine fit_image installed_weights jitter_color letter_box load looking
-        middle_square move move_boxes noted_weights open_reader padded prepare prepare_folder
-        read_image read_labels read_weights recorded where write_labels
+        StoredProposals canvas_for draw_affine fit_image installed_weights jitter_color
+        keep_proposals letter_box load looking middle_square move move_boxes noted_weights
+        open_reader padded prepare prepare_folder propose read_image read_labels read_proposals
+        read_weights recorded selective_search where with_proposals write_labels
     """,
     "jaxstruct.training": """
         AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped

@@ -14,7 +14,10 @@ from jaxstruct.data.label_maps import LabelMap, read_labels, write_labels
 from jaxstruct.data.later import Later
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
+from jaxstruct.data.proposal_files import read_proposals
+from jaxstruct.data.proposals import StoredProposals, keep_proposals, propose, with_proposals
 from jaxstruct.data.recorded import SetRecord, recorded
+from jaxstruct.data.selective_search import selective_search
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
 from jaxstruct.data.user_images import fit_image, read_image
 from jaxstruct.data.weights import installed_weights, noted_weights, read_weights
@@ -30,11 +33,13 @@ __all__ = [
     "Reader",
     "SetRecord",
     "Source",
+    "StoredProposals",
     "canvas_for",
     "draw_affine",
     "fit_image",
     "installed_weights",
     "jitter_color",
+    "keep_proposals",
     "letter_box",
     "load",
     "looking",
@@ -46,10 +51,14 @@ __all__ = [
     "padded",
     "prepare",
     "prepare_folder",
+    "propose",
     "read_image",
     "read_labels",
+    "read_proposals",
     "read_weights",
     "recorded",
+    "selective_search",
     "where",
+    "with_proposals",
     "write_labels",
 ]

@@ -1,4 +1,4 @@
-"""python -m jaxstruct.data list | prepare NAME [--from PATH] | describe NAME | draw NAME.
+"""python -m jaxstruct.data list | prepare | describe | draw | propose, the last four with a NAME.
 
 What may be added: another verb on data sets.
 """
@@ -10,7 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxstruct.data import CATALOGUE, DataError, load, looking, prepare, prepare_folder, where
+from jaxstruct.data import (
+    CATALOGUE,
+    DataError,
+    keep_proposals,
+    load,
+    looking,
+    prepare,
+    prepare_folder,
+    propose,
+    where,
+)
 from jaxstruct.data.arguments import Parser, WrongUsage, path, positive, status_of
 from jaxstruct.data.errors import Explained
 from jaxstruct.data.names import free_path
@@ -18,6 +28,7 @@ from jaxstruct.data.on_disk import description
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.prepared import about, exists, locate, unknown, without_version
 from jaxstruct.data.regular_files import check_regular
+from jaxstruct.data.selective_search import MODES
 from jaxstruct.data.sheet import contact_sheet
 from jaxstruct.interrupts import raise_on_interrupt
 
@@ -41,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m jaxstruct.data", description="Data sets: list, prepare, describe, draw."
+        prog="python -m jaxstruct.data",
+        description="Data sets: list, prepare, describe, draw, propose.",
     )
     everywhere = Parser(add_help=False)
     everywhere.add_argument(
@@ -53,23 +65,52 @@ def _parser() -> argparse.ArgumentParser:
         ("prepare", "download the raw files if need be, and prepare the set"),
         ("describe", "what the set is, where its files are looked for, its arrays"),
         ("draw", "a contact sheet as a PNG"),
+        ("propose", "search boxes for all images (Selective Search), kept beside the set"),
     ):
         adding = verbs.add_parser(verb, parents=[everywhere], help=text)
         adding.add_argument("name", metavar="NAME")
-        if verb == "prepare":
-            _add_own(adding)
-    adding.add_argument(
+        if verb in _OPTIONS:
+            _OPTIONS[verb](adding)
+    return parser
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--out",
         type=path,
         help="the PNG to write, in place of one that is there "
         "(NAME.png, or NAME-2.png and so on, which replaces none)",
     )
-    adding.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
-    adding.add_argument("--count", type=positive, default=64, help="evenly spaced examples (64)")
-    adding.add_argument(
+    parser.add_argument("--split", default="train", help="in TFDS's slice syntax (train)")
+    parser.add_argument("--count", type=positive, default=64, help="evenly spaced examples (64)")
+    parser.add_argument(
         "--imitations", action="store_true", help="draw an imitation where there are no data"
     )
-    return parser
+
+
+def _add_proposing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split", nargs="+", action="extend", help="whole splits (all); what is done stays"
+    )
+    parser.add_argument("--mode", choices=MODES, help="of Selective Search (fast)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--width", type=positive, metavar="N", help="shrink images that are wider first (320)"
+    )
+    size.add_argument("--full-width", action="store_true", help="shrink no image")
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads (one a core)")
+    parser.add_argument(
+        "--imitations", action="store_true", help="take an imitation where there are no data"
+    )
+    own = parser.add_argument_group("proposals of your own")
+    own.add_argument(
+        "--from",
+        dest="path",
+        type=path,
+        metavar="FILE",
+        help="an .npz of names, boxes and counts, or a .mat as of Fast R-CNN's release",
+    )
+    own.add_argument("--as", dest="kind", metavar="KIND", help="how they are called")
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +214,37 @@ def _draw(options: argparse.Namespace) -> str:
     return f"{out}: {shown.size} of {examples.size} examples of {options.split} ({origin})"
 
 
-_VERBS = {"list": _list, "prepare": _prepare, "describe": _describe, "draw": _draw}
+def _propose(options: argparse.Namespace) -> str:
+    name = _known(options.name)
+    searching = (options.mode, options.width, options.full_width or None, options.workers)
+    if (options.path is None) != (options.kind is None):
+        raise WrongUsage("--from FILE and --as KIND are for proposals of your own: both, or none")
+    if options.path is not None and any(searching):
+        raise WrongUsage(
+            "--mode, --width, --full-width and --workers are for a search, not with --from"
+        )
+    try:
+        if options.path is not None:
+            found = keep_proposals(name, options.path, options.kind, options.split)
+        else:
+            width = None if options.full_width else options.width or 320
+            mode = options.mode or MODES[0]
+            found = propose(name, options.split, mode=mode, width=width, workers=options.workers)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    took = "" if found.seconds is None else f" and {found.seconds:.2f} s of a core"
+    sizes = _sizes(found.splits)
+    return f"{found.name}: {found.boxes:,.0f} boxes{took} an image ({sizes}) in {found.path}"
+
+
+_OPTIONS = {"prepare": _add_own, "draw": _add_drawing, "propose": _add_proposing}
+_VERBS = {
+    "list": _list,
+    "prepare": _prepare,
+    "describe": _describe,
+    "draw": _draw,
+    "propose": _propose,
+}
 
 if __name__ == "__main__":
     with unbroken():

@@ -6,6 +6,7 @@ What may be added: another sign by which a damaged set is told from a whole one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +83,16 @@ def write_record(path: Path, origin: str, raw: Any) -> None:
     files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
     record = {"origin": origin, "raw": raw, "files": files}
     (path / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def identity(path: Path) -> tuple[str, str]:
+    """Of a set prepared in the folder `path`: the folder's own text, and that of the preparation.
+
+    The second is another one when the set is prepared again.
+    """
+    stat = (path / _INFO).stat()
+    place = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    return place, f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"
 
 
 def described(name: str, path: Path, origin: str, classes: tuple[str, ...] = ()) -> Prepared:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -126,7 +125,8 @@ class Reader:
     """Random access to a prepared split: `reader(indices [M]) -> {key: array [M,...] or list}`.
 
     A key whose values differ in shape, or are no arrays, comes as a list of M. Pickles, and may be
-    called by several threads at once. `classes` are the names of the labels 0, 1, ...
+    called by several threads at once. `classes` are the names of the labels 0, 1, ...; `prepared`
+    is the set that is read, None where it is absent.
     """
 
     def __init__(
@@ -136,8 +136,10 @@ class Reader:
         classes: Sequence[str],
         keys: tuple[str, ...],
         reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+        prepared: Prepared | None = None,
     ):
         self._records, self._reading = records, reading
+        self.prepared = prepared
         self.source = source
         self.classes = tuple(classes)
         self.size = source.size
@@ -175,7 +177,7 @@ def open_reader(name: str, split: str, *, without: Sequence[str] = ()) -> Reader
     keys `without` are neither decoded nor read: without "image", boxes come a hundred times faster.
     """
     found = find(name)
-    slices = _slices(found, split)
+    slices = slices_of(found, split)
     if isinstance(found, SetRecord):
         keys = tuple(key for key in found.keys if key not in without)
         return Reader(None, _source(found, split, slices, dict), found.classes, keys)
@@ -187,7 +189,7 @@ def open_reader(name: str, split: str, *, without: Sequence[str] = ()) -> Reader
     source = _source(found, split, slices, lambda: _of_features(features))
     reading = partial(on_disk.reading, found.path, remedy(found))
     keys = tuple(key for key in features if key not in without)
-    return Reader(records, source, found.classes, keys, reading)
+    return Reader(records, source, found.classes, keys, reading, found)
 
 
 def _records(found: Prepared, split: str, without: Sequence[str] = ()) -> Any:
@@ -213,7 +215,7 @@ def load(name: str, split: str) -> Examples:
     there is no such split, or examples differ in shape.
     """
     found = find(name)
-    slices = _slices(found, split)
+    slices = slices_of(found, split)
     if isinstance(found, SetRecord):
         return _absent_examples(found, _source(found, split, slices, dict))
     try:
@@ -274,8 +276,11 @@ def _builder(prepared: Prepared) -> Any:
     return tfds.builder_from_directory(prepared.path)
 
 
-def _slices(prepared: Prepared | SetRecord, split: str) -> list[tuple[str, int, int]]:
-    """The pieces (split, start, stop) that a split in TFDS's syntax names."""
+def slices_of(prepared: Prepared | SetRecord, split: str) -> list[tuple[str, int, int]]:
+    """The pieces (split, start, stop) that a split in TFDS's syntax names, in order.
+
+    Raises DataError for a split that the set has not.
+    """
     sizes = prepared.splits
     if split in sizes:  # the usual case needs no import of TFDS
         return [(split, 0, sizes[split])]
@@ -321,9 +326,7 @@ def _stack(key: str, values: list, feature: Any) -> np.ndarray | list:
 
 def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
     """All examples of a split, from the cache of decoded arrays, which is filled if need be."""
-    stat = (prepared.path / "dataset_info.json").stat()
-    place = hashlib.sha256(str(prepared.path).encode()).hexdigest()[:12]
-    made = f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"  # another one when the set is prepared again
+    place, made = on_disk.identity(prepared.path)
     folder = places.prepared_root() / "decoded" / place / made / split
     arrays = _kept(folder, prepared.splits[split])
     if arrays is None:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from jaxstruct import data
 from jaxstruct.data.__main__ import main
+from jaxstruct.data.sets._scenes import imitate_voc
 from tests.data.test_sources import users_set
 from tests.data.written import image, write
 
@@ -108,9 +110,73 @@ def test_images_of_a_users_own(tmp_path, capsys):
     assert capsys.readouterr().out == "pets: already prepared\n"
 
 
+@pytest.fixture
+def cells(tmp_path):
+    """A set with boxes, prepared as `cells`; where its proposals are stored."""
+    (tmp_path / "raw").mkdir()
+    lists = {"Main/train": 3, "Main/val": 2}
+    imitate_voc(tmp_path / "raw", classes=("dot", "ring"), size=(30, 40), lists=lists)
+    data.prepare_folder("cells", tmp_path / "raw")
+    return data.places.prepared_root() / "proposals" / "cells"
+
+
+def boxes_of(split, kind):
+    reader = data.with_proposals(data.open_reader("cells", split), kind)
+    return [len(boxes) for boxes in reader(np.arange(reader.size))["proposals"]]
+
+
+def test_propose(cells, capsys):
+    assert main(["propose", "cells", "--split", "val", "--width", "24", "--workers", "1"]) == 0
+    said = capsys.readouterr()
+    place = re.escape(str(cells / "selective_search-fast-24"))
+    shown = rf"cells: (\d+) boxes and 0\.\d\d s of a core an image \(2 val\) in {place}\n"
+    found = re.fullmatch(shown, said.out)
+    assert float(found[1]) == round(np.mean(boxes_of("val", "selective_search-fast-24")))
+    assert said.err == ""
+    assert main(["propose", "cells", "--mode", "quality", "--full-width"]) == 0
+    place = cells / "selective_search-quality-full"
+    assert capsys.readouterr().out.endswith(f" an image (3 train, 2 val) in {place}\n")
+    assert main(["propose", "cells", "--split", "val", "train", "--split", "val"]) == 0
+    place = cells / "selective_search-fast-320"
+    assert capsys.readouterr().out.endswith(f" an image (2 val, 3 train) in {place}\n")
+
+
+def test_propose_from_a_file(cells, tmp_path, capsys):
+    names = np.array([f"{i:06}" for i in range(5)])
+    boxes = np.tile(np.float32([0, 0, 9, 9]), (10, 1))
+    np.savez(tmp_path / "x.npz", names=names, boxes=boxes, counts=[1, 2, 3, 2, 2])
+    given = ["propose", "cells", "--from", str(tmp_path / "x.npz"), "--as"]
+    assert main([*given, "mine"]) == 0
+    said = f"cells: 2 boxes an image (3 train, 2 val) in {cells / 'mine'}\n"
+    assert capsys.readouterr().out == said
+    assert boxes_of("train+val", "mine") == [1, 2, 3, 2, 2]
+    for rest, message in (
+        ([*given, "a/b"], "kind 'a/b', expected up to 100 letters"),
+        (given[:-1], "--from FILE and --as KIND are for proposals of your own: both, or none"),
+        (["propose", "cells", "--as", "x"], "--from FILE and --as KIND are"),
+        ([*given, "x", "--workers", "2"], "--workers are for a search, not with --from"),
+        ([*given, "x", "--full-width"], "--full-width and --workers are for a search"),
+    ):
+        assert main(rest) == 2
+        assert message in capsys.readouterr().err
+    assert [*cells.iterdir()] == [cells / "mine"]
+
+
+def test_proposals_of_an_imitation_must_be_asked_for(capsys):
+    given = ["propose", "bccd", "--width", "16", "--split", "test"]
+    assert main(given) == 1
+    assert main([*given, "--imitations"]) == 0
+    assert "(8 test) in " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (["propose", "digits", "--split", "valid"], 1, "digits: no split 'valid' as a whole; exp"),
+        (["propose", "digits", "--width", "0"], 2, "--width: '0', expected an integer of at least"),
+        (["propose", "digits", "--width", "9", "--full-width"], 2, "not allowed with argument"),
+        (["propose", "digits", "--mode", "slow"], 2, "invalid choice: 'slow'"),
+        (["propose", "mnits"], 2, "did you mean 'mnist'?"),
         (["prepare", "mnits"], 2, "did you mean 'mnist'?"),
         (["draw", "mnist"], 1, "python -m jaxstruct.data prepare mnist"),
         (["draw", "digits", "--split", "valid"], 1, "no split 'valid'"),

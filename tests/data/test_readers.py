@@ -110,6 +110,43 @@ def test_cells_that_would_end_the_process_are_refused(tmp_path):
     assert done.stderr.endswith(f"{path}: `ff` is of class cell; expected faces\n")
 
 
+def test_cells_in_cells_are_refused_without_following_them(tmp_path):
+    path = tmp_path / "x.mat"
+    path.write_bytes(nested(20_000))
+    with pytest.raises(DataError, match=r"version 5 \(a cell of class 1, expected one row of text"):
+        matlab.read_cells(path, "ff", "names")
+
+
+def test_a_cell_array_beside_other_variables_is_read(tmp_path):
+    cells = np.empty((2, 1), object)
+    cells[:, 0] = ["é x", np.arange(6, dtype="i2").reshape(2, 3)]
+    other = {"a": {"b": 1}, "c": "text", "d": np.ones((2, 2)), "e": 1j, "f": np.array(["a", "bc"])}
+    for compressed in (False, True):
+        scipy.io.savemat(tmp_path / "x.mat", {**other, "ff": cells}, do_compression=compressed)
+        text, numbers = matlab.read_cells(tmp_path / "x.mat", "ff", "cells")
+        assert text == "é x"
+        assert numbers.tolist() == [[0, 1, 2], [3, 4, 5]]
+        with pytest.raises(DataError, match=r"x\.mat: no cells `d` in it; expected cells"):
+            matlab.read_cells(tmp_path / "x.mat", "d", "cells")
+
+
+def test_cells_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    cells = np.empty((1, 1), object)
+    cells[0, 0] = np.zeros((1, 10_001), "u1")
+    scipy.io.savemat(tmp_path / "x.mat", {"ff": cells}, do_compression=True)
+    assert len(matlab.read_cells(tmp_path / "x.mat", "ff", "zeros")) == 1
+    monkeypatch.setattr(matlab, "most_unpacked", lambda packed: 10_000)
+    with pytest.raises(DataError, match=r"cut short, or too large when it is unpacked"):
+        matlab.read_cells(tmp_path / "x.mat", "ff", "zeros")
+    # A header that promises more cells than there are.
+    scipy.io.savemat(tmp_path / "x.mat", {"ff": cells})
+    content = (tmp_path / "x.mat").read_bytes()
+    lied = content.replace(struct.pack("<2i", 1, 1), struct.pack("<2i", 1, 2**30), 1)
+    (tmp_path / "x.mat").write_bytes(lied)
+    with pytest.raises(DataError, match=r"1 cells in \(1, 1073741824\), expected one row"):
+        matlab.read_cells(tmp_path / "x.mat", "ff", "zeros")
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

@@ -24,6 +24,7 @@ def test_a_recorded_set_has_shapes_slices_and_classes_without_its_files(record):
     assert (examples["image"].shape, examples["image"].dtype) == ((11, 28, 28, 1), np.uint8)
     assert (examples["label"].shape, examples["label"].dtype) == ((11,), np.int32)
     assert (reader.size, reader.keys, reader.absent) == (5, ("image", "label"), True)
+    assert reader.prepared is None
     message = "mnist: the set of this run .* is not on this machine"
     for use in (
         lambda: np.asarray(examples["image"]),

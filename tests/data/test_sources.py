@@ -88,6 +88,7 @@ def test_reader_in_threads_and_pickled(data_dir):
     assert set(reader.keys) == {"image", "label"}
     assert reader.size == 12
     assert not reader.absent
+    assert reader.prepared.path == data.places.prepared_root() / "mnist" / "1.0.0"
     again = pickle.loads(pickle.dumps(reader))
     draws = [np.random.default_rng(i).integers(0, 12, 8) for i in range(40)]
     with ThreadPoolExecutor(8) as pool:

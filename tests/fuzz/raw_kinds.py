@@ -17,7 +17,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxstruct.data import class_folders, coco, idx, label_maps, read_image, read_weights, voc
+from jaxstruct.data import (
+    class_folders,
+    coco,
+    idx,
+    label_maps,
+    read_image,
+    read_proposals,
+    read_weights,
+    voc,
+)
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.sets import cifar10, frey_face
 from tests.data import weight_files
@@ -204,6 +213,25 @@ def _safetensors(folder: Path) -> None:
     (folder / "w.safetensors").write_bytes(weight_files.lied())
 
 
+def _proposals(suffix: str, folder: Path) -> None:
+    import scipy.io
+
+    boxes = np.array([[1, 1, 9, 8], [2, 2, 3, 3], [1, 1, 4, 4]], np.float64)
+    if suffix == "npz":
+        counts = np.array([2, 1])
+        np.savez(folder / "x.npz", names=np.array(["a", "b"]), boxes=boxes, counts=counts)
+    else:
+        names, cells = np.empty((2, 1), object), np.empty((1, 2), object)
+        names[:, 0], cells[0, 0], cells[0, 1] = ["a", "b"], boxes[:2], boxes[2:]
+        content = {"images": names, "boxes": cells}
+        scipy.io.savemat(folder / "x.mat", content, do_compression=suffix == "mat")
+
+
+def _read_proposals(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        read_proposals(path)
+
+
 def _of(name: str) -> Callable[[Path], object]:
     return lambda folder: exhaust(CATALOGUE[name].read(folder))
 
@@ -261,5 +289,10 @@ KINDS = {
     "annotations": Kind(_penn, "Annotation/*", _of("penn_fudan"), fuzzing.TEXT),
     "masks": Kind(_penn, "P*/*", _of("penn_fudan")),
     "weights": Kind(_weights, "*", _read_weights),
+    "proposals.npz": Kind(functools.partial(_proposals, "npz"), "*", _read_proposals),
+    "proposals.mat": Kind(functools.partial(_proposals, "mat"), "*", _read_proposals),
+    "proposals.mat, uncompressed": Kind(
+        functools.partial(_proposals, "uncompressed"), "*", _read_proposals
+    ),
     "safetensors": Kind(_safetensors, "*", _read_weights, fuzzing.JSON[:-4]),
 }

@@ -80,9 +80,10 @@ def experiment_line(name, draw):
 
 
 def data_line(name, draw):
-    verb = ["list", "prepare", "describe", "draw", "nonsense"][draw.integers(5)]
+    verb = ["list", "prepare", "describe", "draw", "propose", "nonsense"][draw.integers(6)]
     names = [["digits"], ["nosuch"], ["kept"], [], ["mnist/x:1"], ["own", "--from", "kept"]]
     options = ["from", "size", "crop", "skip-unreadable", "out", "split", "count", "data-dir"]
+    options += ["mode", "width", "full-width", "workers", "as"] * (verb == "propose")
     arguments = [verb, *names[draw.integers(len(names))], *words(draw, options)]
     return arguments, partial(data_main.main, arguments)
 

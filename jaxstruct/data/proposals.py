@@ -1,0 +1,255 @@
+"""Proposals of a prepared set: made once, kept beside it, and read with its examples.
+
+What may be added: another method that proposes boxes, with a kind of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstruct.data import places
+from jaxstruct.data.errors import DataError
+from jaxstruct.data.on_disk import Prepared
+from jaxstruct.data.prepared import locate
+from jaxstruct.data.progress import progress
+from jaxstruct.data.proposal_files import read_proposals
+from jaxstruct.data.proposal_store import path_of, read, record_of, write
+from jaxstruct.data.selective_search import check_options, selective_search
+from jaxstruct.data.sources import Reader, open_reader, slices_of
+
+_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_BEYOND = 0.01  # pixels that a box may reach over the border, by rounding
+
+
+@dataclass(frozen=True)
+class StoredProposals:
+    """Proposals of a set on the disk: their folder, and the images of the splits asked for.
+
+    `boxes` is the mean number of boxes an image; `seconds` the mean time of a core that the search
+    took for an image, None for proposals of a user's own.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    splits: dict[str, int]
+    boxes: float
+    seconds: float | None = None
+
+
+def propose(
+    name: str,
+    splits: Sequence[str] | None = None,
+    *,
+    mode: str = "fast",
+    width: int | None = 320,
+    workers: int | None = None,
+) -> StoredProposals:
+    """Search proposals for all images of splits of a prepared set, and keep them beside it.
+
+    Args:
+        name: of a set, found or prepared as `load` does.
+        splits: whole ones, all without it. A split that is done with these options stays.
+        mode, width: see `selective_search`; the kind is `selective_search-fast-320`, or -full.
+        workers: threads that search at once, by default as many as there are cores.
+
+    A split is stored as soon as it is done, all of it or nothing. Raises ValueError for other
+    options, and DataError as `load` does, for a set without images, and for a full disk.
+    """
+    check_options(mode, width)
+    kind = f"selective_search-{mode}-{width or 'full'}"
+    prepared = locate(name)
+    wanted = _whole(prepared, splits)
+    for split in wanted:
+        if not _is_done(prepared, kind, split):
+            _search(prepared, kind, split, mode, width, workers)
+    return _stored(prepared, kind, wanted)
+
+
+def keep_proposals(
+    name: str, path: str | PathLike[str], kind: str, splits: Sequence[str] | None = None
+) -> StoredProposals:
+    """Keep proposals of a user's own beside a prepared set, under a kind that the user names.
+
+    Args:
+        name: of a set whose examples have a `name`, as those in PASCAL VOC's and COCO's layouts.
+        path: what `read_proposals` reads; it may have other images, too.
+        kind: letters, digits and _.-, and not `selective_search-...`.
+        splits: whole ones, all without it.
+
+    Raises ValueError for another kind, and DataError as `read_proposals` and `load` do, for an
+    image that has no proposals, and a box that is not within its image.
+    """
+    _check_kind(kind)
+    if kind.startswith("selective_search-"):
+        raise ValueError(f"kind {kind!r} is of proposals that are searched here, expected another")
+    given, prepared = read_proposals(path), locate(name)
+    file = places.given(path).absolute()
+    wanted = _whole(prepared, splits)
+    found = {}
+    for split in wanted:
+        reader, record = _begin(name, split, "image", "name")
+
+        def one(index: int, split: str = split, reader: Reader = reader) -> np.ndarray:
+            example = reader(np.array([index]))
+            called = example["name"][0].decode()
+            if called not in given:
+                raise DataError(
+                    f"{file}: nothing for image {called!r:.80} of the split {split}; expected "
+                    "boxes for each image (--split names the splits that the file is for)"
+                )
+            return _within(file, called, given[called], example["image"][0].shape)
+
+        boxes = _of_each(one, reader.size, None, f"{name}, {split}")
+        found[split] = boxes, {**record, "file": str(file)}
+    for split, (boxes, record) in found.items():
+        write(prepared, kind, split, boxes, record)
+    return _stored(prepared, kind, wanted)
+
+
+def with_proposals(reader: Reader, kind: str) -> Reader:
+    """A reader of the same examples that have the key `proposals`, too: a list of float32 [n, 4].
+
+    `reader` is what `open_reader` gives, of any slice or sum of splits. That of a set which is not
+    on this machine stays so. `kind` is what `propose` made or `keep_proposals` was told, such as
+    "selective_search-fast-320". Raises ValueError for a kind that is no name, and for examples that
+    have proposals of their own; DataError that names the command to run where there are none for
+    all of the examples, or where they are damaged or of a set that was prepared again since.
+    """
+    _check_kind(kind)
+    if "proposals" in reader.keys:
+        raise ValueError(f"{reader.source.name} has `proposals` of its own, expected a set without")
+    if reader.prepared is None:
+        return _WithProposals(reader, [])
+    slices = slices_of(reader.prepared, reader.source.split)
+    kept = {split: read(reader.prepared, kind, split) for split, _, _ in slices}
+    boxes = [one for split, start, stop in slices for one in kept[split].boxes[start:stop]]
+    return _WithProposals(reader, boxes)
+
+
+class _WithProposals(Reader):
+    def __init__(self, reader: Reader, proposals: list[np.ndarray]):
+        self._reader, self._proposals = reader, proposals
+        self.prepared, self.source, self.size = reader.prepared, reader.source, reader.size
+        self.classes, self.keys = reader.classes, (*reader.keys, "proposals")
+
+    @property
+    def absent(self) -> bool:
+        return self._reader.absent
+
+    def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
+        read = self._reader(indices)
+        return {**read, "proposals": [self._proposals[i] for i in np.asarray(indices)]}
+
+
+def _check_kind(kind: str) -> None:
+    if not _KIND.fullmatch(kind):
+        raise ValueError(f"kind {kind!r:.80}, expected up to 100 letters, digits and _.-")
+
+
+def _whole(prepared: Prepared, splits: Sequence[str] | None) -> list[str]:
+    splits = [splits] if isinstance(splits, str) else splits
+    for split in splits or ():
+        if split not in prepared.splits:
+            raise DataError(
+                f"{prepared.name}: no split {split!r} as a whole; expected some of "
+                f"{', '.join(prepared.splits)}"
+            )
+    return list(dict.fromkeys(splits or prepared.splits))
+
+
+def _begin(name: str, split: str, *keys: str) -> tuple[Reader, dict[str, Any]]:
+    """A reader of examples that have these keys, and the begin of the record."""
+    reader = open_reader(name, split)
+    if missing := [key for key in keys if key not in reader.keys]:
+        raise DataError(
+            f"{name}: its examples have no {' and no '.join(missing)}, but "
+            f"{', '.join(sorted(reader.keys))}; expected {' and '.join(keys)}"
+        )
+    if reader.prepared is None:
+        raise DataError(f"{name}: known by the record of a run alone; expected the set itself")
+    return reader, record_of(reader.prepared, split)
+
+
+def _search(
+    prepared: Prepared, kind: str, split: str, mode: str, width: int | None, workers: int | None
+) -> None:
+    import cv2
+
+    reader, record = _begin(prepared.name, split, "image")
+    times = []
+
+    def one(index: int) -> np.ndarray:
+        image = reader(np.array([index]))["image"][0]
+        begin = time.thread_time()
+        boxes = selective_search(image, mode=mode, width=width)
+        times.append(time.thread_time() - begin)
+        return boxes
+
+    boxes = _of_each(one, reader.size, workers, f"{prepared.name}, {split}")
+    record |= {"mode": mode, "width": width, "opencv": cv2.__version__}
+    record["seconds"] = sum(times) / max(len(times), 1)
+    write(prepared, kind, split, boxes, record)
+
+
+def _of_each(
+    one: Callable[[int], np.ndarray], size: int, workers: int | None, what: str
+) -> list[np.ndarray]:
+    """What a function gives of each index, which several threads call.
+
+    Threads serve as well as processes here, since OpenCV lets other threads run meanwhile.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count() if workers is None else workers)
+    found = []
+    try:
+        results = [pool.submit(one, index) for index in range(size)]
+        with progress(what, size) as advance:
+            for result in results:
+                found.append(result.result())
+                advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _within(file: Path, name: str, boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The boxes [n, 4], clipped by no more than rounding; raises DataError for one beyond."""
+    most = np.array([shape[1], shape[0]] * 2, np.float32)
+    beyond = ((boxes < -_BEYOND) | (boxes > most + _BEYOND)).any(axis=1)
+    if beyond.any():
+        said = ", ".join(f"{side:g}" for side in boxes[beyond][0])
+        raise DataError(
+            f"{file}: box {said} of image {name!r:.80} reaches beyond its {shape[1]} x {shape[0]} "
+            "pixels; expected x1, y1, x2, y2 within them"
+        )
+    return np.clip(boxes, 0, most)
+
+
+def _is_done(prepared: Prepared, kind: str, split: str) -> bool:
+    try:
+        read(prepared, kind, split)
+    except DataError:
+        return False
+    return True
+
+
+def _stored(prepared: Prepared, kind: str, splits: list[str]) -> StoredProposals:
+    kept = [read(prepared, kind, split) for split in splits]
+    sizes = {split: len(one.boxes) for split, one in zip(splits, kept, strict=True)}
+    total = max(sum(sizes.values()), 1)
+    boxes = sum(len(image) for one in kept for image in one.boxes) / total
+    times = [one.seconds * len(one.boxes) for one in kept if one.seconds is not None]
+    seconds = sum(times) / total if len(times) == len(kept) else None
+    return StoredProposals(
+        prepared.name, kind, path_of(prepared, kind, "").parent, sizes, boxes, seconds
+    )
