@@ -15,7 +15,14 @@ from jaxstruct.data.later import Later
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
 from jaxstruct.data.proposal_files import read_proposals
-from jaxstruct.data.proposals import StoredProposals, keep_proposals, propose, with_proposals
+from jaxstruct.data.proposals import (
+    ReaderWithProposals,
+    StoredProposals,
+    keep_proposals,
+    propose,
+    searched,
+    with_proposals,
+)
 from jaxstruct.data.recorded import SetRecord, recorded
 from jaxstruct.data.selective_search import selective_search
 from jaxstruct.data.sources import Examples, Reader, Source, load, open_reader
@@ -31,6 +38,7 @@ __all__ = [
     "Later",
     "Prepared",
     "Reader",
+    "ReaderWithProposals",
     "SetRecord",
     "Source",
     "StoredProposals",
@@ -57,6 +65,7 @@ __all__ = [
     "read_proposals",
     "read_weights",
     "recorded",
+    "searched",
     "selective_search",
     "where",
     "with_proposals",

@@ -31,6 +31,15 @@ class Kept(NamedTuple):
     seconds: float | None
 
 
+def options_of(kind: str) -> dict[str, Any] | None:
+    """Mode and width of `selective_search` that a kind names; None for a user's own proposals."""
+    named = _SEARCHED.fullmatch(kind)
+    if not named:
+        return None
+    mode, width = named.groups()
+    return {"mode": mode, "width": None if width == "full" else int(width)}
+
+
 def path_of(prepared: Prepared, kind: str, split: str) -> Path:
     """The file of a whole split's proposals, there or not."""
     return _root(prepared) / "proposals" / prepared.name / kind / f"{split}.npz"
@@ -104,9 +113,10 @@ def read(prepared: Prepared, kind: str, split: str) -> Kept:
 
 def _command(prepared: Prepared, kind: str, split: str) -> str:
     options = f"--from FILE --as {kind}"
-    if searched := _SEARCHED.fullmatch(kind):
-        mode, width = searched.groups()
-        options = f"--mode {mode} {'--full-width' if width == 'full' else f'--width {width}'}"
+    if searched := options_of(kind):
+        width = searched["width"]
+        size = "--full-width" if width is None else f"--width {width}"
+        options = f"--mode {searched['mode']} {size}"
     imitated = " --imitations" if prepared.origin == "imitation" else ""
     called = f"python -m jaxstruct.data propose {prepared.name} --split {split}"
     return f"{called} {options}{imitated}"

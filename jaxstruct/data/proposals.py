@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from jaxstruct.data.on_disk import Prepared
 from jaxstruct.data.prepared import locate
 from jaxstruct.data.progress import progress
 from jaxstruct.data.proposal_files import read_proposals
-from jaxstruct.data.proposal_store import path_of, read, record_of, write
+from jaxstruct.data.proposal_store import options_of, path_of, read, record_of, write
 from jaxstruct.data.selective_search import check_options, selective_search
 from jaxstruct.data.sources import Reader, open_reader, slices_of
 
@@ -117,37 +118,65 @@ def keep_proposals(
     return _stored(prepared, kind, wanted)
 
 
-def with_proposals(reader: Reader, kind: str) -> Reader:
+def with_proposals(reader: Reader, kind: str) -> ReaderWithProposals:
     """A reader of the same examples that have the key `proposals`, too: a list of float32 [n, 4].
 
     `reader` is what `open_reader` gives, of any slice or sum of splits. That of a set which is not
-    on this machine stays so. `kind` is what `propose` made or `keep_proposals` was told, such as
-    "selective_search-fast-320". Raises ValueError for a kind that is no name, and for examples that
-    have proposals of their own; DataError that names the command to run where there are none for
-    all of the examples, or where they are damaged or of a set that was prepared again since.
+    on this machine stays so. `kind` is what `keep_proposals` was told, or one that `propose` makes,
+    such as "selective_search-fast-320"; of the latter, what is missing is searched now, once.
+    Raises ValueError for a kind that is no name, and for examples that have proposals of their own;
+    DataError that names the command to run where a user's own are missing, or where proposals are
+    damaged or of a set that was prepared again since.
     """
     _check_kind(kind)
     if "proposals" in reader.keys:
         raise ValueError(f"{reader.source.name} has `proposals` of its own, expected a set without")
     if reader.prepared is None:
-        return _WithProposals(reader, [])
+        return ReaderWithProposals(reader, [], None)
     slices = slices_of(reader.prepared, reader.source.split)
+    if options := options_of(kind):
+        missing = {s for s, *_ in slices if not path_of(reader.prepared, kind, s).exists()}
+        if missing:
+            print(f"{reader.source.name}: searching proposals {kind} (once)", file=sys.stderr)
+            propose(reader.prepared.name, sorted(missing), **options)
     kept = {split: read(reader.prepared, kind, split) for split, _, _ in slices}
     boxes = [one for split, start, stop in slices for one in kept[split].boxes[start:stop]]
-    return _WithProposals(reader, boxes)
+    times = [kept[split].seconds for split, *_ in slices]
+    known = [one for one in times if one is not None]
+    seconds = sum(known) / len(known) if len(known) == len(times) and known else None
+    return ReaderWithProposals(reader, boxes, seconds)
 
 
-class _WithProposals(Reader):
-    def __init__(self, reader: Reader, proposals: list[np.ndarray]):
-        self._reader, self._proposals = reader, proposals
+def searched(kind: str, image: np.ndarray) -> np.ndarray:
+    """What `selective_search` finds in an image with the options of a kind, float32 [n, 4].
+
+    `kind` is one that `propose` makes, such as "selective_search-fast-320". Raises ValueError for
+    a user's own, which cannot be made of another image, and as `selective_search` does.
+    """
+    options = options_of(kind)
+    if options is None:
+        raise ValueError(
+            f"proposals {kind!r:.80} are a user's own, and of no other image; expected a kind such "
+            "as selective_search-fast-320"
+        )
+    return selective_search(image, **options)
+
+
+class ReaderWithProposals(Reader):
+    """A reader whose examples have `proposals`, and the seconds that an image's took, if known."""
+
+    def __init__(self, reader: Reader, proposals: list[np.ndarray], seconds: float | None):
+        self._reader, self._proposals, self.seconds = reader, proposals, seconds
         self.prepared, self.source, self.size = reader.prepared, reader.source, reader.size
         self.classes, self.keys = reader.classes, (*reader.keys, "proposals")
 
     @property
     def absent(self) -> bool:
+        """As the reader without proposals."""
         return self._reader.absent
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
+        """What the reader without proposals reads, and raises, and the proposals."""
         read = self._reader(indices)
         return {**read, "proposals": [self._proposals[i] for i in np.asarray(indices)]}
 

@@ -159,7 +159,7 @@ def test_an_imitation_has_its_own(monkeypatch):
     with data.looking(imitations=True):
         reader = data.open_reader("bccd", "test[:2]")
         with pytest.raises(DataError, match=r"propose bccd --split test .* --imitations$"):
-            data.with_proposals(reader, KIND)
+            data.with_proposals(reader, "mine")
         stored = data.propose("bccd", ["test"], width=24)
     assert stored.path.is_relative_to(data.places.imitations_root())
     assert len(data.with_proposals(reader, KIND)(EVERY[:2])["proposals"]) == 2
@@ -177,26 +177,46 @@ def test_a_set_that_is_absent_stays_absent(raw, monkeypatch, tmp_path):
         reader(EVERY)
 
 
-def test_missing_ones_are_named_with_the_command_that_makes_them(raw, folder):
-    train, both = data.open_reader("cells", "train"), data.open_reader("cells", "train+val[:1]")
-    command = "make them with: python -m jaxstruct.data propose cells --split"
-    for kind, options in (
-        (KIND, "--mode fast --width 24"),
-        ("selective_search-quality-full", "--mode quality --full-width"),
-        ("mine", "--from FILE --as mine"),
-    ):
-        with pytest.raises(DataError) as error:
-            data.with_proposals(train, kind)
-        path = folder / kind / "train.npz"
-        assert str(error.value) == (
-            f"{path}: missing; expected the proposals {kind} of cells, train; "
-            f"{command} train {options}"
-        )
-    data.propose("cells", ["train"], width=24)
-    with pytest.raises(DataError, match=rf"val\.npz: missing.*{command} val --mode fast"):
-        data.with_proposals(both, KIND)
-    with pytest.raises(DataError, match=f"cells, train; there are {KIND}; make them with: "):
+def test_missing_ones_of_a_users_own_are_named_with_the_command_that_makes_them(raw, folder):
+    train = data.open_reader("cells", "train")
+    expected = (
+        f"{folder / 'mine' / 'train.npz'}: missing; expected the proposals mine of cells, train; "
+    )
+    command = "make them with: python -m jaxstruct.data propose cells --split train --from FILE"
+    with pytest.raises(DataError) as error:
         data.with_proposals(train, "mine")
+    assert str(error.value) == f"{expected}{command} --as mine"
+    data.propose("cells", ["train"], width=24)
+    with pytest.raises(DataError) as error:
+        data.with_proposals(train, "mine")
+    assert str(error.value) == f"{expected}there are {KIND}; {command} --as mine"
+
+
+def test_missing_ones_are_searched_once(raw, searches, capsys):
+    data.propose("cells", ["train"], width=24)
+    searches.clear()
+    both = data.with_proposals(data.open_reader("cells", "train+val[:1]"), KIND)
+    assert len(searches) == SIZES["val"]
+    assert f"cells: searching proposals {KIND} (once)" in capsys.readouterr().err
+    assert both.size == 5
+    found = both(np.array([4]))["proposals"][0]
+    np.testing.assert_array_equal(found, data.selective_search(images("val")[0], width=24))
+    again = data.with_proposals(data.open_reader("cells", "val"), KIND)
+    assert len(searches) == SIZES["val"]
+    assert again.seconds > 0
+    assert "searching" not in capsys.readouterr().err
+
+
+def test_a_search_by_the_options_of_a_kind(raw):
+    image = images("train")[0]
+    for kind, options in (
+        (KIND, {"width": 24}),
+        ("selective_search-quality-full", {"mode": "quality", "width": None}),
+    ):
+        expected = data.selective_search(image, **options)
+        np.testing.assert_array_equal(data.searched(kind, image), expected)
+    with pytest.raises(ValueError, match="proposals 'mine' are a user's own, and of no other imag"):
+        data.searched("mine", image)
 
 
 def test_a_set_that_was_prepared_again_needs_new_ones(raw, searches):
