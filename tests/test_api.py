@@ -41,9 +41,9 @@ API = {
         class_vectors dcgan_features dcgan_players dcgan_scale_initializer detect_image
         efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fit_linear_svm
         from_torchvision gan_noise latent_lines latent_sum perceptron_players place_weights
-        pytorch_efficientnet_name torchvision_detection_input torchvision_faster_rcnn_name
-        torchvision_fpn_name torchvision_resnet_name torchvision_vgg_name
-        uniform_initializer vae_initializer
+        pytorch_efficientnet_name slid_windows sliding_windows torchvision_detection_input
+        torchvision_faster_rcnn_name torchvision_fpn_name torchvision_resnet_name
+        torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """
         Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
@@ -54,11 +54,12 @@ API = {
         region_pooling scatter_panels side_by_side signed_images
     """,
     "jaxstruct.data": """
-        Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader SetRecord Source
-        StoredProposals canvas_for draw_affine fit_image installed_weights jitter_color
-        keep_proposals letter_box load looking middle_square move move_boxes noted_weights
-        open_reader padded prepare prepare_folder propose read_image read_labels read_proposals
-        read_weights recorded selective_search where with_proposals write_labels
+        Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals
+        SetRecord Source StoredProposals canvas_for draw_affine fit_image installed_weights
+        jitter_color keep_proposals letter_box load looking middle_square move move_boxes
+        noted_weights open_reader padded prepare prepare_folder propose read_image read_labels
+        read_proposals read_weights recorded searched selective_search where with_proposals
+        write_labels
     """,
     "jaxstruct.training": """
         AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped

@@ -168,12 +168,20 @@ def coco_scores(
     return _means(numbers), {c: m for c, n in by_class.items() if (m := _means(n))}
 
 
-def best_overlaps(proposals: np.ndarray, valid: np.ndarray, truth: Truth) -> np.ndarray:
+def best_overlaps(
+    proposals: np.ndarray,
+    valid: np.ndarray,
+    truth: Truth,
+    *,
+    numbers: Sequence[int] | None = None,
+) -> np.ndarray:
     """The IoU [T] of each true box that counts with the best of an image's proposals.
 
     `proposals` are [N, P, 4] with `valid` bool [N, P]; true boxes come in the order of the arrays.
-    Recall at an IoU is the share of values that reach it; their mean is the average best overlap
-    (ABO of Uijlings et al. 2013, section 5). Raises ValueError for shapes that do not fit.
+    With K `numbers`, the first so many of an image's valid proposals are used alone: [K, T]. Recall
+    at an IoU is the share of values that reach it; their mean is the average best overlap (ABO of
+    Uijlings et al. 2013, section 5). Raises ValueError for shapes that do not fit, and for a number
+    below 1.
     """
     there = truth.valid if truth.ignored is None else truth.valid & ~truth.ignored
     if proposals.shape[:2] != valid.shape or len(proposals) != len(truth.boxes):
@@ -181,11 +189,17 @@ def best_overlaps(proposals: np.ndarray, valid: np.ndarray, truth: Truth) -> np.
             f"proposals {proposals.shape} of valid {valid.shape} do not fit truth "
             f"{truth.boxes.shape}, expected [N, P, 4], [N, P] and [N, M, 4]"
         )
-    best = [np.zeros(0)]
+    if numbers is not None and min(numbers, default=1) < 1:
+        raise ValueError(f"numbers are {list(numbers)}, expected numbers from 1 on")
+    of_each = [proposals.shape[1]] if numbers is None else list(numbers)
+    best = [np.zeros((len(of_each), 0))]
     for boxes, usable, true, counts in zip(proposals, valid, truth.boxes, there, strict=True):
         overlaps = _iou(boxes[usable], true[counts])
-        best.append(np.max(overlaps, axis=0, initial=0.0))
-    return np.concatenate(best)
+        # Row n is the best of the first n.
+        sofar = np.maximum.accumulate(np.pad(overlaps, ((1, 0), (0, 0))), axis=0)
+        best.append(sofar[np.minimum(of_each, len(overlaps))])
+    found = np.concatenate(best, axis=1)
+    return found[0] if numbers is None else found
 
 
 class _Truth(NamedTuple):

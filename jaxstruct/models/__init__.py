@@ -51,6 +51,7 @@ from jaxstruct.models.vae import (
     vae_initializer,
 )
 from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_name
+from jaxstruct.models.windows import slid_windows, sliding_windows
 
 __all__ = [
     "CRFRNN",
@@ -103,6 +104,8 @@ __all__ = [
     "perceptron_players",
     "place_weights",
     "pytorch_efficientnet_name",
+    "slid_windows",
+    "sliding_windows",
     "torchvision_detection_input",
     "torchvision_faster_rcnn_name",
     "torchvision_fpn_name",

@@ -117,14 +117,20 @@ class FastRCNN(nn.Module):
 
         `regions` are [B, R, 4] in pixels of the canvas; with train, units of the head are dropped.
         """
-        pooled = self.pooled(maps, regions)
-        flat = pooled.reshape(-1, *pooled.shape[2:])
-        hidden = self.head(flat, train=True) if train else self.head(flat)
-        hidden = hidden.reshape(len(flat), -1)
+        hidden = self.features(maps, regions, train=train)
         shape = *regions.shape[:2], self.classes + 1
         logits = self.class_logits(hidden).reshape(shape).astype(jnp.float32)
         deltas = self.class_deltas(hidden).reshape(*shape, 4).astype(jnp.float32)
         return logits, deltas
+
+    def features(
+        self, maps: Mapping[str, jax.Array], regions: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """What the head makes of regions [B, R, 4] before they are classified: [B R, F]."""
+        pooled = self.pooled(maps, regions)
+        flat = pooled.reshape(-1, *pooled.shape[2:])
+        hidden = self.head(flat, train=True) if train else self.head(flat)
+        return hidden.reshape(len(flat), -1)
 
     def pooled(self, maps: Mapping[str, jax.Array], regions: jax.Array) -> jax.Array:
         """The regions [B, R, 4] as [B, R, T, T, D], each from the level of its size.
@@ -199,6 +205,7 @@ def best_detections(
     most: int = 100,
     least_side: float = 1e-2,
     weights: tuple[float, float, float, float] = BOX_WEIGHTS,
+    one_against_rest: bool = False,
 ) -> Detected:
     """The detections that are left of what the head says of proposals.
 
@@ -212,10 +219,13 @@ def best_detections(
         most: K, how many of all classes are left.
         least_side: boxes that are narrower or lower, in pixels, are left out.
         weights: of the deltas, see `decode_boxes`.
+        one_against_rest: the logits are margins of each class against the rest, an SVM's; scores
+            are their sigmoids, in place of a softmax.
 
     Source: Girshick 2015 (Fast R-CNN), section 2.4; the limits are torchvision's.
     """
-    scores = jax.nn.softmax(logits, axis=-1)[..., 1:]
+    scores = jax.nn.sigmoid(logits) if one_against_rest else jax.nn.softmax(logits, axis=-1)
+    scores = scores[..., 1:]
     boxes = ops.decode_boxes(deltas[..., 1:, :], proposals.boxes[..., None, :], weights=weights)
     batch, number, classes = scores.shape
     boxes = ops.clip_boxes(boxes.reshape(batch, -1, 4), sizes[:, 0], sizes[:, 1])

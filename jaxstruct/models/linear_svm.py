@@ -44,9 +44,10 @@ def fit_linear_svm(
 
         minimize over w, b:  (|w|^2 + b^2) / 2 + C sum_i max(0, 1 - y_i (w . x_i + b))^2
 
-    where y_i is 1 for the class and -1 for the rest. The bias is the weight of a feature that is 1
-    everywhere and is kept small with the others, as in LIBLINEAR, whose minimum this is (scikit-
-    learn: `LinearSVC(loss="squared_hinge", dual=False)` with `intercept_scaling=1`).
+    where y_i is 1 for the class and -1 for the rest, or 0 where an example takes no part. The bias
+    is the weight of a feature that is 1 everywhere and is kept small with the others, as in
+    LIBLINEAR, whose minimum this is (scikit-learn: `LinearSVC(loss="squared_hinge", dual=False)`
+    with `intercept_scaling=1`).
 
     The features are read twice an iteration, for all classes together, and multiplied in float32;
     sums over examples of margins and all of the optimiser are float64 on the host.
@@ -54,7 +55,8 @@ def fit_linear_svm(
     Args:
         features: chunks [n, D] of examples, floating. Those that are JAX's arrays stay where they
             are, others are copied once. Each size of chunk compiles once.
-        labels: [N] integers in [0, classes), N over all chunks.
+        labels: [N] integers in [0, classes), N over all chunks; or y itself, integers [N, classes]
+            of 1, -1 and 0.
         classes: how many there are, K.
         C: the weight of the loss, a sum over examples.
         tolerance: of the residual of each classifier, at which it is done.
@@ -82,8 +84,7 @@ def fit_linear_svm(
     for name, value in (("classes", classes), ("iterations", iterations)):
         if not isinstance(value, int | np.integer):
             raise TypeError(f"got {name} {_about(value)}, expected an integer")
-    chunks, known = _checked(features, labels, classes)
-    signs = np.where(known[:, None] == np.arange(classes), 1.0, -1.0)
+    chunks, signs = _checked(features, labels, classes)
     ends = np.cumsum([len(x) for x in chunks])[:-1]
 
     def gradient(weights: np.ndarray, left: np.ndarray) -> np.ndarray:
@@ -106,11 +107,11 @@ def fit_linear_svm(
             f"got features whose squares add up to {squares[column]} in column {column}, expected "
             "finite features whose sum of squares float32 holds"
         )
-    if not 2 * C * max(float(squares.max()), len(known)) < np.inf:
+    if not 2 * C * max(float(squares.max()), len(signs)) < np.inf:
         raise ValueError(
             f"got C {C} and features whose squares add up to {squares.max():.3g}, expected less"
         )
-    inverse = 1 / (1 + 2 * C * np.append(squares, len(known)))[:, None]
+    inverse = 1 / (1 + 2 * C * np.append(squares, len(signs)))[:, None]
     weights, left = np.zeros((len(inverse), classes)), np.ones_like(signs)
     slope = gradient(weights, left)
     first = np.maximum(np.linalg.norm(slope, axis=0), np.finfo(np.float64).tiny)
@@ -157,14 +158,19 @@ def _checked(
     if not np.issubdtype(known.dtype, np.integer):
         raise TypeError(f"labels have dtype {known.dtype}, expected an integer dtype")
     number = sum(len(x) for x in chunks)
-    if known.shape != (number,):
-        raise ValueError(f"got labels {known.shape}, expected one for each of {number} features")
-    if classes < 2 or known.min() < 0 or known.max() >= classes:
+    if known.shape not in ((number,), (number, classes)):
         raise ValueError(
-            f"got labels from {known.min()} to {known.max()} and {classes} classes, expected two "
-            "classes at least, and labels below their number"
+            f"got labels {known.shape}, expected one for each of {number} features, or {classes}"
         )
-    return chunks, known
+    least, low, high = (2, 0, classes - 1) if known.ndim == 1 else (1, -1, 1)
+    if classes < least or known.min() < low or known.max() > high:
+        raise ValueError(
+            f"got labels from {known.min()} to {known.max()} and {classes} classes, expected "
+            f"{least} classes at least, and labels from {low} to {high}"
+        )
+    if known.ndim == 2:
+        return chunks, known.astype(np.float64)
+    return chunks, np.where(known[:, None] == np.arange(classes), 1.0, -1.0)
 
 
 def _about(value: object) -> str:

@@ -29,8 +29,8 @@ def match(
     With force_best a proposal is also 1 if no other overlaps some true box more (all of them,
     where several share that IoU); its index stays its own best true box, as in torchvision. A true
     box that no proposal overlaps forces nothing (in torchvision it makes every proposal positive
-    that does not touch it). A NaN counts as no overlap. Without any true box all labels are 0.
-    Of true boxes with equal IoU the first is taken.
+    that does not touch it). A NaN counts as no overlap. Without any true box all labels are 0, or
+    -1 with a background above 0. Of true boxes with equal IoU the first is taken.
 
     Args:
         iou: [N, M] or [B, N, M], of N proposals or anchors with M true boxes.

@@ -222,7 +222,8 @@ def window_cells(windows: ArrayLike, *, stride: int, center: float | None = None
 
     and the same for top and bottom, with S the stride and c the centre of cell 0; cell i is centred
     at c + i S. A window that holds no centre gets the cell whose centre is the nearest to its own,
-    along each axis; the paper does not say what becomes of it.
+    along each axis, the second of two that are equally near; the paper does not say what becomes of
+    it.
 
     Args:
         windows: [..., 4]: x1, y1, x2, y2 in pixels of the image.

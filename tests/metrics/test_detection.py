@@ -263,3 +263,25 @@ def test_shapes_that_do_not_fit_are_named():
         coco_scores(detections, Truth(*(x[1:] for x in true[:3])), classes=[1])
     with pytest.raises(ValueError, match=r"proposals \(12, 130, 4\) of valid \(12, 129\)"):
         best_overlaps(detections.boxes, detections.valid[:, 1:], true)
+
+
+def test_best_overlaps_of_the_first_proposals():
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 50, (3, 40, 2))
+    proposals = np.concatenate([corner, corner + rng.uniform(5, 40, (3, 40, 2))], -1)
+    valid = rng.random((3, 40)) < 0.7
+    valid[2] = False
+    corner = rng.uniform(0, 50, (3, 4, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (3, 4, 2))], -1)
+    there = rng.random((3, 4)) < 0.8
+    truth = Truth(boxes, np.ones((3, 4), int), there)
+    numbers = (1, 3, 10, 1000)
+    found = best_overlaps(proposals, valid, truth, numbers=numbers)
+    for row, number in zip(found, numbers, strict=True):
+        first = valid & (np.cumsum(valid, axis=1) <= number)
+        np.testing.assert_array_equal(row, best_overlaps(proposals, first, truth))
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert found[0].mean() < 0.5 * found[-1].mean()
+    np.testing.assert_array_equal(found[-1], best_overlaps(proposals, valid, truth))
+    with pytest.raises(ValueError, match=r"numbers are \[5, 0\], expected numbers from 1 on"):
+        best_overlaps(proposals, valid, truth, numbers=(5, 0))

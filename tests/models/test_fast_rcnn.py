@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxstruct import models
+from tests.models import detection_layers as layers
 
 CANVAS, CLASSES = (64, 96), 3
 SIZES = jnp.array([[64, 96], [52, 60]])
@@ -61,35 +62,6 @@ def test_padding_of_proposals_is_not_detected():
     np.testing.assert_array_equal(found.scores, other.scores)
 
 
-def pyramid_of(grid, window, stride):
-    """The 50 maxima of a map [h, w, D], written from He et al. 2014, appendix A."""
-    centre = lambda cell: stride / 2 + cell * stride
-    cells = []
-    sides = (window[1], window[3], grid.shape[0]), (window[0], window[2], grid.shape[1])
-    for low, high, size in sides:
-        inside = [i for i in range(-9, size + 9) if low < centre(i) < high]
-        middle = min(range(-9, size + 9), key=lambda i: abs(centre(i) - (low + high) / 2))
-        cells.append((inside[0], inside[-1] + 1) if inside else (middle, middle + 1))
-    (top, bottom), (left, right) = cells
-    vectors = []
-    for level in (6, 3, 2, 1):
-        for i in range(level):
-            for j in range(level):
-                edge = lambda k, begin, end, up, n=level: (
-                    begin + (-(-k * (end - begin) // n) if up else k * (end - begin) // n)
-                )
-                rows = range(max(edge(i, top, bottom, False), 0), edge(i + 1, top, bottom, True))
-                columns = range(max(edge(j, left, right, False), 0), edge(j + 1, left, right, True))
-                values = [
-                    grid[y, x]
-                    for y in rows
-                    for x in columns
-                    if y < grid.shape[0] and x < grid.shape[1]
-                ]
-                vectors.append(np.max(values, axis=0) if values else np.zeros(grid.shape[2]))
-    return np.concatenate(vectors)
-
-
 def test_pyramid_pools_the_cells_whose_centres_a_region_holds():
     proposals, fast = proposals_of(1), network_of("pyramid")
     maps = {"conv3_2": drawn(2, 16, 24, 5)}  # of stride 4
@@ -98,10 +70,9 @@ def test_pyramid_pools_the_cells_whose_centres_a_region_holds():
     assert pooled.shape == (2, 20, 1, 1, 250)
     for image in range(2):
         for region in range(20):
-            expected = pyramid_of(
-                np.asarray(maps["conv3_2"][image]), np.asarray(proposals.boxes[image, region]), 4
-            )
-            np.testing.assert_array_equal(pooled[image, region, 0, 0], expected)
+            grid, window = np.asarray(maps["conv3_2"][image]), proposals.boxes[image, region]
+            expected = layers.pyramid(grid, window.tolist(), layers.PYRAMID, 1 / 4)
+            np.testing.assert_array_equal(pooled[image, region, 0, 0], expected.reshape(-1))
 
 
 def test_pyramid_learns_and_detects():

@@ -51,6 +51,27 @@ def test_it_is_scikit_learns(C, iterations):
         assert np.mean(found == theirs.predict(x[part])) > 0.998
 
 
+def test_examples_that_take_no_part():
+    x, labels = features(301, 20, 3)
+    rng = np.random.default_rng(1)
+    signs = np.where(labels[:, None] == np.arange(3), 1, -1)
+    whole = fit_linear_svm([x], labels, classes=3, tolerance=1e-7)
+    same = fit_linear_svm([x], signs, classes=3, tolerance=1e-7)
+    np.testing.assert_array_equal(same.kernel, whole.kernel)
+    signs[rng.random(signs.shape) < 0.4] = 0
+    found = fit_linear_svm([x[:100], x[100:]], signs, classes=3, tolerance=1e-7)
+    for k in range(3):
+        mine = signs[:, k] != 0
+        alone = fit_linear_svm(
+            [x[mine]], (signs[mine, k] > 0).astype(int), classes=2, tolerance=1e-7
+        )
+        largest = np.abs(alone.kernel).max()
+        np.testing.assert_allclose(found.kernel[:, k], alone.kernel[:, 1], atol=1e-4 * largest)
+        np.testing.assert_allclose(found.bias[k], alone.bias[1], atol=1e-4)
+    one = fit_linear_svm([x], signs[:, :1], classes=1, tolerance=1e-7)
+    np.testing.assert_allclose(one.kernel[:, 0], found.kernel[:, 0], atol=1e-4)
+
+
 def test_the_gradient_of_its_equation_is_zero():
     x, labels = features(500, 30, 3)
     svm = fit_linear_svm([x], labels, classes=3, C=0.5, tolerance=1e-5)
@@ -159,9 +180,15 @@ def wrong(value):
         ({"features": [np.zeros((8, 2), int)]}, TypeError, "int32, expected a floating dtype"),
         ({"labels": np.zeros(8)}, TypeError, "labels have dtype float64, expected an integer"),
         ({"labels": np.zeros(7, int)}, ValueError, r"labels \(7,\), expected one for each of 8"),
+        (
+            {"labels": np.zeros((8, 3), int)},
+            ValueError,
+            r"labels \(8, 3\), expected one for each of",
+        ),
+        ({"labels": np.full((8, 2), 2)}, ValueError, "labels from 2 to 2 .* labels from -1 to 1"),
         ({"labels": np.full(8, 2)}, ValueError, "labels from 2 to 2 and 2 classes, expected"),
         ({"labels": np.full(8, -1)}, ValueError, "labels from -1 to -1 and 2 classes, expected"),
-        ({"classes": 1}, ValueError, "1 classes, expected two"),
+        ({"classes": 1}, ValueError, "1 classes, expected 2 classes"),
         ({"C": 0}, ValueError, "C 0, expected a number above 0"),
         ({"tolerance": -1.0}, ValueError, "tolerance -1.0, expected"),
         ({"iterations": 0}, ValueError, "iterations 0, expected"),
