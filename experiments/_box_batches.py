@@ -33,6 +33,7 @@ class Placing(NamedTuple):
         flip: the share of images that are mirrored.
         resize: images are scaled by factors from 1 - resize to 1 + resize.
         color: strength of changes of brightness, contrast and saturation.
+        proposals: how many of an image's stored proposals a batch holds, the first ones.
     """
 
     canvas: tuple[int, int]
@@ -40,6 +41,7 @@ class Placing(NamedTuple):
     flip: float = 0.0
     resize: float = 0.0
     color: float = 0.0
+    proposals: int = 0
 
 
 def shapes_of(canvas: tuple[int, int]) -> int:
@@ -80,6 +82,8 @@ def place(
         image = data.jitter_color(draw, image, placing.color)
     names = ("boxes", "classes", "difficult")
     given: dict[str, Any] = {key: example[key] for key in names if key in example}
+    if placing.proposals:
+        given["proposals"] = example["proposals"][: placing.proposals]
     keep = 0.0 if draw is None else KEPT
     moved = data.move({"image": image, **given}, affine, canvas, fill=GREY, keep=keep)
     placed = np.zeros((*shared, 3), np.uint8)  # the network sees nothing beyond `size`
@@ -87,6 +91,11 @@ def place(
     boxes, valid = data.padded(moved["boxes"], placing.most)
     classes, _ = data.padded(np.asarray(moved["classes"], np.int32) + 1, placing.most)
     difficult = np.asarray(moved.get("difficult", np.zeros(len(moved["boxes"]))), bool)
+    found: dict[str, np.ndarray] = {}
+    if placing.proposals:
+        found["proposals"], found["proposals_valid"] = data.padded(
+            moved["proposals"], placing.proposals
+        )
     scale = abs(float(affine.matrix[0, 0]))
     seen = canvas if draw is not None else [round(side * scale) for side in size]
     return {
@@ -97,6 +106,7 @@ def place(
         "boxes_valid": valid,
         "classes": classes,
         "difficult": data.padded(difficult, placing.most)[0],
+        **found,
     }
 
 
@@ -127,6 +137,7 @@ def batches_of(
         "image": np.zeros((1, 8, 8, 3), np.uint8),
         "boxes": np.zeros((1, 1, 4), np.float32),
         "classes": np.zeros((1, 1), np.int64),
+        **({"proposals": np.zeros((1, 1, 4), np.float32)} if placing.proposals else {}),
     }
     make = shuffled_reads if train else reads_in_order
     return make(reader, reader.size, batch_size, like=like, seed=seed, augment=augment)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments import _detection
+from experiments import _detection, _detector_config
 from jaxstruct.training import Claim, Experiment, Reference, main
 
 TUTORIAL = "torchvision's tutorial: Mask R-CNN, trained on COCO before"
@@ -37,7 +37,7 @@ SMOKE = Config(
     height=64, width=64, scales=(16.0, 32.0), hidden=16, rpn_features=16, proposals=20, regions=8,
     epochs=0.5, evaluations=2,
 )  # fmt: skip
-PAPER = Config(**_detection.PAPER, height=608, width=608, scales=(128.0, 256.0, 512.0))
+PAPER = Config(**_detector_config.PAPER, height=608, width=608, scales=(128.0, 256.0, 512.0))
 
 
 def experiment(config: Config) -> Experiment:

@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments import _detection
+from experiments import _detection, _detector_config
 from experiments._backbones import Name
 from jaxstruct.training import Claim, Experiment, Reference, main
-
-SCORED = ("cat", "cow", "dog", "horse", "person", "sheep")
-"""The classes that enough images of the lists pack_* show; see docs/detection.md."""
 
 CLAIMS = [
     Claim(
@@ -64,7 +61,7 @@ SMOKE = Config(
     rpn_features=16, proposals=20, regions=8, batch_size=2, epochs=0.5, evaluations=2,
 )  # fmt: skip
 PAPER = Config(
-    **_detection.PAPER,
+    **_detector_config.PAPER,
     dataset="voc2007",
     train="train+val",
     validation="val",  # of trainval, as there is no other: which checkpoint is best says little
@@ -77,7 +74,7 @@ PAPER = Config(
 
 
 def experiment(config: Config) -> Experiment:
-    scored = SCORED if config.dataset == "voc2012" else ()
+    scored = _detector_config.SCORED.get(config.dataset, ())
     return _detection.experiment(config, config.dataset, CLAIMS, scored)
 
 

@@ -27,14 +27,15 @@ FIELDS = {
     COUNT: """
         accumulate batch_size codes discriminator_steps evaluations features hidden
         importance_images importance_samples latent latents linear_batch_size maxout most
-        overcomplete parts parzen_samples pieces proposals rpn_features""",
+        network_boxes numbers overcomplete parts parzen_samples pieces proposals proposed
+        rpn_features searched svm_regions""",
     NOT_NEGATIVE: """
-        bilateral_weight early_steps epochs frozen gaussian gaussian_weight iterations
+        bilateral_weight early_steps epochs frozen full gaussian gaussian_weight iterations
         linear_epochs noise police_steps pretraining_epochs r1 samples steps thief_steps""",
     POSITIVE: """
         clip_norm evidence_rgb evidence_xy learning_rate linear_learning_rate pretraining_rate
         ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C""",
-    SHARE: "color corruption flip masking salt_and_pepper",
+    SHARE: "background color corruption flip masking salt_and_pepper",
     BELOW_1: "average dropout momentum resize",
     BETWEEN_0_AND_1: "scribble_prob",
     SEED: "seed",
@@ -47,7 +48,7 @@ LIMITS = {field: limits for limits, fields in FIELDS.items() for field in fields
 OTHERS = {("dense_crf_demo", "width"): COUNT}  # of a photograph
 ALSO = {"fid_images": "0"}  # which is none at all
 
-FILLED = ["codes", "latents", "photographs", "ratios", "scales"]
+FILLED = ["codes", "latents", "methods", "numbers", "photographs", "ratios", "scales"]
 """The tuples that must have elements."""
 
 

@@ -8,7 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _backbones, _box_batches, _detection, _detector_evaluation, faster_rcnn_bccd
+from experiments import (
+    _backbones,
+    _box_batches,
+    _detection,
+    _detector_config,
+    _detector_evaluation,
+    _detector_training,
+    faster_rcnn_bccd,
+)
 from jaxstruct import data, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
@@ -34,6 +42,7 @@ EIGHT = dataclasses.replace(
     evaluations=1,
     most=8,
 )
+(JOINT,) = _detector_training.METHODS["joint"]
 CANVAS = EIGHT.height, EIGHT.width
 VGG16 = _backbones.backbone_of("vgg16", True)
 PLACING = _box_batches.Placing(CANVAS, EIGHT.most)
@@ -250,11 +259,11 @@ def test_frozen_parts(backbone, frozen, places):
     model = _detection.network(config, 3)
     given = np.zeros((1, 64, 64, 3), np.float32), np.full((1, 2), 64)
     params = jax.eval_shape(model.init, jax.random.key(0), *given)["params"]
-    trained, kept = _detection._parted(config, params)
+    trained, kept = _detection._parted(config, JOINT, params)
     assert sorted(kept.get("backbone", {})) == places
     assert set(trained["backbone"]) == set(params["backbone"]) - set(places)
     # Without weights there is nothing to keep.
-    trained, kept = _detection._parted(dataclasses.replace(config, weights=""), params)
+    trained, kept = _detection._parted(dataclasses.replace(config, weights=""), JOINT, params)
     assert set(trained["backbone"]) == set(params["backbone"])
     assert not kept
 
@@ -288,7 +297,7 @@ def test_every_block_has_layers_and_its_map_divides_the_canvas(backbone):
             _backbones.frozen_parts(found, n, {"backbone": params}) for n in (blocks - 1, blocks)
         )
         assert set(fewer) < set(more)
-    assert _detection.STRIDE % module.strides()[found.level] == 0
+    assert _detector_config.STRIDE % module.strides()[found.level] == 0
 
 
 def test_weights_of_the_backbone_are_placed(tmp_path):
@@ -342,7 +351,7 @@ def test_the_head_takes_the_weights_of_fc6_and_fc7_if_it_has_their_width(tmp_pat
 
 def test_the_authors_optimizer():
     config = dataclasses.replace(EIGHT, optimizer="sgd", learning_rate=0.1)
-    optimizer = _detection.optimizer_of(config, 7)
+    optimizer = _detector_training.optimizer_of(config, 7)
     params = {"kernel": jax.numpy.ones((2, 2)), "bias": jax.numpy.ones(2)}
     gradients = jax.tree.map(jax.numpy.ones_like, params)
     state, kernel, bias, momenta = optimizer.init(params), 1.0, 1.0, np.zeros(2)
@@ -366,7 +375,7 @@ def test_units_are_dropped_by_the_key_of_the_image():
     maps = {"conv3": jax.random.normal(jax.random.key(1), (2, 8, 8, 128))}
     regions = np.tile(np.array([0.0, 0, 60, 60], np.float32), (2, 5, 1))
     keys = jax.random.split(jax.random.key(2), 2)
-    classified = jax.jit(_detection.classified, static_argnums=0)
+    classified = jax.jit(_detector_training.classified, static_argnums=0)
     found, _ = classified(model, variables, maps, regions, keys)
     # Each image has draws of its own, whatever batch it is in; those of its regions differ.
     alone, _ = classified(model, variables, {"conv3": maps["conv3"][1:]}, regions[1:], keys[1:])
@@ -376,3 +385,35 @@ def test_units_are_dropped_by_the_key_of_the_image():
     found, _ = classified(whole, variables, maps, regions, keys)
     expected, _ = model.apply(variables, maps, regions, method="classify")
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+def test_stored_proposals_follow_their_images(seed):
+    placing = PLACING._replace(proposals=3, flip=0.5, resize=0.4)
+    box = photograph()["boxes"]
+    far = np.array([[0, 0, 5, 5]], np.float32)
+    example = photograph() | {"proposals": np.concatenate([box, far, box, far])}
+    draw = None if seed is None else np.random.default_rng(seed)
+    placed = _box_batches.place(placing, CANVAS, draw, example)
+    assert placed["proposals"].shape == (3, 4)
+    kept = placed["proposals"][placed["proposals_valid"]]
+    first = [row for row in kept if (row == placed["boxes"][0]).all()]
+    assert len(first) == (2 if placed["boxes_valid"][0] else 0)
+    if seed is None:
+        np.testing.assert_allclose(kept / placed["scale"], [*box, *far, *box], atol=1e-4)
+
+
+def test_a_detector_of_given_proposals_finds_among_them_alone():
+    config = dataclasses.replace(EIGHT, method="fast_rcnn", proposals=4)
+    model = _detection.network(config, 3)
+    assert not isinstance(model, models.FasterRCNN)
+    given = np.array([[10, 10, 60, 50], [20, 5, 70, 55]], np.float32)
+    detector = _detector_evaluation.Detector(model, CANVAS, 4, ("a", "b", "c"), (), "a kind")
+    batch, scale = _detector_evaluation.batch_of(detector, photograph()["image"], given)
+    assert batch["proposals_valid"].tolist() == [[True, True, False, False]]
+    np.testing.assert_allclose(batch["proposals"][0, :2], given * scale)
+    proposals = _detector_evaluation.stored_proposals(batch)
+    variables = jax.jit(model.init)(jax.random.key(0), batch["image"], batch["size"], proposals)
+    assert not any(part.startswith("rpn") for part in variables["params"])
+    found, _ = _detector_evaluation.detect(detector, variables, batch)
+    np.testing.assert_array_equal(found.boxes, batch["proposals"])

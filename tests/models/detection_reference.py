@@ -1,18 +1,20 @@
-"""One training step of Faster R-CNN in float64 NumPy, box by box and cell by cell.
+"""A training step of Faster R-CNN, Fast R-CNN and SPPnet in float64 NumPy, cell by cell.
 
 Written from Girshick 2015 (Fast R-CNN), sections 2.1 to 2.3, Ren et al. 2015 (Faster R-CNN),
-sections 3.1 to 3.3, and He et al. 2017 (Mask R-CNN), section 3. From the authors' code, not the
-papers, are: sigma 3 of the proposal network's smooth L1, targets divided by .1 and .2, true boxes
-among the proposals, negatives of any IoU below .5, and anchors across the border, which learn, too,
-as in torchvision. Each term is the mean over what was sampled, where the paper weighs the sums.
-What was drawn is given. Boxes are x1, y1, x2, y2; weights are a dict of layers, of "kernel" and
-"bias" each.
+sections 3.1 to 3.3, He et al. 2017 (Mask R-CNN), section 3, and He et al. 2014 (SPPnet), sections
+2.2 and 4.1 and appendix A. From the authors' code, not the papers, are: sigma 3 of the proposal
+network's smooth L1, targets divided by .1 and .2, true boxes among the proposals, negatives of any
+IoU below .5 in Faster R-CNN, and anchors across the border, which learn, too, as in torchvision.
+Each term is the mean over what was sampled, where the paper weighs the sums. What was drawn is
+given. Boxes are x1, y1, x2, y2. Layers and weights are those of detection_layers.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+
+from tests.models.detection_layers import head, proposal_network
 
 HEAD_WEIGHTS = 10.0, 10.0, 5.0, 5.0
 RPN_SIGMA, HEAD_SIGMA = 3, 1
@@ -95,13 +97,14 @@ def label_anchors(anchors, boxes):
     return label, nearest
 
 
-def label_proposals(proposals, boxes, classes):
-    """The class, or 0 for the background, of each proposal, and its nearest true box."""
+def label_proposals(proposals, boxes, classes, background=0.0):
+    """The class, 0 (background) or -1 (neither) of each proposal, and its nearest true box."""
     label, nearest = [], []
     for proposal in proposals:
         row = [iou(proposal, box) for box in boxes]
-        nearest.append(row.index(max(row)))
-        label.append(classes[nearest[-1]] if max(row) >= 0.5 else 0)
+        best = max(row)
+        nearest.append(row.index(best))
+        label.append(classes[nearest[-1]] if best >= 0.5 else 0 if best >= background else -1)
     return label, nearest
 
 
@@ -127,36 +130,6 @@ def expected(row, label, nearest, candidates, boxes, weights=(1, 1, 1, 1)):
     return label[row], encode(boxes[nearest[row]], candidates[row], weights)
 
 
-# The layers.
-
-
-def convolve(x, layer):
-    """A convolution [H, W, C] -> [H, W, D] whose border is padded with 0, by an odd kernel."""
-    height, width, _ = x.shape
-    reach = len(layer["kernel"]) // 2
-    out = np.zeros((height, width, len(layer["bias"])))
-    for row in range(height):
-        for column in range(width):
-            out[row, column] = layer["bias"]
-            for i in range(-reach, reach + 1):
-                for j in range(-reach, reach + 1):
-                    if 0 <= row + i < height and 0 <= column + j < width:
-                        kernel = layer["kernel"][i + reach, j + reach]
-                        out[row, column] += x[row + i, column + j] @ kernel
-    return out
-
-
-def relu(x):
-    return np.where(x > 0, x, 0)
-
-
-def proposal_network(weights, x):
-    """Logits [N] and deltas [N, 4] of the anchors of a map [H, W, C]."""
-    hidden = relu(convolve(x, weights["rpn_conv"]))
-    logits, deltas = (convolve(hidden, weights[name]) for name in ("rpn_logits", "rpn_deltas"))
-    return logits.reshape(-1), deltas.reshape(-1, 4)
-
-
 def propose(logits, deltas, anchors, size, most, threshold=0.7):
     """The best boxes [P, 4] within an image of a size, whose overlaps are at most a threshold."""
     boxes = [clip(decode(*pair), *size) for pair in zip(deltas, anchors, strict=True)]
@@ -168,64 +141,6 @@ def propose(logits, deltas, anchors, size, most, threshold=0.7):
         if all(iou(boxes[i], other) <= threshold for other in kept):
             kept.append(boxes[i])
     return np.array(kept[:most])
-
-
-def pool(x, region, cells, scale):
-    """The maximum [T, T, C] of the whole cells in each of T x T windows of a region."""
-    nearest = lambda value: math.floor(value * scale + 0.5)  # of coordinates from 0 on
-    x1, y1, x2, y2 = (nearest(value) for value in region)
-    wide, tall = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
-    window = lambda start, size, i: range(
-        start + i * size // cells, start - (-(i + 1) * size // cells)
-    )
-    out = np.zeros((cells, cells, x.shape[-1]))
-    for i in range(cells):
-        for j in range(cells):
-            inside = [
-                x[row, column]
-                for row in window(y1, tall, i)
-                for column in window(x1, wide, j)
-                if 0 <= row < x.shape[0] and 0 <= column < x.shape[1]
-            ]
-            if inside:
-                out[i, j] = np.max(inside, axis=0)
-    return out
-
-
-def align(x, region, cells, scale, samples=2):
-    """The mean [T, T, C] of S x S bilinear samples in each of T x T windows of a region."""
-    x1, y1, x2, y2 = (value * scale for value in region)
-    wide, tall = max(x2 - x1, 1) / cells, max(y2 - y1, 1) / cells
-    out = np.zeros((cells, cells, x.shape[-1]))
-    for i in range(cells):
-        for j in range(cells):
-            for a in range(samples):
-                for b in range(samples):
-                    row = y1 + tall * (i + (a + 0.5) / samples)
-                    column = x1 + wide * (j + (b + 0.5) / samples)
-                    out[i, j] += bilinear(x, row, column) / samples**2
-    return out
-
-
-def bilinear(x, row, column):
-    height, width, channels = x.shape
-    if not (-1 <= row <= height and -1 <= column <= width):
-        return np.zeros(channels)
-    row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
-    top, left = min(int(row), height - 2), min(int(column), width - 2)
-    down, right = row - top, column - left
-    upper = (1 - right) * x[top, left] + right * x[top, left + 1]
-    lower = (1 - right) * x[top + 1, left] + right * x[top + 1, left + 1]
-    return (1 - down) * upper + down * lower
-
-
-def head(weights, pooled):
-    """Logits [C + 1] and deltas [C + 1, 4] of a pooled region [T, T, D]."""
-    dense = lambda x, layer: x @ layer["kernel"].reshape(len(x), -1) + layer["bias"]
-    hidden = relu(dense(pooled.reshape(-1), weights["head"]["fc6"]))
-    hidden = relu(dense(hidden, weights["head"]["fc7"]))
-    deltas = dense(hidden, weights["class_deltas"])
-    return dense(hidden, weights["class_logits"]), deltas.reshape(-1, 4)
 
 
 # The loss.
@@ -241,7 +156,7 @@ def smooth_l1(x, sigma):
 
 
 def pooled(maps, drawn, pooling, cells=7, scale=1 / 16):
-    """The regions of each image as arrays [T, T, C], by `pool` or `align`."""
+    """The regions of each image as arrays, by `pool`, `align` or, of levels, `pyramid`."""
     return [
         [pooling(x, region, cells, scale) for region, _, _ in regions]
         for x, (_, regions) in zip(maps, drawn, strict=True)
@@ -250,13 +165,25 @@ def pooled(maps, drawn, pooling, cells=7, scale=1 / 16):
 
 def terms(weights, maps, pools, drawn):
     """The four terms of a batch of maps, of the regions pooled from them, and of what was drawn."""
-    found = {"rpn_class": [], "rpn_box": [], "class": [], "box": []}
-    for x, arrays, (anchors, regions) in zip(maps, pools, drawn, strict=True):
+    return anchor_terms(weights, maps, drawn) | region_terms(weights, pools, drawn)
+
+
+def anchor_terms(weights, maps, drawn):
+    """The proposal network's two terms."""
+    found = {"rpn_class": [], "rpn_box": []}
+    for x, (anchors, _) in zip(maps, drawn, strict=True):
         logits, deltas = proposal_network(weights, x)
         for row, label, target in anchors:
             probability = 1 / (1 + math.exp(-logits[row]))
             found["rpn_class"].append(-math.log(probability if label else 1 - probability))
             found["rpn_box"].append(smooth_l1(deltas[row] - target, RPN_SIGMA) if label else 0)
+    return {name: np.mean(values) for name, values in found.items()}
+
+
+def region_terms(weights, pools, drawn):
+    """The head's two terms."""
+    found = {"class": [], "box": []}
+    for arrays, (_, regions) in zip(pools, drawn, strict=True):
         for array, (_, label, target) in zip(arrays, regions, strict=True):
             logits, deltas = head(weights, array)
             found["class"].append(-math.log(np.exp(logits[label]) / np.exp(logits).sum()))

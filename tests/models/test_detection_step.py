@@ -3,25 +3,34 @@
 import functools
 from functools import partial
 from types import SimpleNamespace
-from zlib import crc32
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _detection
+from experiments import _detection, _detector_training
 from experiments.faster_rcnn_bccd import Config
-from jaxstruct import losses, models
-from jaxstruct.models import vgg
+from jaxstruct import losses
 from jaxstruct.training import partition
+from tests.models import detection_layers as layers
 from tests.models import detection_reference as reference
+from tests.models.detection_step import (
+    CANVAS,
+    CELLS,
+    CLASSES,
+    STRIDE,
+    agrees,
+    near,
+    regions_of,
+    same_rows,
+    small_trunk,
+    step_of,
+    weights_of,
+)
 
-CANVAS, STRIDE, CLASSES = (64, 96), 16, 3
 SCALES, RATIOS = (16.0, 32.0, 56.0), (0.7, 1.0, 1.5)
 ANCHORS, PROPOSALS, REGIONS = 256, 12, 14  # the first is of sample_anchors
-SMALLER = {"rpn_deltas": 0.05, "class_deltas": 0.3, "logits": 0.2}
-SEED = 22
 BATCH = {
     "size": np.array([[64, 96], [52, 60]], np.int32),
     # The corners of the first are at halves of cells. Of the first image, the second is difficult.
@@ -55,26 +64,9 @@ def network_of(pooling):
     return config, _detection.network(config, CLASSES)
 
 
-@functools.cache
-def weights():
-    """Float32 weights, drawn from their names, of sizes that leave no value about 0 everywhere."""
-    images = jnp.zeros((1, *CANVAS, 3))
-    shapes = jax.eval_shape(
-        network_of("pool")[1].init, jax.random.key(0), images, np.array([CANVAS])
-    )
-
-    def drawn(path, like):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        rng = np.random.default_rng([SEED, crc32(name.encode())])
-        deviation = np.sqrt(2 / np.prod(like.shape[:-1])) if like.ndim > 1 else 0.1
-        factor = next((factor for part, factor in SMALLER.items() if part in name), 1.0)
-        return (factor * deviation * rng.standard_normal(like.shape)).astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(drawn, shapes["params"])
-
-
-def taught(said, proposals, batch, keys):
+def taught(seen, batch, keys):
     """What the loss draws from its keys: anchors, and regions and theirs."""
+    said, proposals = seen["propose_from"], seen["proposals"]
     draws = jax.vmap(partial(jax.random.split, num=2))(keys)
     usable = batch["boxes_valid"] & ~batch["difficult"]
     anchors = jax.vmap(losses.sample_anchors, (0, None, 0, 0))(
@@ -86,39 +78,6 @@ def taught(said, proposals, batch, keys):
     return {"anchors": anchors, "regions": regions}
 
 
-def step_of(config, model):
-    """A function to the terms, what passed through, and gradients by weights and by the map."""
-    loss = _detection.loss_of(config, model)
-    call, best_proposals = _detection.call, models.best_proposals
-
-    def total(trained, added, frozen, batch, keys):
-        seen = {}
-
-        def watched(model, variables, method, *given, **options):
-            found = call(model, variables, method, *given, **options)
-            if method == "maps":
-                found = {name: x + added for name, x in found.items()}
-            elif method == "classify":
-                seen["regions"] = given[1]
-                seen["pooled"] = call(model, variables, "pooled", *given)
-            seen[method] = found
-            return found
-
-        def watched_proposals(*given, **options):
-            seen["proposals"] = best_proposals(*given, **options)
-            return seen["proposals"]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_detection, "call", watched)
-            patch.setattr(models, "best_proposals", watched_proposals)
-            means, _ = loss(trained, {"frozen": frozen, "stats": {}}, batch, keys)
-        terms = {name: mean.value for name, mean in means.items()}
-        drawn = taught(seen["propose_from"], seen["proposals"], batch, keys)
-        return sum(terms.values()), (terms, seen, drawn)
-
-    return jax.jit(jax.grad(total, (0, 1), has_aux=True))
-
-
 @functools.cache
 def ours(pooling):
     """A step on two images of sizes of their own, and what its reference begins with."""
@@ -126,15 +85,12 @@ def ours(pooling):
     rng = np.random.default_rng(3)
     batch = BATCH | {"image": rng.random((2, *CANVAS, 3), np.float32)}
     keys = jax.random.split(jax.random.key(11), 2)
-    with pytest.MonkeyPatch.context() as patch:
-        # A trunk that compiles quickly, whose last layer still is conv5_3.
-        patch.setattr(vgg, "_WIDTHS", (4, 4, 8, 8, 8))
-        patch.setitem(vgg._LAYERS, 16, (1, 1, 1, 1, 3))
-        trained, frozen = partition(weights(), ["backbone"])
+    with small_trunk():
+        weights = weights_of(model, jnp.zeros((1, *CANVAS, 3)), np.array([CANVAS]))
+        trained, frozen = partition(weights, ["backbone"])
         # Added to the map, so that no maximum is that of two cells where both are 0.
-        shape = 2, CANVAS[0] // STRIDE, CANVAS[1] // STRIDE, 8
-        added = rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        step = step_of(config, model)
+        added = rng.uniform(0.5, 1.5, (2, *CELLS, 8)).astype(np.float32)
+        step = step_of(_detector_training.loss_of(config, model), taught)
         found = jax.device_get(step(trained, added, frozen, batch, keys))
     (by_weights, by_map), (terms, seen, drawn) = found
     (maps,) = seen["maps"].values()
@@ -146,7 +102,7 @@ def ours(pooling):
         by_map=by_map,
         weights=jax.tree.map(partial(np.asarray, dtype=np.float64), trained),
         maps=maps.astype(np.float64),
-        pooling=getattr(reference, pooling),
+        pooling=getattr(layers, pooling),
     )
 
 
@@ -154,7 +110,7 @@ def ours(pooling):
 def learnt(pooling):
     """The reference's proposals of each image, and its `Drawn` of the rows that ours drew."""
     step = ours(pooling)
-    anchors = reference.anchors_of(4, 6, STRIDE, SCALES, RATIOS)
+    anchors = reference.anchors_of(*CELLS, STRIDE, SCALES, RATIOS)
     proposals, drawn = [], []
     for b, x in enumerate(step.maps):
         usable = BATCH["boxes_valid"][b] & ~BATCH["difficult"][b]
@@ -172,24 +128,13 @@ def learnt(pooling):
         # Ours has places for so many proposals, then for all true boxes, used or not.
         places = np.r_[np.arange(len(proposals[b])), PROPOSALS + np.flatnonzero(usable)].tolist()
         candidates = [*proposals[b], *boxes]
-        label, nearest = reference.label_proposals(candidates, boxes, classes)
         found = jax.tree.map(lambda y, b=b: y[b], step.drawn["regions"])
-        rows = [
-            places.index(row) if v else 0 for row, v in zip(found.rows, found.valid, strict=True)
-        ]
-        assert reference.admissible(label, rows, found.valid, REGIONS, 0.25)
-        tens = reference.HEAD_WEIGHTS
-        of_regions = [
-            (candidates[row], *reference.expected(row, label, nearest, candidates, boxes, tens))
-            for row, v in zip(rows, found.valid, strict=True)
-            if v
-        ]
+        of_regions = regions_of(found, places, candidates, boxes, classes, REGIONS)
         drawn.append(reference.Drawn(of_anchors, of_regions))
     return proposals, drawn
 
 
 POOLINGS = pytest.mark.parametrize("pooling", ["pool", "align"])
-near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 
 
 @POOLINGS
@@ -206,10 +151,7 @@ def test_what_is_learnt_is_that_of_the_paper(pooling):
     for b, of in enumerate(drawn):
         for name, rows in (("anchors", of.anchors), ("regions", of.regions)):
             found = jax.tree.map(lambda y, b=b: y[b], step.drawn[name])
-            count = len(rows)
-            _, label, target = zip(*rows, strict=True)
-            assert found.label.tolist() == [*label, *[0] * (len(found.label) - count)]
-            near(found.target[:count], [np.zeros(4) if t is None else t for t in target])
+            same_rows(found, rows)
         regions = step.seen["regions"][b]
         near(regions[: len(of.regions)], [box for box, _, _ in of.regions])
         assert not regions[len(of.regions) :].any()
@@ -253,11 +195,3 @@ def test_gradients_are_the_finite_differences_of_the_reference(pooling):
             agrees(by_leaf, leaves[i], gradient, rng, path)
     for _ in range(3):
         agrees(by_map, step.maps, step.by_map, rng, "map")
-
-
-def agrees(function, at, gradient, rng, name):
-    """The difference along a direction is the gradient's product with it."""
-    direction = rng.standard_normal(at.shape)
-    step = 1e-6 * direction
-    difference = (function(at + step) - function(at - step)) / 2e-6
-    assert np.vdot(gradient, direction) == pytest.approx(difference, rel=1e-4), name

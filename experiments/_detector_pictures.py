@@ -1,0 +1,119 @@
+"""The pictures of a trained detector: detections, proposals, anchors, pooled regions, curves.
+
+What may be added: another picture of what a detector does or finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments._detector_evaluation import (
+    Detector,
+    call,
+    compared,
+    in_image,
+    labels_of,
+    on_canvas,
+    swept,
+    variables_of,
+)
+from jaxstruct import figures, metrics, ops
+from jaxstruct.data import Reader
+from jaxstruct.models import FasterRCNN
+from jaxstruct.training import Batches, Run, State
+
+CURVES_OF = 200  # images of which precision and recall are drawn
+
+
+def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> dict[str, Figure]:
+    """The paper's figures of a finished run: detections, proposals, anchors, regions, curves."""
+    assert run.state is not None
+    shown = np.linspace(0, reader.size - 1, min(6, reader.size)).round().astype(int)
+    examples = reader(shown)
+    images = [np.asarray(image) for image in examples["image"]]
+    given = examples["proposals"] if detector.stored else [None] * len(images)
+    found = [in_image(detector, run.state, *x) for x in zip(images, given, strict=True)]
+    names = [name for name in ("ap50", "ap", "ap75") if len(run.curve(name)[0])]
+    return {
+        "detections": figures.box_panels(
+            images,
+            [boxes for boxes, *_ in found],
+            classes=[classes - 1 for _, classes, *_ in found],
+            labels=[labels_of(detector, classes, scores) for _, classes, scores, _ in found],
+            truth=list(examples["boxes"]),
+        ),
+        "proposals": figures.box_panels(
+            images[:3], [x[-1][:20] for x in found[:3]], truth=list(examples["boxes"])[:3]
+        ),
+        **_anchors(detector, images[0]),
+        "region_pooling": _pooling(detector, run.state, images[0], found[0][-1]),
+        "precision_recall": _precision_recall(detector, batches, run.state),
+        "average_precision": figures.curves(
+            {name: run.curve(name) for name in names}, x_label="steps", y_label="average precision"
+        ),
+    }
+
+
+def _anchors(detector: Detector, image: np.ndarray) -> dict[str, Figure]:
+    """The anchors of the cell in the middle, on the canvas, where there are any."""
+    model = detector.model
+    if not isinstance(model, FasterRCNN):
+        return {}
+    canvas, *_ = on_canvas(detector, image)
+    (level,), (scales,) = model.levels, model.scales
+    stride = model.backbone.strides()[level]
+    sizes = [side // stride for side in canvas.shape[:2]]
+    each = len(scales) * len(model.ratios)
+    middle = ((sizes[0] // 2) * sizes[1] + sizes[1] // 2) * each
+    anchors = ops.anchor_grid(*sizes, stride=stride, scales=scales, ratios=model.ratios)
+    mine = np.asarray(anchors)[middle : middle + each]
+    kinds = np.tile(np.arange(len(scales)), len(model.ratios))
+    return {"anchors": figures.box_panels([canvas], [mine], classes=[kinds], columns=1)}
+
+
+def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.ndarray) -> Figure:
+    """The largest and the smallest of the best proposals, as grids of cells; of SPPnet, its own."""
+    canvas, scale, size = on_canvas(detector, image)
+    pixels = jnp.asarray(canvas[None], jnp.float32) / 255
+    model = detector.model
+    maps = call(model, variables_of(state), "maps", pixels, jnp.array([size]))
+    (level,) = model.levels
+    stride = model.backbone.strides()[level]
+    best = proposed[:30] * scale
+    areas = np.prod(best[:, 2:] - best[:, :2], axis=-1)
+    regions = best[[int(np.argmax(areas)), int(np.argmin(areas))]] if len(best) else best
+    pooled = [
+        ops.roi_pool(maps[level][0], jnp.asarray(regions), output_size=t, spatial_scale=1 / stride)
+        for t in ((6, 3, 2, 1) if model.pooling == "pyramid" else (3, 4))
+    ]
+    return figures.region_pooling(canvas, maps[level][0], regions, pooled, stride=stride)
+
+
+def _precision_recall(detector: Detector, batches: Batches, state: State) -> Figure:
+    """Of each scored class, over the first images of the test set."""
+    limit = -(-CURVES_OF // batches.size)
+    some = batches.indices
+
+    def indices(step: int) -> np.ndarray:
+        return some(step) if step < limit else np.zeros(0, np.int32)
+
+    rows = swept(detector)(state, dataclasses.replace(batches, indices=indices))
+    found, truth = compared(rows)
+    numbers = [detector.classes.index(name) + 1 for name in detector.scored]
+    curves = metrics.voc_curves(found, truth, classes=numbers)
+    lines = {
+        f"{detector.classes[c - 1]} ({curve.area():.2f})": (curve.recall, curve.precision)
+        for c, curve in curves.items()
+    }
+    count = len(rows["scale"])
+    return figures.curves(
+        lines,
+        x_label="recall",
+        y_label="precision",
+        title=f"IoU 0.5, {count} test images",
+        y_limits=(0.0, 1.02),
+    )

@@ -1,0 +1,172 @@
+"""From SPPnet over Fast R-CNN to Faster R-CNN on the same images: what is detected, at what cost.
+
+He et al. 2014; Girshick 2015; Ren et al. 2015.
+
+python -m jaxstruct.data propose voc2012 --split pack_train --split pack_val --split pack_test
+python -m experiments.detectors_study --weights FILE     # torchvision's vgg16-397923af.pth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from experiments import _checks, _detection, _detector_config
+from experiments._backbones import Name
+from experiments._detector_training import Method, proposes
+from jaxstruct import figures
+from jaxstruct.training import Claim, Experiment, Reference, Run, Study, main
+
+OWN: dict[Method, dict[str, Any]] = {  # what the papers have of their own
+    "sppnet": {"classifier": "svm", "background": 0.1},
+    "fast_rcnn": {"classifier": "svm", "background": 0.1},
+    "four_step": {},
+    "joint": {},
+}
+
+
+@dataclass(frozen=True)
+class Config(_detector_config.Shared):
+    """The defaults: the lists pack_* of VOC 2012, an hour a method on two cores."""
+
+    dataset: Literal["voc2012", "bccd", "voc2007"] = "voc2012"  # paper: voc2007, all its classes
+    methods: tuple[Method, ...] = ("sppnet", "fast_rcnn", "four_step", "joint")
+    epochs: tuple[float, ...] = (3.0, 2.5, 4.0, 2.5)  # passes through the training images, of each
+    stored: str = "selective_search-fast-320"  # proposals of the set, for fast_rcnn and sppnet
+    searched: int = 1000  # regions that fast_rcnn and sppnet classify, the first stored ones
+    proposed: int = 300  # regions that a network proposes
+    train: str = "pack_train"  # split that is trained on; paper: train+val
+    validation: str = "pack_val"  # split whose average precision chooses the checkpoint
+    test: str = "pack_test"  # split that is scored once
+    backbone: Name = "vgg16"  # up to its map of stride 16; of resnet18, stride 8
+    frozen: int = 2  # first blocks of the backbone that are not trained, where there are weights
+    height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
+    width: int = 512  # of the canvas
+    scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
+    hidden: int = 512  # units of the head's two layers
+    pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
+    batch_size: int = 2  # images a step
+    learning_rate: float = 1e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
+    evaluations: int = 3  # how often the average precision is measured during training
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_filled(self, "methods")
+        _checks.COUNT.check(self, "searched", "proposed")
+        _checks.NOT_NEGATIVE.check(self, "epochs")
+        if len(self.epochs) != len(self.methods):
+            raise ValueError(
+                f"--epochs are {self.epochs}, expected one for each of {', '.join(self.methods)}"
+            )
+
+
+def _ap50(
+    member: Method, value: float | None = None, source: str = "", of: str = "test"
+) -> Reference:
+    return Reference(f"{of}/ap50", "higher", member=member, value=value, source=source)
+
+
+CLAIMS = [
+    Claim(
+        "Fast R-CNN, whose convolutions learn, detects more than SPPnet (AP50)",
+        orders=[[_ap50("fast_rcnn", of="test_softmax"), _ap50("sppnet")]],
+        source="Girshick 2015, table 1",
+    ),
+    Claim(
+        "softmax is as good as SVMs trained afterwards (AP50)",
+        orders=[[_ap50("fast_rcnn", of="test_softmax"), _ap50("fast_rcnn")]],
+        source="Girshick 2015, table 8",
+    ),
+    Claim(
+        "300 regions of a network are better than those of Selective Search (AP50)",
+        orders=[[_ap50("joint"), _ap50("fast_rcnn", of="test_softmax")]],
+        source="Ren et al. 2015, table 3",
+    ),
+    Claim(
+        "a network that proposes is faster than Selective Search (seconds an image)",
+        orders=[
+            [
+                Reference("test/seconds", "lower", member=member)
+                for member in ("joint", "fast_rcnn", "sppnet")
+            ]
+        ],
+        source="Ren et al. 2015, table 5",
+    ),
+    Claim(
+        "AP50 of blood cells",
+        values=[
+            _ap50("sppnet", 0.8535, "Joshi et al. 2022"),
+            _ap50("fast_rcnn", 0.8535, "Joshi et al. 2022", "test_softmax"),
+        ],
+        config={"dataset": "bccd"},
+    ),
+    Claim(
+        "mean AP over the twenty classes of VOC 2007",
+        values=[
+            _ap50("sppnet", 0.631, "Girshick 2015, table 1, SPPnet BB"),
+            _ap50("fast_rcnn", 0.669, "Girshick 2015, table 1", "test_softmax"),
+            _ap50("four_step", 0.699, "Ren et al. 2015, table 3"),
+        ],
+        config={"dataset": "voc2007"},
+    ),
+]  # fmt: skip
+SMOKE = Config(
+    dataset="bccd", train="train", validation="val", test="test", backbone="resnet18", frozen=0,
+    height=64, width=64, scales=(16.0, 32.0), hidden=16, rpn_features=16, epochs=(0.5,),
+    methods=("sppnet",), searched=20, proposed=20, regions=8, evaluations=1, most=32,
+)  # fmt: skip
+PAPER = Config(
+    **{**_detector_config.PAPER, "batch_size": 2, "regions": 64},
+    dataset="voc2007",
+    train="train+val",
+    validation="val",  # of trainval, as there is no other: which checkpoint is best says little
+    test="test",
+    height=608,
+    width=1008,
+    scales=(128.0, 256.0, 512.0),
+    epochs=(16.0,) * 4,
+    stored="selective_search-fast-full",
+    searched=2000,
+)
+
+
+def experiment(config: Config) -> Study:
+    shared: dict[str, Any] = {
+        field.name: getattr(config, field.name) for field in fields(_detector_config.Shared)
+    }
+    members: dict[str, Experiment] = {
+        method: _detection.experiment(
+            _detector_config.Config(
+                **shared,
+                **OWN[method],
+                method=method,
+                epochs=epochs,
+                stored=config.stored,
+                proposals=config.proposed if proposes(method) else config.searched,
+            ),
+            config.dataset,
+            scored=_detector_config.SCORED.get(config.dataset, ()),
+        )
+        for method, epochs in zip(config.methods, config.epochs, strict=True)
+    }
+    return Study(config, members, draw, CLAIMS)
+
+
+def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
+    """Average precision over the seconds that an image takes, proposals and all."""
+    points = {
+        name: ([run.metrics["test/seconds"]], [run.metrics["test/ap50"]])
+        for name, run in runs.items()
+    }
+    return {
+        "precision_and_time": figures.curves(
+            points, x_label="seconds an image, with its proposals", y_label="AP50", log_x=True
+        )
+    }
+
+
+if __name__ == "__main__":
+    main(experiment, smoke=SMOKE, paper=PAPER)
