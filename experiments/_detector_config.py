@@ -81,16 +81,12 @@ class Config(Shared):
     classifier: Literal["softmax", "svm"] = "softmax"  # of fast_rcnn and sppnet; svm: of each class
     svm_regions: int = 300  # proposals of an image that the SVMs learn from, at most
     proposals: int = 300  # regions that the head classifies
-    background: float = (
-        0.0  # least IoU of the background that the head learns from; Fast R-CNN's: 0.1
-    )
     epochs: float = 40  # passes through the training images
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.NOT_NEGATIVE.check(self, "epochs")
         _checks.COUNT.check(self, "proposals", "svm_regions")
-        _checks.SHARE.check(self, "background")
         if self.classifier == "svm" and proposes(self.method):
             raise ValueError(
                 f"--classifier is svm and --method {self.method}, expected fast_rcnn or sppnet"

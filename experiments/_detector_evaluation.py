@@ -80,11 +80,14 @@ def detect(detector: Detector, variables: Any, batch: Any) -> tuple[Proposals, D
 
 
 @lru_cache(maxsize=8)
-def swept(detector: Detector) -> Callable[[State, Batches], dict[str, np.ndarray]]:
-    """What `detect` says of every example of batches, beside the truth: one program for all."""
+def swept(detector: Detector) -> Callable[[Any, Batches], dict[str, np.ndarray]]:
+    """What `detect` says of every example of batches, beside the truth: one program for all.
 
-    def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
-        proposals, found = detect(detector, variables_of(state), batch)
+    It is a function of variables, which are alike after all stages, and of batches.
+    """
+
+    def predict(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
+        proposals, found = detect(detector, variables, batch)
         return {
             "proposals": proposals.boxes,
             "proposals_valid": proposals.valid,
@@ -97,7 +100,7 @@ def swept(detector: Detector) -> Callable[[State, Batches], dict[str, np.ndarray
 
 def evaluated(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
     """Average precision, in all and of each class, and the recall of the proposals."""
-    return scores(detector, swept(detector)(state, batches))
+    return scores(detector, swept(detector)(variables_of(state), batches))
 
 
 def recalled(detector: Detector, batches: Batches, state: State) -> dict[str, float]:

@@ -101,7 +101,7 @@ def _precision_recall(detector: Detector, batches: Batches, state: State) -> Fig
     def indices(step: int) -> np.ndarray:
         return some(step) if step < limit else np.zeros(0, np.int32)
 
-    rows = swept(detector)(state, dataclasses.replace(batches, indices=indices))
+    rows = swept(detector)(variables_of(state), dataclasses.replace(batches, indices=indices))
     found, truth = compared(rows)
     numbers = [detector.classes.index(name) + 1 for name in detector.scored]
     curves = metrics.voc_curves(found, truth, classes=numbers)

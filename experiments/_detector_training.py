@@ -39,6 +39,7 @@ class Learning(NamedTuple):
             proposals, of the network that the `former` stage ended with, or `stored` with the set.
         share: of the passes through the training images.
         afresh: parts that begin with their initial values again, and not where the former ended.
+        background: the least IoU with a true box of what is learnt as background.
         measured: what validation measures: average precision ("ap"), the recall of the proposals
             ("recall"), or "nothing".
     """
@@ -49,6 +50,7 @@ class Learning(NamedTuple):
     regions: Regions = "own"
     share: float = 1.0
     afresh: tuple[str, ...] = ()
+    background: float = 0.0
     measured: Literal["ap", "recall", "nothing"] = "ap"
 
 
@@ -71,11 +73,14 @@ METHODS: dict[Method, tuple[Learning, ...]] = {
         Learning("fast_rcnn_2", ("class", "box"), HEAD, share=1 / 6),
     ),
     # Girshick 2015, section 2.3.
-    "fast_rcnn": (Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored"),),
-    # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes.
+    "fast_rcnn": (
+        Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored", background=0.1),
+    ),
+    # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes. The
+    # paper's regression is of the pyramid; here it is of fc7, beside the classes.
     "sppnet": (
-        Learning("head", ("class",), ("head", "class_logits"), "stored", 3 / 4),
-        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 4),
+        Learning("head", ("class",), ("head", "class_logits"), "stored", 3 / 4, background=0.1),
+        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 4, background=0.1),
     ),
 }
 
@@ -153,7 +158,7 @@ def loss_of(config: Any, model: FastRCNN, learning: Learning = METHODS["joint"][
             said = call(model, former, "propose_from", maps, batch["image"].shape[1:3])
         return models.best_proposals(said, batch["size"], before=BEFORE, after=config.proposals)
 
-    sample = partial(losses.sample_proposals, size=config.regions, background=config.background)
+    sample = partial(losses.sample_proposals, size=config.regions, background=learning.background)
     of_regions = {
         "class": lambda logits, deltas, chosen: jax.vmap(losses.class_loss)(logits, chosen),
         "box": lambda logits, deltas, chosen: jax.vmap(partial(losses.box_loss, beta=HEAD_BETA))(

@@ -20,13 +20,6 @@ from experiments._detector_training import Method, proposes
 from jaxstruct import figures
 from jaxstruct.training import Claim, Experiment, Reference, Run, Study, main
 
-OWN: dict[Method, dict[str, Any]] = {  # what the papers have of their own
-    "sppnet": {"classifier": "svm", "background": 0.1},
-    "fast_rcnn": {"classifier": "svm", "background": 0.1},
-    "four_step": {},
-    "joint": {},
-}
-
 
 @dataclass(frozen=True)
 class Config(_detector_config.Shared):
@@ -141,8 +134,8 @@ def experiment(config: Config) -> Study:
         method: _detection.experiment(
             _detector_config.Config(
                 **shared,
-                **OWN[method],
                 method=method,
+                classifier="softmax" if proposes(method) else "svm",
                 epochs=epochs,
                 stored=config.stored,
                 proposals=config.proposed if proposes(method) else config.searched,

@@ -35,7 +35,7 @@ FIELDS = {
     POSITIVE: """
         clip_norm evidence_rgb evidence_xy learning_rate linear_learning_rate pretraining_rate
         ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C""",
-    SHARE: "background color corruption flip masking salt_and_pepper",
+    SHARE: "color corruption flip masking salt_and_pepper",
     BELOW_1: "average dropout momentum resize",
     BETWEEN_0_AND_1: "scribble_prob",
     SEED: "seed",

@@ -104,7 +104,6 @@ def network_of(method):
         pooling="pool",
         hidden=16,
         regions=REGIONS,
-        background=BACKGROUND,
     )
     return config, _detection.network(config, CLASSES)
 
