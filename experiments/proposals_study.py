@@ -2,9 +2,7 @@
 
 Uijlings et al. 2013, tables 5 and 6; Ren et al. 2015, figure 4 and section 3.1.
 
-python -m jaxstruct.data propose bccd --split test                   # and --mode quality
-python -m experiments.proposals_study                                # trains the network, too
-python -m experiments.proposals_study --dataset voc2012 --test pack_test --weights FILE ...
+python -m experiments.proposals_study   # blood cells; trains the network, too
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ class Config(_detector_config.Shared):
 
 CLAIMS = [
     Claim(
-        "300 boxes of the proposal network find more than 300 of Selective Search (recall)",
+        "300 boxes of a network find more than 300 of Selective Search (recall)",
         orders=[
             [
                 Reference(f"{recall}/300", "higher", member=member)
