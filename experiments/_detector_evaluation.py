@@ -54,13 +54,18 @@ def stored_proposals(batch: Any) -> Proposals:
     return Proposals(batch["proposals"], valid.astype(jnp.float32), valid)
 
 
-def proposed(detector: Detector, variables: Any, maps: Any, batch: Any) -> Proposals:
-    """The regions that are classified: the network's own, or those that the batch holds."""
+def proposed(
+    detector: Detector, variables: Any, maps: Any, batch: Any, before: int = 1000
+) -> Proposals:
+    """The regions that are classified: the network's own, or those that the batch holds.
+
+    `before` of a network's own enter non-maximum suppression.
+    """
     if not isinstance(detector.model, FasterRCNN):
         return stored_proposals(batch)
     canvas = batch["image"].shape[1:3]
     said = call(detector.model, variables, "propose_from", maps, canvas)
-    return models.best_proposals(said, batch["size"], before=1000, after=detector.proposals)
+    return models.best_proposals(said, batch["size"], before=before, after=detector.proposals)
 
 
 def detect(detector: Detector, variables: Any, batch: Any) -> tuple[Proposals, Detected]:
@@ -188,18 +193,23 @@ def in_image(
     return inside[0], classes[kept], scores[kept], inside[1]
 
 
-def seconds(detector: Detector, state: State, reader: Reader, times: int = 5) -> float:
+def median_seconds(work: Callable[[], Any], times: int = 5) -> float:
+    """The median time of a piece of work, after a first call, which compiles."""
+    found = []
+    for _ in range(times + 1):
+        since = time.perf_counter()
+        jax.block_until_ready(work())
+        found.append(time.perf_counter() - since)
+    return float(np.median(found[1:]))
+
+
+def seconds(detector: Detector, state: State, reader: Reader) -> float:
     """The median time of an image of a set, from pixels to boxes, with its proposals."""
     example = reader(np.array([0]))
     image, given, searching = np.asarray(example["image"][0]), None, 0.0
     if isinstance(reader, data.ReaderWithProposals):
         given, searching = example["proposals"][0], reader.seconds or 0.0
-    found = []
-    for _ in range(times + 1):  # the first compiles
-        since = time.perf_counter()
-        in_image(detector, state, image, given)
-        found.append(time.perf_counter() - since)
-    return float(np.median(found[1:])) + searching
+    return median_seconds(lambda: in_image(detector, state, image, given)) + searching
 
 
 def labels_of(detector: Detector, classes: np.ndarray, scores: np.ndarray) -> list[str]:

@@ -86,10 +86,11 @@ def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.n
     best = proposed[:30] * scale
     areas = np.prod(best[:, 2:] - best[:, :2], axis=-1)
     regions = best[[int(np.argmax(areas)), int(np.argmin(areas))]] if len(best) else best
-    pooled = [
-        ops.roi_pool(maps[level][0], jnp.asarray(regions), output_size=t, spatial_scale=1 / stride)
-        for t in ((6, 3, 2, 1) if model.pooling == "pyramid" else (3, 4))
-    ]
+    cells, grids = jnp.asarray(regions) / stride, [3, 4]
+    if model.pooling == "pyramid":
+        cells, grids = ops.window_cells(jnp.asarray(regions), stride=stride), [6, 3, 2, 1]
+        regions = np.asarray(cells + jnp.array([0, 0, 1, 1])) * stride  # whole cells
+    pooled = [ops.roi_pool(maps[level][0], cells, output_size=t) for t in grids]
     return figures.region_pooling(canvas, maps[level][0], regions, pooled, stride=stride)
 
 

@@ -152,12 +152,13 @@ def of_list(
 
 def of_windows(config: Config, there: Sought) -> dict[str, float]:
     """The numbers of sliding windows, each number of them spread anew."""
-    since, rows = time.perf_counter(), []
+    rows, seconds = [], 0.0
     for number in (*config.numbers, config.numbers[-1]):
+        since = time.perf_counter()
         windows = [models.sliding_windows(*size, number) for size in there.sizes]
+        seconds = (time.perf_counter() - since) / len(windows)
         rows.append(overlaps(there, windows, [number])[0])
         boxes = float(np.mean([len(x) for x in windows]))
-    seconds = (time.perf_counter() - since) / len(there.sizes) / len(rows)
     return numbers_of(config, there, np.stack(rows), boxes, seconds)
 
 
@@ -165,10 +166,9 @@ def of_full_width(
     config: Config, reader: data.Reader, there: Sought, mode: str
 ) -> dict[str, float]:
     """The numbers of Selective Search on the first images as they are."""
-    since, proposals = time.perf_counter(), []
-    for index in range(config.full):
-        image = reader(np.array([index]))["image"][0]
-        proposals.append(data.selective_search(image, mode=mode, width=None))
+    images = reader(np.arange(config.full))["image"]
+    since = time.perf_counter()
+    proposals = [data.selective_search(x, mode=mode, width=None) for x in images]
     seconds = (time.perf_counter() - since) / config.full
     return of_list(config, there.first(config.full), proposals, seconds)
 
@@ -181,10 +181,10 @@ class Proposer(NamedTuple):
 
     def propose(self, variables: Any, batch: Any) -> models.Proposals:
         """The proposals of a batch on the canvas, the best first."""
-        call = partial(_detector_evaluation.call, self.detector.model, variables)
-        maps = call("maps", batch["image"], batch["size"])
-        said = call("propose_from", maps, batch["image"].shape[1:3])
-        return models.best_proposals(said, batch["size"], before=6000, after=self.most)
+        detector = self.detector._replace(proposals=self.most)
+        given = batch["image"], batch["size"]
+        maps = _detector_evaluation.call(detector.model, variables, "maps", *given)
+        return _detector_evaluation.proposed(detector, variables, maps, batch, before=6000)
 
     def of_set(self, state: State, batches: Any, compilations: int) -> list[np.ndarray]:
         """The proposals [n, 4] of all images, in their pixels."""
@@ -197,16 +197,11 @@ class Proposer(NamedTuple):
         rows = make_prediction(predict, compilations=compilations)(state, batches)
         return [x[valid] for x, valid in zip(rows["boxes"], rows["valid"], strict=True)]
 
-    def seconds(self, state: State, image: np.ndarray, times: int = 5) -> float:
-        """The median time that one image takes on this machine, from pixels to boxes."""
+    def seconds(self, state: State, image: np.ndarray) -> float:
+        """The median time that one image takes on this machine, from the canvas to boxes."""
         batch, _ = _detector_evaluation.batch_of(self.detector, image)
-        propose = jax.jit(self.propose)
-        variables, found = _detector_evaluation.variables_of(state), []
-        for _ in range(times + 1):  # the first compiles
-            since = time.perf_counter()
-            jax.block_until_ready(propose(variables, batch))
-            found.append(time.perf_counter() - since)
-        return float(np.median(found[1:]))
+        variables, propose = _detector_evaluation.variables_of(state), jax.jit(self.propose)
+        return _detector_evaluation.median_seconds(lambda: propose(variables, batch))
 
 
 def experiment(config: Config) -> Experiment:
