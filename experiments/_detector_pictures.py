@@ -89,7 +89,7 @@ def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.n
     cells, grids = jnp.asarray(regions) / stride, [3, 4]
     if model.pooling == "pyramid":
         cells, grids = ops.window_cells(jnp.asarray(regions), stride=stride), [6, 3, 2, 1]
-        regions = np.asarray(cells + jnp.array([0, 0, 1, 1])) * stride  # whole cells
+        regions = np.add(cells, [0, 0, 1, 1]) * stride  # whole cells
     pooled = [ops.roi_pool(maps[level][0], cells, output_size=t) for t in grids]
     return figures.region_pooling(canvas, maps[level][0], regions, pooled, stride=stride)
 
