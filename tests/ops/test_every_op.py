@@ -31,7 +31,7 @@ def test_strict_promotion_of_dtypes(call):
 @pytest.mark.parametrize("kind", ["batch", "channels"])
 def test_without_examples_or_channels(kind):
     empty = [call for call in calls(**{kind: 0}) if any(not x.size for x in call.arrays)]
-    assert len(empty) == 32
+    assert len(empty) > len(CALLS) / 2  # most ops have both
     for call in empty:
         try:
             out = jax.eval_shape(call.f, *call.arrays)
