@@ -39,7 +39,7 @@ def region_pooling(
         title: above all.
 
     Returns:
-        a Figure.
+        a Figure. All that was pooled has one scale of greys, and the map its own.
 
     Raises:
         ValueError: shapes other than these.
@@ -60,6 +60,9 @@ def region_pooling(
         )
     seen = np.asarray(features, float)
     seen = seen.mean(-1) if seen.ndim == 3 else seen
+    means = [x.mean(-1) for x in grids]
+    flat = np.concatenate([x.ravel() for x in means])
+    limits = flat.min(initial=np.inf), flat.max(initial=-np.inf)
     colors = label_colors(8) / 255
     columns = 2 * len(grids)
     panel = _style.PAGE_INCHES / columns
@@ -92,16 +95,23 @@ def region_pooling(
             margin = 0.15 * max(box[2] - box[0], box[3] - box[1]) + 1
             axes.set_xlim(max(box[0] - margin, 0) - 0.5, min(box[2] + margin, seen.shape[1]) - 0.5)
             axes.set_ylim(min(box[3] + margin, seen.shape[0]) - 0.5, max(box[1] - margin, 0) - 0.5)
-            count = f"{cells} x {cells} x {x.shape[-1]:,} values"
-            _panel(figure, inside[2 * i + 1], x[row - 1].mean(-1), count)
+            between = "\n" if panel < 1.2 else " "
+            count = f"{cells} x {cells} x {x.shape[-1]:,}{between}values"
+            _panel(figure, inside[2 * i + 1], means[i][row - 1], count, limits)
     return figure
 
 
-def _panel(figure: Figure, place: Any, shown: np.ndarray, name: str) -> Any:
+def _panel(
+    figure: Figure,
+    place: Any,
+    shown: np.ndarray,
+    name: str,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Any:
     axes = figure.add_subplot(place)
     axes.set_axis_off()
     axes.set_title(name, fontsize=_style.TICK_POINTS, pad=2)
-    axes.imshow(shown, cmap="gray", interpolation="nearest")
+    axes.imshow(shown, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     axes.set_autoscale_on(False)
     return axes
 

@@ -40,6 +40,25 @@ def test_each_region_has_its_grids_and_vectors_of_one_length():
     np.testing.assert_allclose(panels[7].images[0].get_array(), POOLED[1][1].mean(-1))
 
 
+def test_all_that_was_pooled_has_one_scale_of_greys():
+    pooled = [np.full((2, 1, 1, 5), 7.0), np.full((2, 2, 2, 5), 9.0)]
+    figure = region_pooling(IMAGE, MAP, REGIONS, pooled, stride=8)
+    limits = [axes.images[0].get_clim() for axes in figure.axes[2:]]
+    assert limits == [(MAP.mean(-1).min(), MAP.mean(-1).max()), (7, 9)] * 4
+
+
+def test_four_grids_have_titles_that_fit():
+    grids = [np.zeros((2, t, t, 512)) for t in (6, 3, 2, 1)]
+    figure = region_pooling(IMAGE, MAP, REGIONS, grids, stride=8)
+    figure.draw_without_rendering()
+    page = figure.bbox
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[2:10]]
+    assert boxes[0].x0 >= page.x0
+    assert boxes[-1].x1 <= page.x1
+    for left, right in zip(boxes[:-1], boxes[1:], strict=True):
+        assert left.x1 < right.x0
+
+
 @pytest.mark.parametrize(
     "pooled", [[], [np.zeros((1, 3, 3, 5))], [np.zeros((2, 3, 4, 5))], [np.zeros((2, 3, 3))]]
 )
