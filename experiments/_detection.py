@@ -129,7 +129,7 @@ def experiment(
         for prefix, (last, one) in judged.items():
             values = _detector_evaluation.evaluated(one, test, states[last])
             seconds = _detector_evaluation.seconds(one, states[last], readers["test"])
-            found |= {f"{prefix}/{k}": v for k, v in {**values, "seconds": seconds}.items()}
+            found |= {f"{prefix}/{k}": v for k, v in {**values, **seconds}.items()}
         return found
 
     return Experiment(

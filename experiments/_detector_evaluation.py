@@ -203,13 +203,15 @@ def median_seconds(work: Callable[[], Any], times: int = 5) -> float:
     return float(np.median(found[1:]))
 
 
-def seconds(detector: Detector, state: State, reader: Reader) -> float:
-    """The median time of an image of a set, from pixels to boxes, with its proposals."""
+def seconds(detector: Detector, state: State, reader: Reader) -> dict[str, float]:
+    """The median time of an image of a set, from pixels to boxes; what of it is the search for
+    proposals, where there is one."""
     example = reader(np.array([0]))
-    image, given, searching = np.asarray(example["image"][0]), None, 0.0
+    image, given, search = np.asarray(example["image"][0]), None, {}
     if isinstance(reader, data.ReaderWithProposals):
-        given, searching = example["proposals"][0], reader.seconds or 0.0
-    return median_seconds(lambda: in_image(detector, state, image, given)) + searching
+        given, search = example["proposals"][0], {"search_seconds": reader.seconds or 0.0}
+    network = median_seconds(lambda: in_image(detector, state, image, given))
+    return {"seconds": network + sum(search.values()), **search}
 
 
 def labels_of(detector: Detector, classes: np.ndarray, scores: np.ndarray) -> list[str]:

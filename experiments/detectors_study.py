@@ -149,16 +149,17 @@ def experiment(config: Config) -> Study:
 
 
 def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
-    """Average precision over the seconds that an image takes, proposals and all."""
-    points = {
-        name: ([run.metrics["test/seconds"]], [run.metrics["test/ap50"]])
-        for name, run in runs.items()
+    """Average precision, and the seconds that an image takes with its proposals."""
+    found = {name: run.metrics for name, run in runs.items()}
+    search = {name: x.get("test/search_seconds", 0.0) for name, x in found.items()}
+    bars: dict[str, Any] = {
+        "AP50": {name: x["test/ap50"] for name, x in found.items()},
+        "seconds an image": {
+            name: {"network": x["test/seconds"] - search[name], "Selective Search": search[name]}
+            for name, x in found.items()
+        },
     }
-    return {
-        "precision_and_time": figures.curves(
-            points, x_label="seconds an image, with its proposals", y_label="AP50", log_x=True
-        )
-    }
+    return {"precision_and_time": figures.bar_panels(bars)}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Figures: arrays in, matplotlib Figure out; nothing here reads files, trains or shows windows."""
 
+from jaxstruct.figures.bars import (
+    bar_panels,
+)
 from jaxstruct.figures.boxes import (
     box_panels,
 )
@@ -27,6 +30,7 @@ from jaxstruct.figures.scatter import (
 )
 
 __all__ = [
+    "bar_panels",
     "box_panels",
     "curve_panels",
     "curves",

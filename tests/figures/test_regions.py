@@ -1,5 +1,7 @@
 """Regions on a feature map, and what is pooled of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
@@ -55,7 +57,7 @@ def test_four_grids_have_titles_that_fit():
     boxes = [axes.title.get_window_extent() for axes in figure.axes[2:10]]
     assert boxes[0].x0 >= page.x0
     assert boxes[-1].x1 <= page.x1
-    for left, right in zip(boxes[:-1], boxes[1:], strict=True):
+    for left, right in itertools.pairwise(boxes):
         assert left.x1 < right.x0
 
 

@@ -1,0 +1,34 @@
+"""The papers' configurations of detectors run, on imitations and in small."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import detectors_study, faster_rcnn_voc2012
+from jaxstruct import data
+from jaxstruct.training import run
+
+SMALL = {
+    "backbone": "resnet18", "frozen": 0, "height": 64, "width": 64, "scales": (16.0, 32.0),
+    "hidden": 16, "rpn_features": 16, "regions": 8, "evaluations": 1, "train": "train+val[:4]",
+    "validation": "val[:4]", "test": "test[:4]",
+}  # fmt: skip
+CASES = [
+    (faster_rcnn_voc2012, {"epochs": 0.2, "proposals": 20}),
+    (detectors_study, {"methods": ("fast_rcnn",), "epochs": (0.2,), "searched": 20}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "changes"), CASES, ids=["faster_rcnn", "fast_rcnn"])
+def test_the_papers_configurations_run(module, changes, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+    config = dataclasses.replace(module.PAPER, **SMALL, **changes)
+    assert (config.optimizer, config.pooling, config.dropout) == ("sgd", "pool", 0.5)
+    with data.looking(imitations=True):
+        found = run(module.experiment(config), tmp_path, devices=jax.devices()[:1])
+    values = [value for name, value in found.metrics.items() if name.endswith("test/ap50")]
+    assert len(values) == 1
+    assert np.isfinite(values).all()
