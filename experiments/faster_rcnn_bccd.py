@@ -29,7 +29,7 @@ class Config(_detection.Config):
 
 
 SMOKE = Config(
-    height=64, width=96, scales=(16.0, 32.0), hidden=16, rpn_features=16, proposals=20, regions=8,
+    height=64, width=64, scales=(16.0, 32.0), hidden=16, rpn_features=16, proposals=20, regions=8,
     epochs=0.5, evaluations=2, most=32,
 )  # fmt: skip
 PAPER = Config(**_detector_config.PAPER, height=608, width=800, scales=(64.0, 128.0, 256.0))
