@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from jaxstruct.figures import _style
@@ -36,11 +37,7 @@ def bar_panels(panels: Mapping[str, Mapping[str, float | Mapping[str, float]]]) 
         if set(bars) != set(names):
             raise ValueError(f"got bars {[*bars]} of {quantity!r}, expected {names}")
     parted = {
-        quantity: {
-            name: dict(bars[name]) if isinstance(bars[name], Mapping) else {"": bars[name]}
-            for name in names
-        }
-        for quantity, bars in panels.items()
+        quantity: {name: _parts(bars[name]) for name in names} for quantity, bars in panels.items()
     }
     parts = dict.fromkeys(
         part for bars in parted.values() for of in bars.values() for part in of if part
@@ -49,14 +46,14 @@ def bar_panels(panels: Mapping[str, Mapping[str, float | Mapping[str, float]]]) 
     height = _BAR_INCHES * len(names) + 0.8 + 0.3 * bool(parts)
     figure = Figure((_style.PAGE_INCHES, height), _style.DPI, layout="constrained")
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    handles = {}
-    for axes, (quantity, bars) in zip(grid, parted.items(), strict=True):
+    handles: dict[str, Rectangle] = {}
+    for axes, (quantity, rows) in zip(grid, parted.items(), strict=True):
         axes.set_title(quantity, fontsize=_style.TEXT_POINTS)
         axes.tick_params(labelsize=_style.TEXT_POINTS, length=0)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xticklabels([])
-        for row, of in enumerate(bars.values()):
+        for row, of in enumerate(rows.values()):
             start = 0.0
             for part, value in of.items():
                 if not 0 <= value < np.inf:
@@ -70,13 +67,21 @@ def bar_panels(panels: Mapping[str, Mapping[str, float | Mapping[str, float]]]) 
                 f"{start:.3g}", (start, row), (4, 0), textcoords="offset points", va="center",
                 fontsize=_style.TICK_POINTS,
             )  # fmt: skip
-        axes.set_xlim(0, 1.15 * max((sum(of.values()) for of in bars.values()), default=0) or 1)
+        axes.set_xlim(0, 1.15 * max(sum(of.values()) for of in rows.values()) or 1)
     grid[0].set_yticks(range(len(names)), names)
     grid[0].invert_yaxis()
     handles.pop("", None)
     if handles:
         figure.legend(
-            [*handles.values()], [*handles], loc="outside lower center", ncols=len(handles),
-            fontsize=_style.TEXT_POINTS, frameon=False,
-        )  # fmt: skip
+            handles=[*handles.values()],
+            labels=[*handles],
+            loc="outside lower center",
+            ncols=len(handles),
+            fontsize=_style.TEXT_POINTS,
+            frameon=False,
+        )
     return figure
+
+
+def _parts(value: float | Mapping[str, float]) -> dict[str, float]:
+    return dict(value) if isinstance(value, Mapping) else {"": value}
