@@ -28,9 +28,9 @@ API = {
     "jaxstruct.losses": """
         BERNOULLI GAUSSIAN Likelihood Sampled bernoulli_log_likelihood box_loss class_loss
         gaussian_log_likelihood importance_sampled_likelihood importance_weighted_bound
-        kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
-        objectness_loss optimal_discriminator r1_penalty reparameterize sample_anchors
-        sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
+        kl_to_standard_normal log_generated log_real median_frequency_weights minimax_loss
+        non_saturating_loss objectness_loss optimal_discriminator r1_penalty reparameterize
+        sample_anchors sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
