@@ -25,7 +25,7 @@ def median_frequency_weights(counts: np.ndarray, *, power: float = 1.0) -> np.nd
     Raises:
         ValueError: counts of another shape or below 0, no pixel at all, or a power below 0.
 
-    Source: Eigen & Fergus 2015 (depth, surface normals and semantic labels), section 6.3.
+    Source: Eigen & Fergus 2015, on semantic labels: median freq / freq(c).
     """
     counts = np.asarray(counts)
     if counts.ndim != 2 or np.min(counts, initial=0) < 0:

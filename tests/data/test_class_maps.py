@@ -123,7 +123,9 @@ def test_a_split_without_a_labelled_pixel(tmp_path):
 
 def test_a_name_that_is_listed_twice_is_read_once(tmp_path, capsys):
     contents = {"a.jpg": image(0, SIZE), "a.png": png(mask())}
-    assert list(examples(tmp_path, contents, "a", "a")) == ["a"]
+    write(tmp_path, contents)
+    found = class_maps.read(tmp_path, {"train": pairs(tmp_path, "a", "a")}, CLASSES)
+    assert [name for name, _ in found["train"]] == ["a"]
     assert "a.png: listed twice: left out" in capsys.readouterr().err
 
 
