@@ -46,8 +46,9 @@ API = {
         torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """
-        Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
-        frechet_distance nearest_examples parzen_log_likelihood voc_curves
+        Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps boundary_band
+        boundary_distance coco_scores frechet_distance nearest_examples parzen_log_likelihood
+        voc_curves
     """,
     "jaxstruct.figures": """
         bar_panels box_panels curve_panels curves image_grid label_colors label_overlay
