@@ -5,22 +5,15 @@ What may be added: another change of an image that its boxes follow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments._canvases import GREY, at_top_left, shared_canvas, turned
 from jaxstruct import data
 from jaxstruct.data import Reader
-from jaxstruct.training import (
-    Batches,
-    augment_each,
-    process_count,
-    reads_in_order,
-    shuffled_reads,
-)
+from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
 
-GREY = 124, 116, 104  # the mean colour of ImageNet, where the canvas shows no image
 KEPT = 0.4  # the share of a box's area that has to stay on the canvas in training
 
 
@@ -42,25 +35,6 @@ class Placing(NamedTuple):
     resize: float = 0.0
     color: float = 0.0
     proposals: int = 0
-
-
-def shapes_of(canvas: tuple[int, int]) -> int:
-    """How many shapes batches have: wide, upright, and the square that holds both."""
-    return 1 if canvas[0] == canvas[1] else 3
-
-
-def turned(canvas: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """The canvas, turned where an image of this size is larger on it then."""
-    return data.canvas_for(size, (canvas, canvas[::-1]))
-
-
-def shared_canvas(images: Sequence[np.ndarray], canvas: tuple[int, int]) -> tuple[int, int]:
-    """The canvas of a batch: as it is, turned, or a square where its images need both.
-
-    Processes see parts of a batch, whose shapes must be the same: several share the square.
-    """
-    (one, *others) = {turned(canvas, x.shape[:2]) for x in images}
-    return (max(canvas),) * 2 if others or process_count() > 1 else one
 
 
 def place(
@@ -86,8 +60,6 @@ def place(
         given["proposals"] = example["proposals"][: placing.proposals]
     keep = 0.0 if draw is None else KEPT
     moved = data.move({"image": image, **given}, affine, canvas, fill=GREY, keep=keep)
-    placed = np.zeros((*shared, 3), np.uint8)  # the network sees nothing beyond `size`
-    placed[: canvas[0], : canvas[1]] = moved["image"]
     boxes, valid = data.padded(moved["boxes"], placing.most)
     classes, _ = data.padded(np.asarray(moved["classes"], np.int32) + 1, placing.most)
     difficult = np.asarray(moved.get("difficult", np.zeros(len(moved["boxes"]))), bool)
@@ -99,7 +71,7 @@ def place(
     scale = abs(float(affine.matrix[0, 0]))
     seen = canvas if draw is not None else [round(side * scale) for side in size]
     return {
-        "image": placed,
+        "image": at_top_left(moved["image"], shared),  # no region is beyond `size`
         "size": np.array(seen, np.int32),
         "scale": np.float32(scale),
         "boxes": boxes,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from experiments import (
     _box_batches,
+    _canvases,
     _detector_evaluation,
     _detector_pictures,
     _detector_svm,
@@ -192,7 +193,7 @@ def stage(
         batches=train,
         evaluate=evaluate.get(learning.measured),
         evaluate_every=every,
-        compilations=_box_batches.shapes_of(detector.canvas),
+        compilations=_canvases.shapes_of(detector.canvas),
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _box_batches
+from experiments import _canvases
 from jaxstruct import data, figures, metrics, models
 from jaxstruct.data import Reader
 from jaxstruct.models import Detected, FasterRCNN, FastRCNN, Proposals
@@ -100,7 +100,7 @@ def swept(detector: Detector) -> Callable[[Any, Batches], dict[str, np.ndarray]]
             **{name: batch[name] for name in TRUTH},
         }
 
-    return make_prediction(predict, compilations=_box_batches.shapes_of(detector.canvas))
+    return make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))
 
 
 def evaluated(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
@@ -155,7 +155,7 @@ def _detect(detector: Detector, variables: Any, batch: Any) -> Any:
 def on_canvas(detector: Detector, image: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
     """An image on the canvas of its orientation, its scale and its size there."""
     return data.letter_box(
-        image, _box_batches.turned(detector.canvas, image.shape[:2]), fill=_box_batches.GREY
+        image, _canvases.turned(detector.canvas, image.shape[:2]), fill=_canvases.GREY
     )
 
 

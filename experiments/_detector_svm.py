@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _box_batches
+from experiments import _canvases
 from experiments._detector_evaluation import (
     Detector,
     call,
@@ -69,7 +69,7 @@ def with_svms(detector: Detector, batches: Batches, most: int, state: State) -> 
         found = call(detector.model, variables, "features", maps, regions)
         return {"features": found.reshape(*regions.shape[:2], -1), "signs": signs}
 
-    rows = make_prediction(predict, compilations=_box_batches.shapes_of(detector.canvas))(
+    rows = make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))(
         state, batches
     )
     signs = rows["signs"].reshape(-1, classes)
@@ -109,5 +109,5 @@ def stage(detector: Detector, images: Batches, validation: Batches, most: int) -
         update=update,
         batches=images,
         evaluate=partial(evaluated, detector._replace(svm=True), validation),
-        compilations=_box_batches.shapes_of(detector.canvas),
+        compilations=_canvases.shapes_of(detector.canvas),
     )

@@ -28,9 +28,9 @@ API = {
     "jaxstruct.losses": """
         BERNOULLI GAUSSIAN Likelihood Sampled bernoulli_log_likelihood box_loss class_loss
         gaussian_log_likelihood importance_sampled_likelihood importance_weighted_bound
-        kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
-        objectness_loss optimal_discriminator r1_penalty reparameterize sample_anchors
-        sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
+        kl_to_standard_normal log_generated log_real median_frequency_weights minimax_loss
+        non_saturating_loss objectness_loss optimal_discriminator r1_penalty reparameterize
+        sample_anchors sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
@@ -46,8 +46,9 @@ API = {
         torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """
-        Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
-        frechet_distance nearest_examples parzen_log_likelihood voc_curves
+        Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps boundary_band
+        boundary_distance coco_scores frechet_distance nearest_examples parzen_log_likelihood
+        voc_curves
     """,
     "jaxstruct.figures": """
         bar_panels box_panels curve_panels curves image_grid label_colors label_overlay
@@ -57,9 +58,9 @@ API = {
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals
         SetRecord Source StoredProposals canvas_for draw_affine fit_image installed_weights
         jitter_color keep_proposals letter_box load looking middle_square move move_boxes
-        noted_weights open_reader padded prepare prepare_folder propose read_image read_labels
-        read_proposals read_weights recorded searched selective_search where with_proposals
-        write_labels
+        noted_weights open_reader padded pixel_counts prepare prepare_folder propose read_image
+        read_labels read_proposals read_weights recorded searched selective_search where
+        with_proposals write_labels
     """,
     "jaxstruct.training": """
         AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped

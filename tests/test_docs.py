@@ -30,6 +30,7 @@ from experiments.__main__ import main as experiments_main
 from jaxstruct import __main__ as about
 from jaxstruct import data, models, training
 from jaxstruct.data.__main__ import main as data_main
+from jaxstruct.data.image_files import png
 from jaxstruct.data.sets._scenes import imitate_voc
 from tests.data.written import image as encoded
 from tests.data.written import write
@@ -107,6 +108,13 @@ def save_cells(folder):
     imitate_voc(folder, classes=("dot", "ring"), size=(48, 64), lists=lists)
 
 
+def save_streets(folder):
+    labels = np.tile(np.uint8([0, 1, 255, 1]), (6, 2))
+    contents = {"classes.txt": b"road\ncar\n", "train.txt": b"a\n", "val.txt": b"b.jpg\n"}
+    contents |= {f"images/{name}.jpg": encoded(i) for i, name in enumerate("ab")}
+    write(folder, contents | {f"masks/{name}.png": png(labels) for name in "ab"})
+
+
 def save_boxes(path):
     names = [f"{i:06}" for i in range(6)]  # those of save_cells
     boxes = np.tile(np.float32([0, 0, 20, 30]), (len(names), 1))
@@ -122,9 +130,10 @@ FILES = {
     "my_boxes.npz": save_boxes,
     "~/flowers.zip": save_flowers,
     "~/VOCdevkit/cells": save_cells,
+    "~/streets": save_streets,
 }
 # Sets whose official files a user has: their imitations, in the official layout.
-SETS = ("mnist", "bccd")
+SETS = ("mnist", "bccd", "camvid")
 # Values that a user has: small ones.
 ARRAYS = {
     "boxes": lambda: jnp.array([[0, 0, 40, 40], [2, 2, 42, 42], [60, 10, 90, 50]], jnp.float32),

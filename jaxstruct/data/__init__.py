@@ -7,6 +7,7 @@ TensorFlow never is.
 from jaxstruct.data.affine import Affine, draw_affine, move_boxes
 from jaxstruct.data.canvas import canvas_for, letter_box, move, padded
 from jaxstruct.data.catalogue import CATALOGUE
+from jaxstruct.data.class_counts import pixel_counts
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.image_files import middle_square
@@ -57,6 +58,7 @@ __all__ = [
     "noted_weights",
     "open_reader",
     "padded",
+    "pixel_counts",
     "prepare",
     "prepare_folder",
     "propose",

@@ -121,7 +121,11 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         type=path,
         metavar="PATH",
         help="a folder, .zip or .tar of CLASS/x.jpg, or train/CLASS/x.jpg and test/CLASS/x.jpg; or "
-        "a folder with boxes in PASCAL VOC's or COCO's layout",
+        "a folder with boxes in PASCAL VOC's or COCO's layout; or one with images/, masks/ and "
+        "classes.txt",
+    )
+    own.add_argument(
+        "--masks", action="store_true", help="of a folder with boxes and masks, read the masks"
     )
     own.add_argument("--size", type=positive, metavar="N", help="resize each image to N x N")
     own.add_argument("--crop", action="store_true", help="resize the square in its middle")
@@ -158,6 +162,7 @@ def _prepare(options: argparse.Namespace) -> str:
         "size": options.size,
         "crop": options.crop,
         "skip_unreadable": options.skip_unreadable,
+        "masks": options.masks,
     }
     if options.path is not None:
         try:
@@ -165,7 +170,9 @@ def _prepare(options: argparse.Namespace) -> str:
         except ValueError as error:
             raise WrongUsage(str(error)) from None
     elif any(asked.values()):
-        raise WrongUsage("--size, --crop and --skip-unreadable are for images of your own: --from")
+        raise WrongUsage(
+            "--size, --crop, --skip-unreadable and --masks are for images of your own: --from"
+        )
     elif (name := _known(options.name)) not in CATALOGUE:
         return f"{locate(name).name}: already prepared"
     else:

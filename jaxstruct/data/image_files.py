@@ -124,16 +124,24 @@ def name_transparent(opened: Image.Image) -> None:
     Raises ValueError for one of 16-bit colours, whose lower halves are lost.
     """
     clear = opened.info.get("transparency")
-    tiles = getattr(opened, "tile", ())
-    if clear is None or opened.format != "PNG" or not tiles:
+    if clear is None:
         return
-    raw = tiles[0][3]
-    if raw in ("L;2", "L;4"):
-        opened.info["transparency"] = clear * {"L;2": 85, "L;4": 17}[raw]
-    elif opened.mode == "RGB" and ";16" in raw:
+    if step := _STEPS.get(_raw_mode(opened)):
+        opened.info["transparency"] = clear * step
+    elif opened.mode == "RGB" and ";16" in _raw_mode(opened):
         raise ValueError(
             "a transparent colour of 16 bits each; expected an alpha channel or 8 bits"
         )
+
+
+_STEPS = {"L;2": 85, "L;4": 17}
+"""By how much Pillow multiplies grey values of a PNG file of 2 and 4 bits."""
+
+
+def _raw_mode(opened: Image.Image) -> str:
+    """How an opened PNG file, not yet loaded, stores its pixels; empty for other formats."""
+    tiles = getattr(opened, "tile", ())
+    return tiles[0][3] if opened.format == "PNG" and tiles else ""
 
 
 def _white(opened: Image.Image) -> int | None:
@@ -211,10 +219,11 @@ def read_encoded(path: Path, expected: str) -> tuple[bytes, int, int]:
 
 
 def read_values(path: Path, expected: str) -> np.ndarray:
-    """The values of a grey or palette image, [H,W]: uint8, of 16 bits uint16, of one bit 0 and 1.
+    """The values of a grey or palette image, [H,W]: uint8, of 16 bits uint16.
 
-    Of a palette, the indices. Raises DataError that names `path` and what was `expected` there for
-    what is no such image.
+    They are the numbers in the file, 0 and 1 of one bit and up to 15 of four; of a palette, the
+    indices. Raises DataError that names `path` and what was `expected` there for what is no such
+    image.
     """
     from PIL import UnidentifiedImageError
 
@@ -222,12 +231,13 @@ def read_values(path: Path, expected: str) -> np.ndarray:
     with blamed(path, expected, "no image"):
         try:
             with opened_by_pillow(content) as opened:
+                step = _STEPS.get(_raw_mode(opened), 1)
                 mode, values = opened.mode, np.asarray(opened)
         except UnidentifiedImageError:  # whose words name a place in memory
             raise ValueError("of no kind that is known") from None
     if mode not in ("1", "L", "P", "I;16"):
         raise DataError(f"{path}: an image of mode {mode}; expected {expected}")
-    return values.astype(np.uint8) if mode == "1" else values
+    return values.astype(np.uint8) if mode == "1" else values // step
 
 
 def png(image: Image.Image | np.ndarray) -> bytes:

@@ -1,9 +1,9 @@
 """PASCAL VOC's layout: JPEGImages, Annotations (one XML an image) and lists of images in ImageSets.
 
 Boxes of the files are 1-based and include their last pixel; here they are continuous, 0-based
-(x1 - 1, y1 - 1, x2, y2).
+(x1 - 1, y1 - 1, x2, y2). Class masks are in SegmentationClass.
 
-What may be added: another thing that an XML file says of an object.
+What may be added: another thing that an XML file says of an object, masks of objects.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxstruct.data import boxes, image_files
+from jaxstruct.data import boxes, class_maps, image_files
 from jaxstruct.data.boxes import LeftOut
+from jaxstruct.data.class_maps import Pair
 from jaxstruct.data.errors import DataError, blamed, read_raw
 
 CLASSES = (
@@ -26,7 +27,13 @@ CLASSES = (
 )
 """PASCAL VOC's, in the devkit's order."""
 
+MASKED = ("background", *CLASSES)
+"""What the values 0, 1, ... of a class mask mean."""
+
 FOLDERS = ("JPEGImages", "Annotations", "ImageSets")
+MASKS = ("SegmentationClass", "SegmentationClassAug")
+"""The folders of class masks: PASCAL VOC's own, and those that came with more images later."""
+
 EXPECTED = "PASCAL VOC's layout: JPEGImages/x.jpg, Annotations/x.xml, ImageSets/Main/train.txt"
 _OTHER_LISTS = ("Layout", "Action")  # of persons, not of images
 
@@ -34,6 +41,12 @@ _OTHER_LISTS = ("Layout", "Action")  # of persons, not of images
 def is_layout(folder: Path) -> bool:
     """Whether a folder has the three folders of PASCAL VOC."""
     return all((folder / name).is_dir() for name in FOLDERS)
+
+
+def has_masks(folder: Path) -> bool:
+    """Whether a folder has images, lists of images and class masks in PASCAL VOC's layout."""
+    there = {name for name in (*FOLDERS, *MASKS) if (folder / name).is_dir()}
+    return {"JPEGImages", "ImageSets"} <= there and bool(there & set(MASKS))
 
 
 def features(classes: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
@@ -72,6 +85,33 @@ def lists(folder: Path) -> dict[str, list[str]]:
     if not any(found.values()):
         raise DataError(f"{sets}: no list of images; expected {EXPECTED}")
     return {name: names for name, names in found.items() if names}
+
+
+def masked_pairs(folder: Path) -> dict[str, list[Pair]]:
+    """The images and class masks of every list for segmentation, by the name of the list.
+
+    Lists for segmentation are those of ImageSets/Segmentation, whose train.txt is `train`, and in
+    other folders those that segmentation_ begins: Pack/segmentation_val.txt is `pack_val`. The mask
+    of an image is that of SegmentationClass, where there is one, or else of SegmentationClassAug.
+    Raises DataError as `lists` does, and where no list is for segmentation.
+    """
+    mark = "segmentation_"
+    found = {
+        name.replace(mark, "", 1): [_pair(folder, one) for one in names]
+        for name, names in lists(folder).items()
+        if mark in name
+    }
+    if not found:
+        raise DataError(
+            f"{folder / 'ImageSets'}: no list for segmentation; expected Segmentation/train.txt"
+        )
+    return found
+
+
+def _pair(folder: Path, name: str) -> Pair:
+    masks = (folder / kind / name for kind in MASKS)
+    mask = class_maps.with_ending(class_maps.MASKS, *masks)
+    return Pair(name, _image_path(folder, name), mask)
 
 
 def scan_classes(folder: Path) -> tuple[str, ...]:
@@ -164,8 +204,7 @@ def _xml_path(folder: Path, name: str) -> Path:
 
 
 def _image_path(folder: Path, name: str) -> Path:
-    paths = [folder / "JPEGImages" / f"{name}{ending}" for ending in (".jpg", ".jpeg", ".png")]
-    return next((path for path in paths if path.exists()), paths[0])
+    return class_maps.with_ending((".jpg", ".jpeg", ".png"), folder / "JPEGImages" / name)
 
 
 def _text(path: Path, expected: str) -> str:

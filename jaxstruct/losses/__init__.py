@@ -11,6 +11,7 @@ from jaxstruct.losses.adversarial import (
     optimal_discriminator,
 )
 from jaxstruct.losses.boxes import smooth_l1
+from jaxstruct.losses.class_weights import median_frequency_weights
 from jaxstruct.losses.detection import (
     Sampled,
     box_loss,
@@ -51,6 +52,7 @@ __all__ = [
     "kl_to_standard_normal",
     "log_generated",
     "log_real",
+    "median_frequency_weights",
     "minimax_loss",
     "non_saturating_loss",
     "objectness_loss",

@@ -1,5 +1,6 @@
 """Totals and counts that add up over batches and devices, and the numbers they become."""
 
+from jaxstruct.metrics.boundaries import boundary_band, boundary_distance
 from jaxstruct.metrics.confusion import Confusion
 from jaxstruct.metrics.detection import (
     Detections,
@@ -22,6 +23,8 @@ __all__ = [
     "PrecisionRecall",
     "Truth",
     "best_overlaps",
+    "boundary_band",
+    "boundary_distance",
     "coco_scores",
     "frechet_distance",
     "nearest_examples",

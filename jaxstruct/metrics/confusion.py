@@ -74,6 +74,10 @@ class Confusion(NamedTuple):
         """Which classes some label has, bool [C], on the host."""
         return self._numbers().sum(1) > 0
 
+    def absent(self) -> int:
+        """How many of the classes no label has: those that the means below leave out."""
+        return int((~self.occurs()).sum())
+
     def iou(self) -> np.ndarray:
         """Intersection over union of each class [C], float64; NaN of one that no label has."""
         counts = self._numbers()
@@ -86,16 +90,44 @@ class Confusion(NamedTuple):
 
         Source: Everingham et al. 2010, PASCAL VOC's segmentation accuracy; Long et al. 2015.
         """
-        if not self.occurs().any():
-            raise ValueError("no pixel has a label, so that there is no mean IoU")
-        return float(np.mean(self.iou()[self.occurs()]))
+        return float(np.mean(self.iou()[self._occurring("mean IoU")]))
+
+    def frequency_weighted_iou(self) -> float:
+        """The mean of `iou`, each class weighing as many pixels as have it as their label.
+
+        Raises ValueError where no pixel has a label.
+
+        Source: Long et al. 2015, section 5.
+        """
+        there = self._occurring("frequency-weighted IoU")
+        return float(np.average(self.iou()[there], weights=self._numbers().sum(1)[there]))
 
     def accuracy(self) -> float:
         """The share of labelled pixels that are right. Raises ValueError where none is labelled."""
+        self._occurring("accuracy")
         counts = self._numbers()
-        if not counts.sum():
-            raise ValueError("no pixel has a label, so that there is no accuracy")
         return float(np.diag(counts).sum() / counts.sum())
+
+    def class_accuracy(self) -> np.ndarray:
+        """Which share of each class's pixels is right [C], float64; NaN where no label has it."""
+        counts = self._numbers()
+        out = np.full(len(counts), np.nan)
+        return np.divide(np.diag(counts), counts.sum(1), out=out, where=self.occurs())
+
+    def mean_accuracy(self) -> float:
+        """The mean of `class_accuracy` over the classes that occur.
+
+        Raises ValueError where none does.
+
+        Source: Long et al. 2015, section 5.
+        """
+        return float(np.mean(self.class_accuracy()[self._occurring("mean accuracy")]))
+
+    def _occurring(self, number: str) -> np.ndarray:
+        """`occurs`, where some class does."""
+        if not self.occurs().any():
+            raise ValueError(f"no pixel has a label, so that there is no {number}")
+        return self.occurs()
 
     def _numbers(self) -> np.ndarray:
         counts = np.asarray(self.counts, np.float64)

@@ -11,6 +11,7 @@ import pytest
 from experiments import (
     _backbones,
     _box_batches,
+    _canvases,
     _detection,
     _detector_config,
     _detector_evaluation,
@@ -151,12 +152,12 @@ def test_an_evaluation_places_images_at_the_top_left():
 )
 def test_the_canvas_turns_with_the_images_of_a_batch(monkeypatch, sizes, expected):
     images = [np.zeros((*size, 3), np.uint8) for size in sizes]
-    assert _box_batches.shared_canvas(images, CANVAS) == expected
-    assert _box_batches.shared_canvas(images, CANVAS[::-1]) == (
+    assert _canvases.shared_canvas(images, CANVAS) == expected
+    assert _canvases.shared_canvas(images, CANVAS[::-1]) == (
         (128, 96) if sizes == [(70, 70)] else expected
     )
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert _box_batches.shared_canvas(images, CANVAS) == (128, 128)
+    assert _canvases.shared_canvas(images, CANVAS) == (128, 128)
 
 
 class Upright:
@@ -197,7 +198,7 @@ def test_an_image_is_the_same_in_any_batch(seed, size):
     placing = PLACING if seed is None else PLACING._replace(flip=0.5, resize=0.4, color=0.2)
     example = photograph() | {"image": np.full((*size, 3), 200, np.uint8)}
     draw = lambda: None if seed is None else np.random.default_rng(seed)
-    alone = _box_batches.turned(CANVAS, size)
+    alone = _canvases.turned(CANVAS, size)
     one = _box_batches.place(placing, alone, draw(), example)
     other = _box_batches.place(placing, (128, 128), draw(), example)
     assert other["image"].shape == (128, 128, 3)

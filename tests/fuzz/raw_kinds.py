@@ -22,6 +22,7 @@ from jaxstruct.data import (
     coco,
     idx,
     label_maps,
+    mask_folder,
     read_image,
     read_proposals,
     read_weights,
@@ -194,6 +195,22 @@ def _penn(folder: Path) -> None:
         )
 
 
+def _masks(folder: Path) -> None:
+    labels = np.arange(48, dtype=np.uint8).reshape(6, 8) // 16
+    contents = {"classes.txt": b"a\nb\nc\n", "train.txt": b"x\ny.jpg\n", "val.txt": b"z\n"}
+    contents |= {f"images/{name}.jpg": image(0) for name in "xyz"}
+    write(folder, contents)
+    (folder / "masks").mkdir()
+    for name in "xyz":
+        label_maps.write_class_map(folder / "masks" / f"{name}.png", labels)
+
+
+def _read_masks(folder: Path) -> None:
+    found = mask_folder.scan(folder)
+    assert found
+    exhaust(mask_folder.entry(found).read(None))
+
+
 def _houses(folder: Path) -> None:
     for room in ("bathroom", "bedroom", "frontal", "kitchen"):
         write(folder / room, {f"{i}.jpg": image(i, (64, 64)) for i in (1, 5)})
@@ -288,6 +305,8 @@ KINDS = {
     "COCO": Kind(_coco, "annotations/*", _read_coco, fuzzing.JSON),
     "annotations": Kind(_penn, "Annotation/*", _of("penn_fudan"), fuzzing.TEXT),
     "masks": Kind(_penn, "P*/*", _of("penn_fudan")),
+    "class masks": Kind(_masks, "masks/*", _read_masks),
+    "lists of masks": Kind(_masks, "*.txt", _read_masks, fuzzing.TEXT),
     "weights": Kind(_weights, "*", _read_weights),
     "proposals.npz": Kind(functools.partial(_proposals, "npz"), "*", _read_proposals),
     "proposals.mat": Kind(functools.partial(_proposals, "mat"), "*", _read_proposals),

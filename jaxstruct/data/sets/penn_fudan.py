@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import boxes, image_files, shapes
+from jaxstruct.data import boxes, class_maps, image_files, shapes
 from jaxstruct.data.boxes import LeftOut
+from jaxstruct.data.class_maps import Pair
 from jaxstruct.data.entry import Entry, File
 from jaxstruct.data.errors import DataError, read_raw
 
@@ -32,7 +33,16 @@ def features(tf: Any) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Iterator[tuple[str, dict]]]:
-    """The examples of both splits: every fifth image of each place tests."""
+    """The examples of both splits, see `names_of_splits`."""
+    left_out = LeftOut(folder)
+    return {
+        split: _examples(folder, names, left_out)
+        for split, names in names_of_splits(folder).items()
+    }
+
+
+def names_of_splits(folder: Path) -> dict[str, list[str]]:
+    """The names of the images of both splits: every fifth image of each place tests."""
     splits: dict[str, list[str]] = {"train": [], "test": []}
     for place in PLACES:
         names = sorted(path.stem for path in (folder / "Annotation").glob(f"{place}*.txt"))
@@ -40,8 +50,13 @@ def read(folder: Path) -> dict[str, Iterator[tuple[str, dict]]]:
             raise DataError(f"{folder / 'Annotation'}: no file {place}*.txt; expected some")
         for i, name in enumerate(names, 1):
             splits["train" if i % 5 else "test"].append(name)
-    left_out = LeftOut(folder)
-    return {split: _examples(folder, names, left_out) for split, names in splits.items()}
+    return splits
+
+
+def pair(folder: Path, name: str) -> Pair:
+    """An image and its mask, which has a value for each pedestrian."""
+    image = class_maps.with_ending((".png", ".jpg"), folder / "PNGImages" / name)
+    return Pair(name, image, folder / "PedMasks" / f"{name}_mask.png")
 
 
 def _examples(folder: Path, names: list[str], left_out: LeftOut) -> Iterator[tuple[str, dict]]:
@@ -51,10 +66,8 @@ def _examples(folder: Path, names: list[str], left_out: LeftOut) -> Iterator[tup
 
 def _example(folder: Path, name: str, left_out: LeftOut) -> dict[str, Any]:
     path = folder / "Annotation" / f"{name}.txt"
-    paths = [folder / "PNGImages" / f"{name}{ending}" for ending in (".png", ".jpg")]
-    image_path = next((p for p in paths if p.exists()), paths[0])
+    _, image_path, mask_path = pair(folder, name)
     image, height, width = image_files.read_encoded(image_path, "an image")
-    mask_path = folder / "PedMasks" / f"{name}_mask.png"
     numbers = image_files.read_values(mask_path, "a mask with a value for each pedestrian")
     if numbers.shape != (height, width):
         raise DataError(
