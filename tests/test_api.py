@@ -34,11 +34,11 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
-        EfficientNetLite0 EfficientNetLite0Classifier FPN FastRCNN FasterRCNN
-        GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron
-        PlacedWeights Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG
-        VGGClassifier VGGHead anchor_scales best_detections best_proposals class_directions
-        class_vectors dcgan_features dcgan_players dcgan_scale_initializer detect_image
+        EfficientNetLite0 EfficientNetLite0Classifier FPN FastRCNN FasterRCNN GANDiscriminator
+        GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights
+        Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
+        anchor_scales best_detections best_proposals class_directions class_vectors
+        convolutionalize dcgan_features dcgan_players dcgan_scale_initializer detect_image
         efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fit_linear_svm
         from_torchvision gan_noise latent_lines latent_sum perceptron_players place_weights
         pytorch_efficientnet_name slid_windows sliding_windows torchvision_detection_input

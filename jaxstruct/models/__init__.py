@@ -5,6 +5,7 @@ runs the network operation by operation. `jax.eval_shape(model.init, key, images
 """
 
 from jaxstruct.models.autoencoder import Autoencoder, Perceptron
+from jaxstruct.models.convolutionalize import convolutionalize
 from jaxstruct.models.crf import CRFRNN
 from jaxstruct.models.dcgan import (
     DCGANDiscriminator,
@@ -89,6 +90,7 @@ __all__ = [
     "best_proposals",
     "class_directions",
     "class_vectors",
+    "convolutionalize",
     "dcgan_features",
     "dcgan_players",
     "dcgan_scale_initializer",

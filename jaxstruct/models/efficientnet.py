@@ -13,7 +13,7 @@ from flax.typing import Dtype
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.models._maps import until
+from jaxstruct.models._maps import mean_of, until
 from jaxstruct.models.layers import Conv
 
 # Channels, kernel size, stride and expansion of each block.
@@ -70,8 +70,8 @@ class EfficientNetLite0(nn.Module):
         return until(self.last, {name: stride for stride, name in ends.items()})
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Returns the maps by name."""
+    def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the maps by name; with train, as every trunk takes it, the same ones."""
         if images.ndim != 4:
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
         strides = self.strides()
@@ -95,17 +95,22 @@ class EfficientNetLite0Classifier(nn.Module):
     and the features [B, 1280] in front of the linear layer, in the compute dtype. It is the network
     in inference: the norm is frozen as in `EfficientNetLite0`, and no unit is dropped.
 
+    Slid, see `VGGClassifier`, it returns logits [B, h - 6, w - 6, classes] and features [B, h - 6,
+    w - 6, 1280] of a last map of h x w cells, of the same variables.
+
     Attributes:
         classes: how many.
+        convolutional: whether it is slid: the mean of each 7x7 cells, in place of all.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
-        ValueError: when called, for images that are not [B, H, W, C].
+        ValueError: when called, for images that are not [B, H, W, C], or too small to slide over.
 
     Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code.
     """
 
     classes: int = 1000
+    convolutional: bool = field(default=False, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
@@ -113,7 +118,7 @@ class EfficientNetLite0Classifier(nn.Module):
         """Returns logits and features."""
         x = EfficientNetLite0(dtype=self.dtype, name="features")(images)["blocks_15"]
         x = _relu6(_normed(x, "conv_head", "bn1", 1280, 1, self.dtype))
-        x = jnp.mean(x, (1, 2))
+        x = mean_of(x, convolutional=self.convolutional)
         return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x), x
 
 

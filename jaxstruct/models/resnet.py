@@ -15,7 +15,7 @@ from flax.typing import Dtype
 from jax import lax
 
 from jaxstruct import ops
-from jaxstruct.models._maps import until
+from jaxstruct.models._maps import mean_of, until
 from jaxstruct.models.layers import Conv
 
 _BLOCKS = {
@@ -189,14 +189,16 @@ class _FrozenBatchNorm(nn.Module):
 class ResNetClassifier(nn.Module):
     """The whole network: `ResNet`, the mean of its last map, and a linear layer.
 
-    Called with images [B, H, W, 3] it returns logits [B, classes] in the compute dtype.
+    Called with images [B, H, W, 3] it returns logits [B, classes] in the compute dtype; slid, see
+    `VGGClassifier`, logits [B, H / 32 - 6, W / 32 - 6, classes], of the same variables.
 
     Attributes:
         classes: how many.
         depth, norm, axis_name, dtype: as in `ResNet`.
+        convolutional: whether it is slid: the mean of each 7x7 cells, in place of all.
 
     Raises:
-        ValueError: when called, as `ResNet` does.
+        ValueError: when called, as `ResNet` does, or for images below 224 pixels to slide over.
 
     Source: He et al. 2016, table 1.
     """
@@ -205,6 +207,7 @@ class ResNetClassifier(nn.Module):
     depth: int = 50
     norm: Norm = field(default="batch", kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
+    convolutional: bool = field(default=False, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
@@ -214,7 +217,8 @@ class ResNetClassifier(nn.Module):
             self.depth, norm=self.norm, axis_name=self.axis_name, dtype=self.dtype, name="features"
         )
         x = features(images, train=train)["conv5"]
-        return nn.Dense(self.classes, dtype=self.dtype, name="fc")(jnp.mean(x, (1, 2)))
+        x = mean_of(x, convolutional=self.convolutional)
+        return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x)
 
 
 def torchvision_resnet_name(path: Sequence[str]) -> str:
