@@ -113,6 +113,7 @@ class VGGHead(nn.Module):
     Attributes:
         hidden: units of either layer.
         size: T, of fc6's TxT, 7 in VGG; 1 for regions of a spatial pyramid, which are one vector.
+        dilation: of fc6: DeepLab's distance of its taps.
         dropout: the rate, in training.
         padding: of fc6, as in `Conv`.
         dtype: the compute dtype; None is what x and the parameters promote to.
@@ -122,6 +123,7 @@ class VGGHead(nn.Module):
 
     hidden: int = 4096
     size: int = field(default=7, kw_only=True)
+    dilation: int = field(default=1, kw_only=True)
     dropout: float = field(default=0.5, kw_only=True)
     padding: str | int = field(default="VALID", kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
@@ -129,11 +131,13 @@ class VGGHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns fc7; with train, of units dropped by the key "dropout"."""
-        for name, size, padding in (("fc6", self.size, self.padding), ("fc7", 1, 0)):
+        layers = (("fc6", self.size, self.dilation, self.padding), ("fc7", 1, 1, 0))
+        for name, size, dilation, padding in layers:
             x = Conv(
                 self.hidden,
                 (size, size),
                 padding=padding,
+                kernel_dilation=dilation,
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
                 name=name,
