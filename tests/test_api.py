@@ -30,7 +30,8 @@ API = {
         gaussian_log_likelihood importance_sampled_likelihood importance_weighted_bound
         kl_to_standard_normal log_generated log_real minimax_loss non_saturating_loss
         objectness_loss optimal_discriminator r1_penalty reparameterize sample_anchors
-        sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
+        sample_proposals sampled segmentation_loss smooth_l1 squared_error
+        standard_normal_log_density
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
