@@ -35,7 +35,7 @@ API = {
     """,
     "jaxstruct.models": """
         Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
-        EfficientNetLite0 EfficientNetLite0Classifier FPN FastRCNN FasterRCNN GANDiscriminator
+        EfficientNetLite0 EfficientNetLite0Classifier FCN FPN FastRCNN FasterRCNN GANDiscriminator
         GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron PlacedWeights
         Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead
         anchor_scales best_detections best_proposals class_directions class_vectors

@@ -29,6 +29,7 @@ from jaxstruct.models.faster_rcnn_fpn import (
     torchvision_detection_input,
     torchvision_faster_rcnn_name,
 )
+from jaxstruct.models.fcn import FCN
 from jaxstruct.models.gan import (
     GANDiscriminator,
     GANGenerator,
@@ -56,6 +57,7 @@ from jaxstruct.models.windows import slid_windows, sliding_windows
 
 __all__ = [
     "CRFRNN",
+    "FCN",
     "FPN",
     "VAE",
     "VGG",
