@@ -14,6 +14,7 @@ from jaxstruct.models.dcgan import (
     dcgan_players,
     dcgan_scale_initializer,
 )
+from jaxstruct.models.deeplab import ASPP, DeepLab, LargeFOV
 from jaxstruct.models.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite0Classifier,
@@ -56,6 +57,7 @@ from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_na
 from jaxstruct.models.windows import slid_windows, sliding_windows
 
 __all__ = [
+    "ASPP",
     "CRFRNN",
     "FCN",
     "FPN",
@@ -66,6 +68,7 @@ __all__ = [
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DeepLab",
     "Detected",
     "EfficientNetLite0",
     "EfficientNetLite0Classifier",
@@ -75,6 +78,7 @@ __all__ = [
     "GANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
+    "LargeFOV",
     "LinearSVM",
     "Maxout",
     "Perceptron",
