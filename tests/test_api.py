@@ -35,16 +35,18 @@ API = {
     """,
     "jaxstruct.models": """
         ASPP Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator DeepLab
-        Detected EfficientNetLite0 EfficientNetLite0Classifier FCN FPN FastRCNN FasterRCNN
-        GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LargeFOV LinearSVM Maxout
-        Perceptron PlacedWeights Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG
-        VGGClassifier VGGHead anchor_scales best_detections best_proposals class_directions
-        class_vectors convolutionalize dcgan_features dcgan_players dcgan_scale_initializer
-        detect_image efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision
+        DeepLabV3Head Detected EfficientNetLite0 EfficientNetLite0Classifier FCN FCNHead FPN
+        FastRCNN FasterRCNN GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LargeFOV
+        LinearSVM Maxout Perceptron PlacedWeights Players Proposals Proposed ResNet
+        ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead anchor_scales best_detections
+        best_proposals class_directions class_vectors convolutionalize dcgan_features
+        dcgan_players dcgan_scale_initializer deeplabv3_resnet detect_image
+        efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fcn_resnet
         fit_linear_svm from_torchvision gan_noise latent_lines latent_sum perceptron_players
-        place_weights pytorch_efficientnet_name slid_windows sliding_windows
-        torchvision_detection_input torchvision_faster_rcnn_name torchvision_fpn_name
-        torchvision_resnet_name torchvision_vgg_name uniform_initializer vae_initializer
+        place_weights pytorch_efficientnet_name segmentation_from_torchvision slid_windows
+        sliding_windows torchvision_detection_input torchvision_faster_rcnn_name
+        torchvision_fpn_name torchvision_resnet_name torchvision_segmentation_name
+        torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """
         Confusion Detections Mean Moments PrecisionRecall Truth best_overlaps coco_scores
