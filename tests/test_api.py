@@ -30,19 +30,22 @@ API = {
         gaussian_log_likelihood importance_sampled_likelihood importance_weighted_bound
         kl_to_standard_normal log_generated log_real median_frequency_weights minimax_loss
         non_saturating_loss objectness_loss optimal_discriminator r1_penalty reparameterize
-        sample_anchors sample_proposals sampled smooth_l1 squared_error standard_normal_log_density
+        sample_anchors sample_proposals sampled segmentation_loss smooth_l1 squared_error
+        standard_normal_log_density
     """,
     "jaxstruct.models": """
-        Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator Detected
-        EfficientNetLite0 EfficientNetLite0Classifier FPN FastRCNN FasterRCNN
-        GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LinearSVM Maxout Perceptron
-        PlacedWeights Players Proposals Proposed ResNet ResNetClassifier UpConv VAE VGG
-        VGGClassifier VGGHead anchor_scales best_detections best_proposals class_directions
-        class_vectors dcgan_features dcgan_players dcgan_scale_initializer detect_image
-        efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fit_linear_svm
-        from_torchvision gan_noise latent_lines latent_sum perceptron_players place_weights
-        pytorch_efficientnet_name slid_windows sliding_windows torchvision_detection_input
-        torchvision_faster_rcnn_name torchvision_fpn_name torchvision_resnet_name
+        ASPP Autoencoder BernoulliDecoder CRFRNN Conv DCGANDiscriminator DCGANGenerator DeepLab
+        DeepLabV3Head Detected EfficientNetLite0 EfficientNetLite0Classifier FCN FCNHead FPN
+        FastRCNN FasterRCNN GANDiscriminator GANGenerator GaussianDecoder GaussianEncoder LargeFOV
+        LinearSVM Maxout Perceptron PlacedWeights Players Proposals Proposed ResNet
+        ResNetClassifier UpConv VAE VGG VGGClassifier VGGHead anchor_scales best_detections
+        best_proposals class_directions class_vectors convolutionalize dcgan_features
+        dcgan_players dcgan_scale_initializer deeplabv3_resnet detect_image
+        efficientnet_lite_input faster_rcnn_fpn faster_rcnn_from_torchvision fcn_resnet
+        fit_linear_svm from_torchvision gan_noise latent_lines latent_sum perceptron_players
+        place_weights pytorch_efficientnet_name segmentation_from_torchvision slid_windows
+        sliding_windows torchvision_detection_input torchvision_faster_rcnn_name
+        torchvision_fpn_name torchvision_resnet_name torchvision_segmentation_name
         torchvision_vgg_name uniform_initializer vae_initializer
     """,
     "jaxstruct.metrics": """

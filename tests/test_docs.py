@@ -53,6 +53,8 @@ TRAINED = {"vae_mnist", "dense_crf_demo"}  # tests/experiments trains all, at sm
 ELSEWHERE = {
     # Of 41 million weights and an image of 800 pixels, which that test makes smaller.
     "faster_rcnn_from_torchvision": "tests/models/test_faster_rcnn.py",
+    # Likewise, of a ResNet-50.
+    "segmentation_from_torchvision": "tests/models/test_torchvision_segmentation.py",
 }
 
 

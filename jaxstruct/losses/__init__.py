@@ -31,6 +31,7 @@ from jaxstruct.losses.likelihoods import (
 )
 from jaxstruct.losses.penalties import r1_penalty
 from jaxstruct.losses.reconstruction import squared_error
+from jaxstruct.losses.segmentation import segmentation_loss
 from jaxstruct.losses.variational import (
     importance_sampled_likelihood,
     importance_weighted_bound,
@@ -62,6 +63,7 @@ __all__ = [
     "sample_anchors",
     "sample_proposals",
     "sampled",
+    "segmentation_loss",
     "smooth_l1",
     "squared_error",
     "standard_normal_log_density",

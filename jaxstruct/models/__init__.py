@@ -5,6 +5,7 @@ runs the network operation by operation. `jax.eval_shape(model.init, key, images
 """
 
 from jaxstruct.models.autoencoder import Autoencoder, Perceptron
+from jaxstruct.models.convolutionalize import convolutionalize
 from jaxstruct.models.crf import CRFRNN
 from jaxstruct.models.dcgan import (
     DCGANDiscriminator,
@@ -13,6 +14,7 @@ from jaxstruct.models.dcgan import (
     dcgan_players,
     dcgan_scale_initializer,
 )
+from jaxstruct.models.deeplab import ASPP, DeepLab, LargeFOV
 from jaxstruct.models.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite0Classifier,
@@ -28,6 +30,7 @@ from jaxstruct.models.faster_rcnn_fpn import (
     torchvision_detection_input,
     torchvision_faster_rcnn_name,
 )
+from jaxstruct.models.fcn import FCN
 from jaxstruct.models.gan import (
     GANDiscriminator,
     GANGenerator,
@@ -43,6 +46,14 @@ from jaxstruct.models.maxout import Maxout
 from jaxstruct.models.pyramid import FPN, torchvision_fpn_name
 from jaxstruct.models.resnet import ResNet, ResNetClassifier, torchvision_resnet_name
 from jaxstruct.models.torchvision import PlacedWeights, from_torchvision, place_weights
+from jaxstruct.models.torchvision_segmentation import (
+    DeepLabV3Head,
+    FCNHead,
+    deeplabv3_resnet,
+    fcn_resnet,
+    segmentation_from_torchvision,
+    torchvision_segmentation_name,
+)
 from jaxstruct.models.vae import (
     VAE,
     BernoulliDecoder,
@@ -54,7 +65,9 @@ from jaxstruct.models.vgg import VGG, VGGClassifier, VGGHead, torchvision_vgg_na
 from jaxstruct.models.windows import slid_windows, sliding_windows
 
 __all__ = [
+    "ASPP",
     "CRFRNN",
+    "FCN",
     "FPN",
     "VAE",
     "VGG",
@@ -63,15 +76,19 @@ __all__ = [
     "Conv",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DeepLab",
+    "DeepLabV3Head",
     "Detected",
     "EfficientNetLite0",
     "EfficientNetLite0Classifier",
+    "FCNHead",
     "FastRCNN",
     "FasterRCNN",
     "GANDiscriminator",
     "GANGenerator",
     "GaussianDecoder",
     "GaussianEncoder",
+    "LargeFOV",
     "LinearSVM",
     "Maxout",
     "Perceptron",
@@ -89,13 +106,16 @@ __all__ = [
     "best_proposals",
     "class_directions",
     "class_vectors",
+    "convolutionalize",
     "dcgan_features",
     "dcgan_players",
     "dcgan_scale_initializer",
+    "deeplabv3_resnet",
     "detect_image",
     "efficientnet_lite_input",
     "faster_rcnn_fpn",
     "faster_rcnn_from_torchvision",
+    "fcn_resnet",
     "fit_linear_svm",
     "from_torchvision",
     "gan_noise",
@@ -104,12 +124,14 @@ __all__ = [
     "perceptron_players",
     "place_weights",
     "pytorch_efficientnet_name",
+    "segmentation_from_torchvision",
     "slid_windows",
     "sliding_windows",
     "torchvision_detection_input",
     "torchvision_faster_rcnn_name",
     "torchvision_fpn_name",
     "torchvision_resnet_name",
+    "torchvision_segmentation_name",
     "torchvision_vgg_name",
     "uniform_initializer",
     "vae_initializer",

@@ -13,7 +13,7 @@ from flax.typing import Dtype
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxstruct.models._maps import until
+from jaxstruct.models._maps import mean_of, until
 from jaxstruct.models.layers import Conv
 
 # Channels, kernel size, stride and expansion of each block.
@@ -47,17 +47,23 @@ class EfficientNetLite0(nn.Module):
     frozen: batch norm by its running statistics, in training, too. Its scales and biases are
     parameters as the kernels are, so the whole network can be trained further.
 
+    With an output stride below 32 the last blocks are dilated instead of subsampled.
+
     Attributes:
+        output_stride: the largest stride, 8, 16 or 32.
         last: the map that the network ends with, without maps and parameters behind it, e.g.
             "blocks_10"; None is blocks_15.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
-        ValueError: when called, for another last map, or images that are not [B, H, W, C].
+        ValueError: when called, for another output stride or last map, or images that are not
+            [B, H, W, C].
 
-    Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code.
+    Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code; Chen
+    et al. 2015, section 3.1 for output strides.
     """
 
+    output_stride: int = field(default=32, kw_only=True)
     last: str | None = field(default=None, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
@@ -67,20 +73,27 @@ class EfficientNetLite0(nn.Module):
         for number, (_, _, step, _) in enumerate(_BLOCKS):
             stride *= step
             ends[stride] = f"blocks_{number}"
-        return until(self.last, {name: stride for stride, name in ends.items()})
+        strides = {name: min(stride, self.output_stride) for stride, name in ends.items()}
+        return until(self.last, strides)
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Returns the maps by name."""
+    def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the maps by name; with train, as every trunk takes it, the same ones."""
         if images.ndim != 4:
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
+        if self.output_stride not in (8, 16, 32):
+            raise ValueError(f"got output_stride {self.output_stride}, expected 8, 16 or 32")
         strides = self.strides()
         last = list(strides)[-1]
         maps: dict[str, jax.Array] = {}
         x = _relu6(_normed(images, "conv_stem", "bn0", 32, 3, self.dtype, stride=2))
-        for number, (features, size, stride, expansion) in enumerate(_BLOCKS):
+        stride, dilation = 2, 1
+        for number, (features, size, wanted, expansion) in enumerate(_BLOCKS):
             name = f"blocks_{number}"
-            x = _Block(features, size, stride, expansion, self.dtype, name=name)(x)
+            step = wanted if stride * wanted <= self.output_stride else 1
+            x = _Block(features, size, step, dilation, expansion, self.dtype, name=name)(x)
+            # A first block in place of a stride sees with what was before it.
+            stride, dilation = stride * step, dilation * wanted // step
             if name in strides:
                 maps[name] = x
             if name == last:
@@ -95,17 +108,22 @@ class EfficientNetLite0Classifier(nn.Module):
     and the features [B, 1280] in front of the linear layer, in the compute dtype. It is the network
     in inference: the norm is frozen as in `EfficientNetLite0`, and no unit is dropped.
 
+    Slid, see `VGGClassifier`, it returns logits [B, h - 6, w - 6, classes] and features [B, h - 6,
+    w - 6, 1280] of a last map of h x w cells, of the same variables.
+
     Attributes:
         classes: how many.
+        convolutional: whether it is slid: the mean of each 7x7 cells, in place of all.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
-        ValueError: when called, for images that are not [B, H, W, C].
+        ValueError: when called, for images that are not [B, H, W, C], or too small to slide over.
 
     Source: Tan & Le 2019, EfficientNet, table 1; the lite form is that of its authors' code.
     """
 
     classes: int = 1000
+    convolutional: bool = field(default=False, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
@@ -113,7 +131,7 @@ class EfficientNetLite0Classifier(nn.Module):
         """Returns logits and features."""
         x = EfficientNetLite0(dtype=self.dtype, name="features")(images)["blocks_15"]
         x = _relu6(_normed(x, "conv_head", "bn1", 1280, 1, self.dtype))
-        x = jnp.mean(x, (1, 2))
+        x = mean_of(x, convolutional=self.convolutional)
         return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x), x
 
 
@@ -123,6 +141,7 @@ class _Block(nn.Module):
     features: int
     size: int
     stride: int
+    dilation: int
     expansion: int
     dtype: Dtype | None
 
@@ -131,7 +150,7 @@ class _Block(nn.Module):
         y, wide, dtype = x, self.expansion * x.shape[-1], self.dtype
         if self.expansion > 1:
             y = _relu6(_normed(y, "expand_conv", "bn0", wide, 1, dtype))
-        options = {"stride": self.stride, "groups": wide}
+        options = {"stride": self.stride, "dilation": self.dilation, "groups": wide}
         y = _relu6(_normed(y, "depthwise_conv", "bn1", wide, self.size, dtype, **options))
         y = _normed(y, "project_conv", "bn2", self.features, 1, dtype)
         return x + y if x.shape == y.shape else y
@@ -202,6 +221,7 @@ def _normed(
     dtype: Dtype | None,
     *,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
 ) -> jax.Array:
     """A convolution and its batch norm, under two names."""
@@ -209,6 +229,7 @@ def _normed(
         features,
         (size, size),
         strides=stride,
+        kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),

@@ -5,17 +5,14 @@ What may be added: a part that several uses of the network share.
 
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from functools import partial
-from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
-from jax import lax
 
 from jaxstruct import ops
-from jaxstruct.models._maps import until
+from jaxstruct.models._maps import mean_of, until
+from jaxstruct.models._norms import Norm, norm_layer
 from jaxstruct.models.layers import Conv
 
 _BLOCKS = {
@@ -25,7 +22,6 @@ _BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-Norm = Literal["batch", "frozen", "group"]
 
 
 class ResNet(nn.Module):
@@ -90,21 +86,13 @@ class ResNet(nn.Module):
             raise ValueError(f"got output_stride {self.output_stride}, expected 8, 16 or 32")
         if images.ndim != 4:
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
-        norms: dict[str, Callable[..., nn.Module]] = {
-            "batch": partial(
-                nn.BatchNorm,
-                use_running_average=not train,
-                momentum=0.9,
-                epsilon=self.epsilon,
-                axis_name=self.axis_name,
-                dtype=self.dtype,
-            ),
-            "frozen": partial(_FrozenBatchNorm, self.epsilon, dtype=self.dtype),
-            "group": partial(nn.GroupNorm, 32, epsilon=self.epsilon, dtype=self.dtype),
-        }
-        if self.norm not in norms:
-            raise ValueError(f"got norm {self.norm!r}, expected one of {', '.join(norms)}")
-        norm = norms[self.norm]
+        norm = norm_layer(
+            self.norm,
+            train=train,
+            epsilon=self.epsilon,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
         last = list(self.strides())[-1]
         x = _conv(64, 7, 2, dtype=self.dtype, name="conv1")(images)
         x = nn.relu(norm(name="bn1")(x))
@@ -165,38 +153,19 @@ class _Block(nn.Module):
         return nn.relu(x + y)
 
 
-class _FrozenBatchNorm(nn.Module):
-    """Batch norm whose scale, bias and statistics are constants: none of them is a parameter."""
-
-    epsilon: float
-    dtype: Dtype | None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        initial = {"scale": jnp.ones, "bias": jnp.zeros, "mean": jnp.zeros, "var": jnp.ones}
-        scale, bias, mean, var = (
-            lax.stop_gradient(
-                self.variable("batch_stats", name, fill, x.shape[-1], jnp.float32).value
-            )
-            for name, fill in initial.items()
-        )
-        dtype = nn.dtypes.canonicalize_dtype(x, scale, dtype=self.dtype)
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        factor, shift = (v[None, None, None] for v in (factor, bias - mean * factor))
-        return (x * factor + shift).astype(dtype)
-
-
 class ResNetClassifier(nn.Module):
     """The whole network: `ResNet`, the mean of its last map, and a linear layer.
 
-    Called with images [B, H, W, 3] it returns logits [B, classes] in the compute dtype.
+    Called with images [B, H, W, 3] it returns logits [B, classes] in the compute dtype; slid, see
+    `VGGClassifier`, logits [B, H / 32 - 6, W / 32 - 6, classes], of the same variables.
 
     Attributes:
         classes: how many.
         depth, norm, axis_name, dtype: as in `ResNet`.
+        convolutional: whether it is slid: the mean of each 7x7 cells, in place of all.
 
     Raises:
-        ValueError: when called, as `ResNet` does.
+        ValueError: when called, as `ResNet` does, or for images below 224 pixels to slide over.
 
     Source: He et al. 2016, table 1.
     """
@@ -205,6 +174,7 @@ class ResNetClassifier(nn.Module):
     depth: int = 50
     norm: Norm = field(default="batch", kw_only=True)
     axis_name: str | None = field(default=None, kw_only=True)
+    convolutional: bool = field(default=False, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
@@ -214,7 +184,8 @@ class ResNetClassifier(nn.Module):
             self.depth, norm=self.norm, axis_name=self.axis_name, dtype=self.dtype, name="features"
         )
         x = features(images, train=train)["conv5"]
-        return nn.Dense(self.classes, dtype=self.dtype, name="fc")(jnp.mean(x, (1, 2)))
+        x = mean_of(x, convolutional=self.convolutional)
+        return nn.Dense(self.classes, dtype=self.dtype, name="fc")(x)
 
 
 def torchvision_resnet_name(path: Sequence[str]) -> str:

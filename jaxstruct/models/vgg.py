@@ -64,8 +64,8 @@ class VGG(nn.Module):
         return until(self.last, found)
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Returns the maps by name."""
+    def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
+        """Returns the maps by name; with train, as every trunk takes it, the same ones."""
         if images.ndim != 4:
             raise ValueError(f"got images {images.shape}, expected [B, H, W, C]")
         if self.output_stride not in (8, 16, 32):
@@ -113,6 +113,7 @@ class VGGHead(nn.Module):
     Attributes:
         hidden: units of either layer.
         size: T, of fc6's TxT, 7 in VGG; 1 for regions of a spatial pyramid, which are one vector.
+        dilation: of fc6: DeepLab's distance of its taps.
         dropout: the rate, in training.
         padding: of fc6, as in `Conv`.
         dtype: the compute dtype; None is what x and the parameters promote to.
@@ -122,6 +123,7 @@ class VGGHead(nn.Module):
 
     hidden: int = 4096
     size: int = field(default=7, kw_only=True)
+    dilation: int = field(default=1, kw_only=True)
     dropout: float = field(default=0.5, kw_only=True)
     padding: str | int = field(default="VALID", kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
@@ -129,11 +131,13 @@ class VGGHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns fc7; with train, of units dropped by the key "dropout"."""
-        for name, size, padding in (("fc6", self.size, self.padding), ("fc7", 1, 0)):
+        layers = (("fc6", self.size, self.dilation, self.padding), ("fc7", 1, 1, 0))
+        for name, size, dilation, padding in layers:
             x = Conv(
                 self.hidden,
                 (size, size),
                 padding=padding,
+                kernel_dilation=dilation,
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
                 name=name,
@@ -147,30 +151,43 @@ class VGGClassifier(nn.Module):
 
     Called with images [B, H, W, 3] it returns logits [B, classes] in the compute dtype.
 
+    Convolutional, it is slid over images of 224 pixels at least: logits [B, H / 32 - 6, W / 32 - 6,
+    classes], one for each 7x7 cells of the last map, of the same variables. Of 224x224 pixels they
+    are the logits [B, 1, 1, classes] of before; of a larger image they are not those of its
+    windows, since these are padded where the image goes on.
+
     Attributes:
         classes: how many.
         depth: as in `VGG`.
+        hidden: as in `VGGHead`.
         dropout: the rate, in training.
+        convolutional: whether it is slid, in place of the mean of 7x7 cells.
         dtype: the compute dtype; None is what images and the parameters promote to.
 
     Raises:
         ValueError: when called, as `VGG` does.
 
-    Source: Simonyan & Zisserman 2015, table 1; images of any size as in torchvision's.
+    Source: Simonyan & Zisserman 2015, table 1; images of any size as in torchvision's;
+    convolutional: Long et al. 2015, section 3.1.
     """
 
     classes: int = 1000
     depth: int = 16
+    hidden: int = field(default=4096, kw_only=True)
     dropout: float = field(default=0.5, kw_only=True)
+    convolutional: bool = field(default=False, kw_only=True)
     dtype: Dtype | None = field(default=None, kw_only=True)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Returns the logits; with train, of units dropped by the key "dropout"."""
         x = VGG(self.depth, dtype=self.dtype, name="features")(images)["pool5"]
-        x = ops.adaptive_mean_pool(x, 7)
-        x = VGGHead(dropout=self.dropout, dtype=self.dtype, name="head")(x, train=train)
-        return nn.Dense(self.classes, dtype=self.dtype, name="fc8")(x[:, 0, 0])
+        if not self.convolutional:
+            x = ops.adaptive_mean_pool(x, 7)
+        head = VGGHead(self.hidden, dropout=self.dropout, dtype=self.dtype, name="head")
+        x = head(x, train=train)
+        x = x if self.convolutional else x[:, 0, 0]
+        return nn.Dense(self.classes, dtype=self.dtype, name="fc8")(x)
 
 
 def torchvision_vgg_name(path: Sequence[str], depth: int = 16) -> str:
