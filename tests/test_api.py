@@ -58,8 +58,8 @@ API = {
         SetRecord Source StoredProposals canvas_for draw_affine fit_image installed_weights
         jitter_color keep_proposals letter_box load looking middle_square move move_boxes
         noted_weights open_reader padded prepare prepare_folder propose read_image read_labels
-        read_proposals read_weights recorded searched selective_search where with_proposals
-        write_labels
+        read_proposals read_weights recorded searched selective_search voc_colors where
+        with_proposals write_labels
     """,
     "jaxstruct.training": """
         AVERAGE AXIS Batches Claim Experiment Interleaved Reference Run RunError Stage State Stopped
