@@ -6,6 +6,9 @@ from jaxstruct.figures.bars import (
 from jaxstruct.figures.boxes import (
     box_panels,
 )
+from jaxstruct.figures.class_maps import (
+    class_map_panels,
+)
 from jaxstruct.figures.curves import (
     curve_panels,
     curves,
@@ -32,6 +35,7 @@ from jaxstruct.figures.scatter import (
 __all__ = [
     "bar_panels",
     "box_panels",
+    "class_map_panels",
     "curve_panels",
     "curves",
     "image_grid",
