@@ -9,6 +9,9 @@ from jaxstruct.figures.boxes import (
 from jaxstruct.figures.class_maps import (
     class_map_panels,
 )
+from jaxstruct.figures.confusion import (
+    confusion_matrix,
+)
 from jaxstruct.figures.curves import (
     curve_panels,
     curves,
@@ -36,6 +39,7 @@ __all__ = [
     "bar_panels",
     "box_panels",
     "class_map_panels",
+    "confusion_matrix",
     "curve_panels",
     "curves",
     "image_grid",
