@@ -50,9 +50,9 @@ API = {
         frechet_distance nearest_examples parzen_log_likelihood voc_curves
     """,
     "jaxstruct.figures": """
-        bar_panels box_panels class_map_panels confusion_matrix curve_panels curves image_grid
-        label_colors label_overlay manifold_coordinates region_pooling scatter_panels side_by_side
-        signed_images
+        bar_panels box_panels class_map_panels confusion_matrix curve_panels curves heat_maps
+        image_grid label_colors label_overlay manifold_coordinates region_pooling scatter_panels
+        side_by_side signed_images
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals

@@ -16,6 +16,9 @@ from jaxstruct.figures.curves import (
     curve_panels,
     curves,
 )
+from jaxstruct.figures.heat_maps import (
+    heat_maps,
+)
 from jaxstruct.figures.images import (
     image_grid,
     side_by_side,
@@ -42,6 +45,7 @@ __all__ = [
     "confusion_matrix",
     "curve_panels",
     "curves",
+    "heat_maps",
     "image_grid",
     "label_colors",
     "label_overlay",

@@ -3,15 +3,43 @@
 What may be added here: names of the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
 
 from jaxstruct.figures import _style
 
 _GAP = 0.06  # inches between pictures
 _LINE = 1.3  # of the size of type
+
+
+def pictures_of(
+    images: Sequence[ArrayLike], *columns: Mapping[str, Sequence[Any]]
+) -> list[NDArray[np.uint8]]:
+    """The images as arrays, one a row, of which each column has something in each row.
+
+    Raises:
+        ValueError: no image, one that is not [H, W, 3], or a column of another length.
+        TypeError: an image is not uint8.
+    """
+    pictures = [np.asarray(image) for image in images]
+    if not pictures:
+        raise ValueError("got no images, expected at least one")
+    for row, picture in enumerate(pictures):
+        if picture.ndim != 3 or picture.shape[-1] != 3:
+            raise ValueError(f"got image {picture.shape} in row {row}, expected [H, W, 3]")
+        if picture.dtype != np.uint8:
+            raise TypeError(f"image of row {row} has dtype {picture.dtype}, expected uint8")
+    for column, values in (item for some in columns for item in some.items()):
+        if len(values) != len(pictures):
+            raise ValueError(
+                f"got {len(values)} rows of {column!r}, expected {len(pictures)}, one an image"
+            )
+    return pictures
 
 
 def picture_rows(

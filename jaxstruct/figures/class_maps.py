@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jaxstruct.figures import _style
 from jaxstruct.figures._box_drawing import draw_boxes
-from jaxstruct.figures._picture_rows import picture_rows
+from jaxstruct.figures._picture_rows import picture_rows, pictures_of
 from jaxstruct.figures.labels import VOID, label_colors, label_overlay
 
 Instances = tuple[ArrayLike, ArrayLike, Sequence[str]]
@@ -59,15 +59,8 @@ def class_map_panels(
 
     Source: Long et al. 2015 (FCN), figure 4; Chen et al. 2015 (DeepLab), figure 7.
     """
-    pictures = [_image(i, image) for i, image in enumerate(images)]
     boxes = boxes or {}
-    if not pictures:
-        raise ValueError("got no images, expected at least one")
-    for column, values in (*maps.items(), *boxes.items()):
-        if len(values) != len(pictures):
-            raise ValueError(
-                f"got {len(values)} rows of {column!r}, expected {len(pictures)}, one an image"
-            )
+    pictures = pictures_of(images, maps, boxes)
     classes = {
         column: [_classes(x, column, i, pictures[i], len(names)) for i, x in enumerate(values)]
         for column, values in maps.items()
@@ -118,15 +111,6 @@ def class_map_panels(
         columnspacing=1.4,
     )
     return figure
-
-
-def _image(row: int, image: ArrayLike) -> NDArray[np.uint8]:
-    picture = np.asarray(image)
-    if picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(f"got image {picture.shape} in row {row}, expected [H, W, 3]")
-    if picture.dtype != np.uint8:
-        raise TypeError(f"image of row {row} has dtype {picture.dtype}, expected uint8")
-    return picture
 
 
 def _classes(
