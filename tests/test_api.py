@@ -52,7 +52,7 @@ API = {
     "jaxstruct.figures": """
         bar_panels box_panels class_map_panels confusion_matrix curve_panels curves heat_maps
         image_grid label_colors label_overlay manifold_coordinates region_pooling scatter_panels
-        side_by_side signed_images
+        side_by_side signed_images upconvolution
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals

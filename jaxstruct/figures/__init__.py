@@ -37,6 +37,9 @@ from jaxstruct.figures.regions import (
 from jaxstruct.figures.scatter import (
     scatter_panels,
 )
+from jaxstruct.figures.upconvolution import (
+    upconvolution,
+)
 
 __all__ = [
     "bar_panels",
@@ -54,4 +57,5 @@ __all__ = [
     "scatter_panels",
     "side_by_side",
     "signed_images",
+    "upconvolution",
 ]
