@@ -54,15 +54,16 @@ API = {
         voc_curves
     """,
     "jaxstruct.figures": """
-        bar_panels box_panels curve_panels curves image_grid label_colors label_overlay
-        manifold_coordinates region_pooling scatter_panels side_by_side signed_images
+        bar_panels box_panels class_map_panels confusion_matrix curve_panels curves heat_maps
+        image_grid label_colors label_overlay manifold_coordinates region_pooling scatter_panels
+        side_by_side signed_images upconvolution
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals
         SetRecord Source StoredProposals canvas_for draw_affine fit_image installed_weights
         jitter_color keep_proposals letter_box load looking middle_square move move_boxes
         noted_weights open_reader padded pixel_counts prepare prepare_folder propose read_image
-        read_labels read_proposals read_weights recorded searched selective_search where
+        read_labels read_proposals read_weights recorded searched selective_search voc_colors where
         with_proposals write_labels
     """,
     "jaxstruct.training": """

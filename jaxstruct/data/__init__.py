@@ -11,7 +11,7 @@ from jaxstruct.data.class_counts import pixel_counts
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.image_files import middle_square
-from jaxstruct.data.label_maps import LabelMap, read_labels, write_labels
+from jaxstruct.data.label_maps import LabelMap, read_labels, voc_colors, write_labels
 from jaxstruct.data.later import Later
 from jaxstruct.data.places import looking
 from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
@@ -69,6 +69,7 @@ __all__ = [
     "recorded",
     "searched",
     "selective_search",
+    "voc_colors",
     "where",
     "with_proposals",
     "write_labels",

@@ -107,13 +107,17 @@ def write_class_map(path: Path, labels: np.ndarray, colors: np.ndarray | None = 
     image.save(path)
 
 
-def voc_colors() -> np.ndarray:
-    """The colours [256, 3] uint8 of PASCAL VOC's index PNGs.
+def voc_colors(count: int = 256) -> np.ndarray:
+    """The colours [count, 3] uint8 of PASCAL VOC's index PNGs; 255 is void's.
 
     Bits 0, 3, 6 of the index are red's highest bits, and the next two green's and blue's.
 
+    Raises ValueError for a count outside of 0 to 256.
+
     Source: the development kit of PASCAL VOC 2012, VOClabelcolormap.
     """
-    index = np.arange(256)[:, None]
+    if not 0 <= count <= 256:
+        raise ValueError(f"got count={count}, expected 0 to 256, as many as an index PNG has")
+    index = np.arange(count)[:, None]
     bits = [((index >> (3 * i + np.arange(3)[None])) & 1) << (7 - i) for i in range(3)]
     return np.sum(bits, axis=0).astype(np.uint8)

@@ -6,9 +6,18 @@ from jaxstruct.figures.bars import (
 from jaxstruct.figures.boxes import (
     box_panels,
 )
+from jaxstruct.figures.class_maps import (
+    class_map_panels,
+)
+from jaxstruct.figures.confusion import (
+    confusion_matrix,
+)
 from jaxstruct.figures.curves import (
     curve_panels,
     curves,
+)
+from jaxstruct.figures.heat_maps import (
+    heat_maps,
 )
 from jaxstruct.figures.images import (
     image_grid,
@@ -28,12 +37,18 @@ from jaxstruct.figures.regions import (
 from jaxstruct.figures.scatter import (
     scatter_panels,
 )
+from jaxstruct.figures.upconvolution import (
+    upconvolution,
+)
 
 __all__ = [
     "bar_panels",
     "box_panels",
+    "class_map_panels",
+    "confusion_matrix",
     "curve_panels",
     "curves",
+    "heat_maps",
     "image_grid",
     "label_colors",
     "label_overlay",
@@ -42,4 +57,5 @@ __all__ = [
     "scatter_panels",
     "side_by_side",
     "signed_images",
+    "upconvolution",
 ]

@@ -4,21 +4,16 @@ What may be added here: another thing that is told of a box.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike
 
 from jaxstruct.figures import _style
+from jaxstruct.figures._box_drawing import BRIGHTNESS, DARK, draw_boxes
 from jaxstruct.figures.labels import label_colors
 
-_TRUTH = "white"
-_BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue
-_PAD = 0.8  # points of colour around a name
+_TRUTH = (1.0, 1.0, 1.0)  # white
 
 
 def box_panels(
@@ -81,18 +76,11 @@ def box_panels(
             axes.set_axis_off()
             axes.imshow(_shown(pictures[i]), aspect="auto")
             axes.set_autoscale_on(False)
-            for box in _boxes("truth", truth[i]) if truth is not None else ():
-                _outline(axes, box, _TRUTH, dashed=True)
-            found = _boxes("boxes", boxes[i])
-            for j, box in enumerate(found):
-                color = (
-                    colors[int(np.asarray(classes[i])[j]) % len(colors)]
-                    if classes is not None
-                    else colors[1]
-                )
-                _outline(axes, box, color)
-                if labels is not None:
-                    _name(axes, box, labels[i][j], color, pictures[i].shape[1] / width)
+            if truth is not None:
+                draw_boxes(axes, truth[i], _TRUTH, name="truth", dashed=True)
+            kinds = 1 if classes is None else np.asarray(classes[i], int)
+            words = None if labels is None else labels[i]
+            draw_boxes(axes, boxes[i], colors[kinds % len(colors)], words)
             left += width + gap
         top -= height + gap
     return figure
@@ -101,7 +89,7 @@ def box_panels(
 def _colors() -> np.ndarray:
     """The colours of labels [n, 3] that are seen on a dark photograph, too."""
     colors = label_colors(64) / 255
-    return colors[colors @ _BRIGHTNESS > 0.25]
+    return colors[colors @ BRIGHTNESS > DARK]
 
 
 def _widths(shapes: Sequence[tuple[int, ...]], columns: int, gap: float) -> list[float]:
@@ -118,44 +106,3 @@ def _aspect(shape: tuple[int, ...]) -> float:
 
 def _shown(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
-
-
-def _boxes(name: str, values: ArrayLike) -> np.ndarray:
-    found = np.asarray(values, float)
-    if found.ndim != 2 or found.shape[-1] != 4:
-        raise ValueError(f"got {name} {found.shape} of an image, expected [n, 4]")
-    return found
-
-
-def _outline(axes: Any, box: np.ndarray, color: Any, dashed: bool = False) -> None:
-    x1, y1, x2, y2 = box - 0.5  # the first pixel's centre is at 0
-    style = (0, (3, 2)) if dashed else "-"
-    line = axes.add_patch(
-        Rectangle(
-            (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.4, linestyle=style
-        )
-    )
-    line.set_path_effects([patheffects.Stroke(linewidth=2.4, foreground="black", alpha=0.5),
-                           patheffects.Normal()])  # fmt: skip
-
-
-def _name(axes: Any, box: np.ndarray, text: str, color: Any, per_inch: float) -> None:
-    """Writes a name at the box; `per_inch` are the pixels of the image in an inch of the page."""
-    right, points = axes.get_xlim()[1], _style.TICK_POINTS - 2
-    around = 2 * _PAD + 0.2 * points  # the page rounds the place of each letter
-    width = TextPath((0, 0), text, size=points).get_extents().width
-    length = (width + around) / 72 * per_inch
-    y, late = box[1], max(box[0], 0) + length > right  # a name that begins there would be cut
-    x = min(box[2], right) if late else max(box[0], 0)
-    bright = float(np.asarray(color)[:3] @ _BRIGHTNESS) > 0.55
-    axes.text(
-        x,
-        max(y, 0),
-        text,
-        fontsize=points,
-        color="black" if bright else "white",
-        va="bottom" if y > 0.06 * axes.get_ylim()[0] else "top",
-        ha="right" if late else "left",
-        clip_on=True,
-        bbox={"facecolor": color, "edgecolor": "none", "pad": _PAD, "alpha": 0.9},
-    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstruct.data import DataError, read_labels, write_labels
+from jaxstruct.data import DataError, read_labels, voc_colors, write_labels
 
 # Three labels and two pixels of none.
 COLORS = np.array([[0, 0, 0], [10, 200, 0], [10, 0, 200], [250, 0, 0]], np.uint8)
@@ -89,3 +89,14 @@ def test_what_is_no_label_map_is_named(save, tmp_path):
         with pytest.raises(DataError, match=reason) as caught:
             read_labels(path, unknown)
         assert str(path) in str(caught.value)
+
+
+def test_the_colours_of_voc():
+    # The devkit's table: background, aeroplane, bicycle, cat, tvmonitor.
+    expected = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [64, 0, 0], [0, 64, 128]]
+    colors = voc_colors(21)
+    assert (colors.shape, colors.dtype) == ((21, 3), np.uint8)
+    assert colors[[0, 1, 2, 8, 20]].tolist() == expected
+    assert voc_colors()[255].tolist() == [224, 224, 192]
+    with pytest.raises(ValueError, match="got count=257, expected 0 to 256"):
+        voc_colors(257)
