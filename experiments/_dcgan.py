@@ -57,6 +57,7 @@ class Config(_gan.Config):
         (at_least(2) if self.fid_images else NOT_NEGATIVE).check(self, "fid_images")
 
 
+SOUGHT, MOVED = 2000, 500  # samples in which classes are sought, and that are moved towards each
 PAPER: dict[str, Any] = {"features": 128, "batch_size": 128}  # where the defaults are others
 
 DIRECTIONS = Claim(
@@ -137,18 +138,18 @@ def class_scores(game: Game, state: State) -> Scores:
 
 
 def attributes(game: Game, state: State, scores: Scores, *, top: int = 50) -> jax.Array:
-    """z [K, top, latent]: of 2,000 samples, those that each class's SVM sets above the others'."""
-    z = game.noise(2, 2000)
+    """z [K, top, latent]: of SOUGHT samples, those that each class's SVM sets above the others'."""
+    z = game.noise(2, SOUGHT)
     return models.class_vectors(z, scores(game.samples(state, z)), top)
 
 
-def moved(game: Game, state: State, scores: Scores, count: int = 500) -> dict[str, float]:
+def moved(game: Game, state: State, scores: Scores) -> dict[str, float]:
     """How often moving z towards a class gives that class, and how often chance does.
 
     A sample's class is the one with the highest score; the shares are means over the classes.
     """
     directions = models.class_directions(attributes(game, state, scores))
-    z, shares = game.noise(3, count), []
+    z, shares = game.noise(3, MOVED), []
     for k, direction in enumerate(directions):
         images = game.samples(state, z + jnp.broadcast_to(direction, z.shape))
         shares.append(float(np.mean(scores(images).argmax(axis=1) == k)))

@@ -57,7 +57,7 @@ class Config(_detection.Config):
 
 
 SMOKE = Config(
-    backbone="resnet18", frozen=0, height=64, width=96, scales=(16.0, 32.0), hidden=16,
+    backbone="resnet18", frozen=0, height=64, width=64, scales=(16.0, 32.0), hidden=16,
     rpn_features=16, proposals=20, regions=8, batch_size=2, epochs=0.5, evaluations=2,
 )  # fmt: skip
 PAPER = Config(
