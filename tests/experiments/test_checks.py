@@ -16,6 +16,7 @@ from experiments._checks import (
     POSITIVE,
     SEED,
     SHARE,
+    Limits,
     at_least,
     check_choices,
     check_filled,
@@ -25,30 +26,37 @@ from jaxstruct.training import main
 
 FIELDS = {
     COUNT: """
-        accumulate batch_size codes discriminator_steps evaluations features hidden
+        accumulate bands batch_size codes discriminator_steps evaluations features frames hidden
         importance_images importance_samples latent latents linear_batch_size maxout most
-        network_boxes numbers overcomplete parts parzen_samples pieces proposals proposed
-        rpn_features searched svm_regions""",
+        network_boxes numbers overcomplete parts parzen_samples patches pieces proposals proposed
+        rpn_features searched svm_regions zoom""",
     NOT_NEGATIVE: """
-        bilateral_weight early_steps epochs frozen full gaussian gaussian_weight iterations
+        balance bilateral_weight early_steps epochs frozen full gaussian gaussian_weight iterations
         linear_epochs noise police_steps pretraining_epochs r1 samples steps thief_steps""",
     POSITIVE: """
         clip_norm evidence_rgb evidence_xy learning_rate linear_learning_rate pretraining_rate
-        ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C""",
+        ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C trunk_rate""",
+    Limits(0, 999): "classes",
     SHARE: "color corruption flip masking salt_and_pepper",
     BELOW_1: "average dropout momentum resize",
     BETWEEN_0_AND_1: "scribble_prob",
     SEED: "seed",
     at_least(2): "fid_images regions",
-    at_least(32): "height width",
+    at_least(32): "height seen_height seen_width width",
 }
 LIMITS = {field: limits for limits, fields in FIELDS.items() for field in fields.split()}
 """Of every number of every Config."""
 
-OTHERS = {("dense_crf_demo", "width"): COUNT}  # of a photograph
+OTHERS = {
+    ("dense_crf_demo", "width"): COUNT,  # of a photograph
+    ("fully_convolutional", "width"): COUNT,  # in channels
+    ("slid_efficientnet", "width"): at_least(256),  # a window, and a step
+    ("slid_efficientnet", "scales"): at_least(1),
+    **{(name, "hidden"): NOT_NEGATIVE for name in ("fcn_camvid", "fcn_voc2012")},
+}
 ALSO = {"fid_images": "0"}  # which is none at all
 
-FILLED = ["codes", "latents", "methods", "numbers", "photographs", "ratios", "scales"]
+FILLED = ["codes", "finest", "latents", "methods", "numbers", "photographs", "ratios", "scales"]
 """The tuples that must have elements."""
 
 
@@ -119,7 +127,7 @@ def command(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", names())
 def test_a_wrong_value_is_named_before_anything_is_written(name, command, tmp_path):
     cases = list(refused(name))
-    assert len(cases) > 15
+    assert len(cases) > 10
     for field, values, expected in cases:
         option = f"--{field.replace('_', '-')}"
         status, said = command(name, "--smoke", option, *values, "--devices", "1")

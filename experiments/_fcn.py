@@ -1,0 +1,120 @@
+"""Fully convolutional networks, coarse to fine: 32s, 16s and 8s as the stages of one experiment.
+
+Long et al. 2015. What may be added: what the experiments on all sets have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import (
+    _checks,
+    _segmentation,
+    _segmenter_config,
+    _segmenter_evaluation,
+    _segmenter_pictures,
+)
+from experiments._backbones import trunk_of
+from experiments._segmenter_evaluation import Segmenter
+from jaxstruct import models
+from jaxstruct.metrics import Confusion
+from jaxstruct.training import Claim, Experiment, State
+
+BOUND_OF = 50  # test images on which it is measured what scores of a stride can say
+
+
+@dataclass(frozen=True)
+class Config(_segmenter_config.Config):
+    """What every FCN can be configured with."""
+
+    finest: tuple[Literal[32, 16, 8], ...] = (32, 16, 8)  # a stage for each, from the one before
+    epochs: tuple[float, ...] = (20.0,)  # passes through the training images, of each or of all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_filled(self, "finest")
+        _checks.NOT_NEGATIVE.check(self, "epochs")
+        _checks.check_filled(self, "epochs")
+        if len(self.epochs) not in (1, len(self.finest)):
+            raise ValueError(
+                f"--epochs are {self.epochs}, expected one, or one for each of --finest "
+                f"{self.finest}"
+            )
+        if list(self.finest) != sorted(set(self.finest), reverse=True):
+            raise ValueError(f"--finest is {self.finest}, expected the coarser strides first")
+
+
+def network(config: Config, classes: int, finest: int) -> models.FCN:
+    """The network whose finest scores are of this stride."""
+    trunk = trunk_of(config.trunk, bool(config.weights)).module
+    head = None
+    if config.hidden:
+        head = models.VGGHead(config.hidden, padding="SAME", dropout=config.dropout)
+    return models.FCN(trunk, classes, finest=finest, head=head)
+
+
+def experiment(
+    config: Config,
+    name: str,
+    claims: Sequence[Claim] = (),
+    scored: Sequence[str] = (),
+    colors: Any = None,
+) -> Experiment:
+    """FCNs on the set of a name; `scored` are the classes of the mean IoU, all without it."""
+    sets = _segmentation.sets_of(config, name)
+    classes = sets.readers["train"].classes
+    canvas = config.seen_height, config.seen_width
+    normal = trunk_of(config.trunk, True).normal
+    painted = None if colors is None else tuple(map(tuple, np.asarray(colors).tolist()))
+    segmenters = {
+        f"{finest}s": Segmenter(
+            network(config, len(classes), finest),
+            canvas, normal, classes, tuple(scored) or classes, painted, config.enlarge,
+        )
+        for finest in config.finest
+    }  # fmt: skip
+    make = partial(_segmentation.stage, config)
+    passes = config.epochs * (len(segmenters) // len(config.epochs))
+    stages = [
+        make(stage, segmenters[stage], sets, epochs, first=number == 0)
+        for number, (stage, epochs) in enumerate(zip(segmenters, passes, strict=True))
+    ]
+    last, segmenter = list(segmenters.items())[-1]
+    score = _segmentation.score_of(config, segmenters, sets)
+
+    def scores(states: Mapping[str, State]) -> dict[str, dict[str, float]]:
+        found = score(states)
+        for finest in config.finest:
+            found[f"{finest}s"]["bound"] = bound(segmenter, sets.readers["test"], finest)
+        return found
+
+    return Experiment(
+        config,
+        stages,
+        score=scores,
+        figures=partial(_segmenter_pictures.pictures, segmenters, sets),
+        predict=partial(_segmenter_evaluation.predict, segmenter),
+        best=(f"{last}/mean_iou", "max"),
+        claims=claims,
+        model=segmenter.model,
+        data=[sets.readers["validation"].source, sets.readers["test"].source],
+        colors=colors,
+    )
+
+
+def bound(segmenter: Segmenter, reader: Any, stride: int) -> float:
+    """The mean IoU of the truth itself, said at a stride, on the first test images."""
+    classes = len(segmenter.classes)
+    counts = np.zeros((classes, classes))
+    for class_map in reader(np.arange(min(BOUND_OF, reader.size)))["class_map"]:
+        labels = np.asarray(class_map, np.int32)
+        said = _segmenter_evaluation.of_stride(labels, classes, stride)
+        known = np.where(said == _segmenter_evaluation.VOID, 0, said)
+        counts += Confusion.of(jnp.asarray(labels), jnp.asarray(known), classes).counts
+    return _segmenter_evaluation.scores(segmenter, Confusion(counts))["mean_iou"]

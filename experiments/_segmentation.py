@@ -1,0 +1,200 @@
+"""What segmenters share: the network, how it learns, the stages, the experiment.
+
+What may be added: what all segmenters have. Options are in _segmenter_config, trunks in
+_backbones, batches in _mask_batches, what a segmenter says of pixels in _segmenter_evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import _canvases, _mask_batches, _segmenter_evaluation
+from experiments._backbones import frozen_parts, trunk_of, with_weights
+from experiments._segmenter_config import Config
+from experiments._segmenter_evaluation import Segmenter, variables_of
+from jaxstruct import data, losses
+from jaxstruct.data import Reader
+from jaxstruct.metrics import Mean
+from jaxstruct.training import (
+    Batches,
+    Stage,
+    State,
+    make_step,
+    merge,
+    partition,
+    steps_of_epochs,
+)
+
+TRUNK = "trunk"  # what the networks call it
+RISE = 100  # steps in which the rate of a cosine rises
+
+
+class Sets(NamedTuple):
+    """The batches of training, validation and test, and what their classes weigh."""
+
+    readers: Mapping[str, Reader]
+    train: Batches
+    validation: Batches
+    test: Batches
+    weights: np.ndarray | None
+
+
+def sets_of(config: Config, name: str) -> Sets:
+    """The sets of a configuration."""
+    splits = ("train", "validation", "test")
+    readers = {split: data.open_reader(name, getattr(config, split)) for split in splits}
+    placing = _mask_batches.Placing(
+        (config.seen_height, config.seen_width),
+        (config.height, config.width),
+        enlarge=config.enlarge,
+        scale=(1 / config.zoom, config.zoom),
+        flip=config.flip,
+        color=config.color,
+        boundaries=bool(config.bands),
+    )
+    batches = {
+        split: _mask_batches.batches_of(
+            reader, config.batch_size, placing, train=split == "train", seed=config.seed
+        )
+        for split, reader in readers.items()
+    }
+    weights = None
+    if config.balance:
+        masks = data.open_reader(name, config.train, without=("image",))
+        if not masks.absent:
+            counts = data.pixel_counts(masks)
+            weights = losses.median_frequency_weights(counts, power=config.balance)
+    return Sets(readers, **batches, weights=weights)
+
+
+def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
+    """Adam, or SGD with momentum and a decay of weights, with a rate of its own for the trunk.
+
+    Source: SGD is that of Long et al. 2015, section 4.3, and, with the schedule poly, of Chen et
+    al. 2018, section 4.1.
+    """
+    rate: Any = config.learning_rate
+    if config.schedule == "poly":
+        rate = lambda step: config.learning_rate * (1 - step / steps) ** 0.9
+    elif config.schedule == "cosine":
+        rise = min(RISE, steps // 2)
+        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, max(steps, 1))
+    slower = optax.masked(
+        optax.scale(config.trunk_rate), lambda params: {part: part == TRUNK for part in params}
+    )
+    if config.optimizer == "adam":
+        return optax.chain(optax.adam(rate), slower)
+    kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+    decay = optax.add_decayed_weights(5e-4, mask=kernels)
+    return optax.chain(decay, optax.sgd(rate, momentum=0.9), slower)
+
+
+def loss_of(config: Config, segmenter: Segmenter, weights: np.ndarray | None) -> Any:
+    """The cross-entropy of labelled pixels, their mean weighted by class."""
+    learns_statistics = getattr(segmenter.model.trunk, "norm", None) == "batch"
+
+    def logits_of(variables: Any, batch: Any, keys: jax.Array, stats: Any) -> tuple[Any, Any]:
+        images = segmenter.normalised(batch["image"])
+        apply = segmenter.model.apply
+        if learns_statistics:
+            return apply(variables, images, train=True, mutable=list(stats))
+        if not config.dropout or not config.hidden:
+            return apply(variables, images), stats
+
+        def one(image: jax.Array, key: jax.Array) -> jax.Array:
+            return apply(variables, image[None], train=True, rngs={"dropout": key})[0]
+
+        return jax.vmap(one)(images, keys), stats
+
+    def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
+        stats = model_state["stats"]
+        variables = {"params": merge(params, model_state["frozen"]), **stats}
+        logits, stats = logits_of(variables, batch, keys, stats)
+        found, weight = losses.segmentation_loss(logits, batch["class_map"], class_weights=weights)
+        terms = {"cross_entropy": Mean(jnp.sum(found), jnp.sum(weight))}
+        return terms, {**model_state, "stats": stats}
+
+    return loss
+
+
+def stage(
+    config: Config,
+    name: str,
+    segmenter: Segmenter,
+    sets: Sets,
+    epochs: float,
+    *,
+    first: bool,
+) -> Stage:
+    """One stage: from ImageNet's weights if it is the first, or where the former one ended."""
+    steps = steps_of_epochs(epochs, sets.readers["train"].size, config.batch_size)
+    every = max(1, round(steps / config.evaluations))
+    steps = every * max(1, round(steps / every))
+    optimizer, model = optimizer_of(config, steps), segmenter.model
+
+    def init(key: jax.Array, previous: State | None) -> State:
+        images = jnp.zeros((1, config.height, config.width, 3))
+        variables = dict(jax.jit(model.init)(key, images))
+        params = variables.pop("params")
+        if previous is not None:
+            ended = variables_of(previous)
+            params |= {part: x for part, x in ended.pop("params").items() if part in params}
+            variables |= ended
+        params, frozen = _parted(config, params)
+        kept = {"frozen": frozen, "stats": variables}
+        return State.create(key, params, optimizer.init(params), kept)
+
+    return Stage(
+        name=name,
+        steps=steps,
+        init=init,
+        start=partial(from_weights, config) if config.weights and first else None,
+        update=make_step(loss_of(config, segmenter, sets.weights), optimizer),
+        batches=sets.train,
+        evaluate=_segmenter_evaluation.evaluation(segmenter, sets.validation),
+        evaluate_every=every,
+        compilations=_canvases.shapes_of((config.height, config.width)),
+    )
+
+
+def from_weights(config: Config, state: State) -> State:
+    """The state with the ImageNet weights of its trunk, and of a VGG's head of full width."""
+    trunk = trunk_of(config.trunk, True)
+    head = config.hidden == 4096
+    found = {**with_weights(variables_of(state), trunk, config.weights, head=head, place=TRUNK)}
+    params, frozen = _parted(config, found.pop("params"))
+    kept = state.model_state | {"frozen": frozen, "stats": found}
+    return state.replace(params=params, model_state=kept)
+
+
+def _parted(config: Config, params: Any) -> tuple[Any, Any]:
+    """What is learnt and what is frozen: first blocks, where there are weights to keep."""
+    blocks = config.frozen if config.weights else 0
+    return partition(params, frozen_parts(trunk_of(config.trunk, True), blocks, params, TRUNK))
+
+
+def score_of(
+    config: Config, segmenters: Mapping[str, Segmenter], sets: Sets
+) -> Callable[[Mapping[str, State]], dict[str, dict[str, float]]]:
+    """The scores of each stage's last state on the test set: {stage: {test/metric: value}}."""
+    evaluations: dict[str, Any] = {}
+
+    def score(states: Mapping[str, State]) -> dict[str, dict[str, float]]:
+        found = {}
+        for name, segmenter in segmenters.items():
+            if name not in evaluations:
+                evaluations[name] = _segmenter_evaluation.evaluation(
+                    segmenter, sets.test, config.bands
+                )
+            values = evaluations[name](states[name])
+            found[name] = {f"test/{metric}": value for metric, value in values.items()}
+        return found
+
+    return score

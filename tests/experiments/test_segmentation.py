@@ -1,0 +1,212 @@
+"""What segmenters share: eight images learnt by heart, stages that go on, what is scored."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import (
+    _fcn,
+    _segmentation,
+    _segmenter_evaluation,
+    fcn_camvid,
+)
+from experiments._segmenter_evaluation import Segmenter
+from jaxstruct import data
+from jaxstruct.data.sets import camvid
+from jaxstruct.metrics import Confusion
+from jaxstruct.models import resnet
+from jaxstruct.training import run
+
+EIGHT = dataclasses.replace(
+    fcn_camvid.SMOKE,
+    train="train[:8]",
+    validation="train[:8]",
+    test="train[:8]",
+    height=192,
+    width=192,
+    seen_height=192,
+    seen_width=192,
+    enlarge=True,
+    zoom=1.0,
+    flip=0.0,
+    color=0.0,
+    balance=0.0,
+    finest=(8,),
+    epochs=(120.0,),
+    learning_rate=5e-3,
+    trunk_rate=1.0,
+)
+
+
+ROAD = camvid.CLASSES.index("road")  # around all shapes of the imitation
+
+
+@pytest.fixture(autouse=True)
+def no_real_data(monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+    # One block a stage: a network of half the layers compiles in half the time.
+    monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+def test_eight_images_are_learnt_by_heart(tmp_path):
+    with data.looking(imitations=True):
+        made = fcn_camvid.experiment(EIGHT)
+        made = dataclasses.replace(made, score=None, figures=None, best=None)
+        found = run(made, tmp_path, devices=jax.devices()[:1])
+        assert found.metrics["mean_iou"] >= 0.95
+        example = data.open_reader("camvid", "train[:8]")(np.arange(1))
+    image, truth = example["image"][0], example["class_map"][0]
+    things = (truth != 255) & (truth != ROAD)
+    larger = np.kron(image, np.ones((5, 5, 1), np.uint8))
+    for given, step in ((image, 1), (larger, 5)):
+        record, _ = made.predict(jax.random.key(0), found.state, given)
+        assert record["class_map"].shape == given.shape[:2]
+        said = record["class_map"][step // 2 :: step, step // 2 :: step]
+        assert np.mean(said[things] == truth[things]) > 0.7
+
+
+def test_a_finer_stage_begins_where_the_coarser_ended():
+    config = dataclasses.replace(EIGHT, finest=(32, 16), epochs=(1.0, 1.0))
+    with data.looking(imitations=True):
+        first, second = fcn_camvid.experiment(config).stages
+    key = jax.random.key(0)
+    ended = first.init(key, None)
+    ended = ended.replace(params=jax.tree.map(lambda x: x + 1, ended.params))
+    begun = second.init(key, ended)
+    shared = set(ended.params) & set(begun.params)
+    assert shared == {"trunk", "score32"}
+    for part in shared:
+        jax.tree.map(np.testing.assert_array_equal, begun.params[part], ended.params[part])
+    assert set(begun.params) - shared == {"score16", "up16"}
+    assert not np.any(begun.params["score16"]["kernel"])
+    jax.tree.map(
+        np.testing.assert_array_equal, begun.model_state["stats"], ended.model_state["stats"]
+    )
+
+
+SEGMENTER = Segmenter(None, (8, 8), ((0.0,), (1.0,)), ("sky", "car", "cat"), ("car", "cat"))
+
+
+def test_scores():
+    counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    found = _segmenter_evaluation.scores(SEGMENTER, Confusion(counts))
+    assert found["iou/sky"] == pytest.approx(6 / 9)
+    assert found["mean_iou"] == found["iou/car"] == pytest.approx(3 / 6)
+    assert found["mean_iou_all"] == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert found["accuracy"] == pytest.approx(9 / 12)
+    assert found["classes"] == 2
+    assert "iou/cat" not in found
+    assert _segmenter_evaluation.scores(SEGMENTER, Confusion(0 * counts)) == {"classes": 0}
+    every = SEGMENTER._replace(scored=SEGMENTER.classes)
+    assert "mean_iou_all" not in _segmenter_evaluation.scores(every, Confusion(counts))
+
+
+class Constant:
+    """A network that says class 1 of every pixel."""
+
+    def apply(self, variables, images):
+        return jax.nn.one_hot(jnp.ones(images.shape[:3], int), 3)
+
+
+def test_pixels_near_boundaries_are_scored_apart():
+    class_map = np.zeros((2, 8, 8), np.uint8)
+    class_map[:, :, 4:] = 1
+    class_map[:, 0] = 255
+    distance = np.where(np.arange(8) < 4, 4 - np.arange(8), np.arange(8) - 3)
+    distance = np.broadcast_to(distance, class_map.shape).astype(np.float32)
+    from jaxstruct.training import State, batches_in_order
+
+    batches = batches_in_order(
+        {
+            "image": np.zeros((2, 8, 8, 3), np.uint8),
+            "class_map": class_map,
+            "boundary_distance": distance,
+        },
+        2,
+    )
+    segmenter = SEGMENTER._replace(model=Constant(), scored=("sky", "car"))
+    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2])
+    state = State.create(jax.random.key(0), {}, {}, {"frozen": {}, "stats": {}})
+    found = evaluate(state)
+    assert found["mean_iou"] == pytest.approx(0.25)
+    assert found["mean_iou_1px"] == found["mean_iou_2px"] == pytest.approx(0.25)
+    assert found["accuracy"] == pytest.approx(0.5)
+
+
+def test_what_scores_of_a_stride_can_say():
+    whole = np.zeros((32, 64), np.int32)
+    whole[:, 32:] = 1
+    np.testing.assert_array_equal(_segmenter_evaluation.of_stride(whole, 2, 32), whole)
+    pole = np.zeros((32, 64), np.int32)
+    pole[:, 20] = 1
+    assert not _segmenter_evaluation.of_stride(pole, 2, 32).any()
+    assert _segmenter_evaluation.of_stride(pole, 2, 1).tolist() == pole.tolist()
+    void = np.full((20, 24), 255)
+    assert (_segmenter_evaluation.of_stride(void, 2, 8) == 255).all()
+
+
+def test_the_bound_of_a_stride_is_a_mean_iou():
+    class Reader:
+        size = 2
+
+        def __call__(self, indices):
+            whole = np.zeros((32, 64), np.uint8)
+            whole[:, 32:] = 1
+            pole = whole.copy()
+            pole[:, 20] = 2
+            return {"class_map": [[whole, pole][i] for i in indices]}
+
+    segmenter = SEGMENTER._replace(scored=SEGMENTER.classes)
+    coarse, fine = (_fcn.bound(segmenter, Reader(), stride) for stride in (32, 1))
+    assert fine == 1
+    assert coarse == pytest.approx((128 - 32) / 128 * 0 + (64 / 64 * 0 + coarse))
+    ious = [(2 * 32 * 32 - 32) / (2 * 32 * 32), 1.0, 0.0]
+    assert coarse == pytest.approx(np.mean(ious))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_trunk_has_a_rate_of_its_own(optimizer):
+    config = dataclasses.replace(
+        EIGHT, optimizer=optimizer, schedule="constant", learning_rate=0.1, trunk_rate=0.25
+    )
+    made = _segmentation.optimizer_of(config, 10)
+    params = {"trunk": {"bias": jnp.ones(2)}, "score8": {"bias": jnp.ones(2)}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, _ = made.update(gradients, made.init(params), params)
+    np.testing.assert_allclose(updates["score8"]["bias"], -0.1, rtol=1e-4)
+    np.testing.assert_allclose(updates["trunk"]["bias"], -0.025, rtol=1e-4)
+
+
+def test_the_rate_falls_to_0_by_the_power_of_the_poly_schedule():
+    config = dataclasses.replace(EIGHT, optimizer="sgd", schedule="poly", learning_rate=0.1)
+    made = _segmentation.optimizer_of(config, 4)
+    params = {"score8": {"bias": jnp.zeros(1)}}
+    state, moved = made.init(params), []
+    for _ in range(4):
+        updates, state = made.update({"score8": {"bias": jnp.ones(1)}}, state, params)
+        moved.append(float(updates["score8"]["bias"][0]))
+    momentum, expected = 0.0, []
+    for step in range(4):
+        momentum = 0.9 * momentum + 1
+        expected.append(-0.1 * (1 - step / 4) ** 0.9 * momentum)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": "imagenet"}, "--weights is imagenet, expected a file for resnet18"),
+        ({"epochs": (1.0, 1.0)}, "expected one, or one for each of --finest"),
+        ({"finest": (8, 16), "epochs": (1.0, 1.0)}, "expected the coarser strides first"),
+        ({"zoom": 0.5}, "--zoom is 0.5, expected at least 1"),
+        ({"frozen": 6}, "--frozen is 6, expected at most 5, the blocks of resnet18"),
+    ],
+)
+def test_what_no_segmenter_has_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(EIGHT, **changes)
