@@ -1,0 +1,106 @@
+"""Patches and whole frames: the same answers, the right labels; ImageNet's in photographs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import fully_convolutional as slid
+from experiments import slid_efficientnet as efficientnet
+from jaxstruct import models
+
+MODEL = slid.PatchClassifier(classes=5, width=4)
+
+
+def trained():
+    params = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 60, 60, 3)))["params"]
+    return jax.tree.map(lambda x: x + 0.01, params)
+
+
+@pytest.mark.parametrize("size", [(92, 84), (95, 99)])
+def test_a_frame_as_one_network_says_what_its_patches_say(size):
+    params = trained()
+    image = np.random.default_rng(0).random((*size, 3), np.float32)
+    apply = jax.jit(lambda x: MODEL.apply({"params": params}, x))
+    whole = apply(image[None])[0]
+    windows = models.slid_windows(*size, size=slid.PATCH, stride=slid.STRIDE).astype(int)
+    assert whole.shape[:2] == windows.shape[:2] == tuple((n - 60) // 8 + 1 for n in size)
+    cut = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in windows.reshape(-1, 4)]
+    alone = apply(np.stack(cut))[:, 0, 0].reshape(whole.shape)
+    np.testing.assert_allclose(whole, alone, rtol=1e-5, atol=1e-6)
+    assert np.ptp(alone) > 1e-3
+
+
+def test_the_label_of_a_patch_is_that_of_its_middle():
+    class_map = np.arange(100 * 90).reshape(100, 90)
+    found = slid.middles(class_map)
+    assert found.shape == (6, 4)
+    assert found[0, 0] == class_map[30, 30]
+    assert found[5, 3] == class_map[70, 54]
+    assert slid.middles(class_map[None])[0].tolist() == found.tolist()
+
+
+def test_patches_are_cut_and_mirrored_with_their_labels():
+    ramp = np.arange(70 * 80).reshape(70, 80)
+    image = np.stack([ramp // 80, ramp % 80, ramp * 0], -1).astype(np.uint8)
+    draw = np.random.default_rng(0)
+    found = slid.patches(40, draw, {"image": image, "class_map": ramp})
+    assert found["image"].shape == (40, 60, 60, 3)
+    seen = set()
+    for patch, label in zip(found["image"], found["label"], strict=True):
+        row, column, _ = patch[30, 30].astype(int)
+        assert label == row * 80 + column
+        assert abs(patch[0, 59, 1].astype(int) - patch[0, 0, 1]) == 59
+        seen.add((bool(patch[0, 1, 1] < patch[0, 0, 1]), int(patch[0, 0, 0])))
+    assert {mirrored for mirrored, _ in seen} == {True, False}
+    assert {row for _, row in seen} == set(range(11))
+
+
+def test_a_user_s_image_is_answered_where_a_patch_has_its_middle():
+    state = dataclasses.make_dataclass("State", ["params"])(trained())
+    image = np.random.default_rng(1).integers(0, 256, (77, 70, 3), np.uint8)
+    record, _ = slid.predict(MODEL, list("abcde"), None, state, image)
+    found = record["class_map"]
+    assert found.shape == (77, 70)
+    # Three rows of two patches, of 8x8 pixels around the middles; 255 elsewhere.
+    assert (found != 255).sum() == 3 * 2 * 64
+    assert (found[26:50, 26:42] != 255).all()
+    answers = np.argmax(slid.slid(MODEL, state.params, jnp.asarray(image, jnp.float32) / 255), -1)
+    np.testing.assert_array_equal(found[30:50:8, 30:42:8], answers)
+    assert sum(record["shares"].values()) == pytest.approx(1, abs=1e-3)
+    small, _ = slid.predict(MODEL, list("abcde"), None, state, image[:, :50])
+    assert small["class_map"].shape == (77, 50)
+    assert (small["class_map"] != 255).sum() == 3 * 1 * 64
+
+
+@pytest.mark.optimized
+def test_shifts_make_a_finer_stride_of_the_same_answers():
+    image = efficientnet.at_width(efficientnet.photograph("coffee"), 288)[:256]
+    number, _ = efficientnet.SOUGHT["coffee"]
+    fine = efficientnet.seen(image, 2)[..., number]
+    assert fine.shape == (2, 4)
+    shifted = [efficientnet.seen(image[:240, x : x + 272], 1)[..., number] for x in (0, 16)]
+    assert shifted[0].shape == (1, 2)
+    np.testing.assert_allclose(fine[0, 0::2], shifted[0][0], rtol=1e-3)
+    np.testing.assert_allclose(fine[0, 1::2], shifted[1][0], rtol=1e-3)
+    assert fine.max() > 0.05
+
+
+def test_a_window_is_as_high_as_the_network_s():
+    assert efficientnet.at_width(np.zeros((10, 100, 3), np.uint8), 300).shape == (256, 300, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shifts": 3}, "--shifts is 3, expected one of 1, 2, 4"),
+        ({"classes": (1000,)}, "--classes is 1000, expected at least 0 and at most 999"),
+        ({"scales": ()}, "--scales is empty"),
+        ({"width": 200}, "--width is 200, expected at least 256"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        efficientnet.Config(**changes)
