@@ -111,7 +111,8 @@ def of_stride(class_map: np.ndarray, classes: int, stride: int) -> np.ndarray:
     down, across = -height % stride, -width % stride
     shares = jnp.pad(shares, ((0, 0), (0, down), (0, across), (0, 0)))
     cells = shares.reshape(1, (height + down) // stride, stride, -1, stride, classes).mean((2, 4))
-    fine = ops.resize_bilinear(cells, shares.shape[1:3])[0, :height, :width]
+    wanted = height + down, width + across
+    fine = ops.resize_bilinear(cells, wanted)[0, :height, :width]
     return np.asarray(jnp.where(jnp.max(fine, -1) > 0, jnp.argmax(fine, -1), VOID), np.uint8)
 
 
