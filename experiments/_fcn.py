@@ -75,7 +75,7 @@ def experiment(
     segmenters = {
         f"{finest}s": Segmenter(
             network(config, len(classes), finest),
-            canvas, normal, classes, tuple(scored) or classes, painted, config.enlarge,
+            canvas, normal, classes, tuple(scored) or classes, painted,
         )
         for finest in config.finest
     }  # fmt: skip

@@ -53,7 +53,7 @@ def sets_of(config: Config, name: str) -> Sets:
     placing = _mask_batches.Placing(
         (config.seen_height, config.seen_width),
         (config.height, config.width),
-        enlarge=config.enlarge,
+        enlarge=False,
         scale=(1 / config.zoom, config.zoom),
         flip=config.flip,
         color=config.color,

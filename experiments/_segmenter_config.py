@@ -28,7 +28,6 @@ class Config:
     width: int = 320  # of the crops
     seen_height: int = 360  # of the canvas that images are scored on; a larger image is shrunk
     seen_width: int = 480  # of this canvas, which is turned for images of the other orientation
-    enlarge: bool = False  # images that are smaller than the canvas are enlarged
     zoom: float = 1.5  # images are scaled by factors from 1 / zoom to zoom
     flip: float = 0.5  # the share of images that are mirrored
     color: float = 0.2  # strength of changes of brightness, contrast and saturation

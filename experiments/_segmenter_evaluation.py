@@ -32,7 +32,6 @@ class Segmenter(NamedTuple):
     classes: tuple[str, ...]
     scored: tuple[str, ...]  # classes whose mean is the mean IoU
     colors: tuple[tuple[int, ...], ...] | None = None  # of the classes, RGB
-    enlarge: bool = False  # whether images that are smaller than the canvas are enlarged
 
     def normalised(self, images: jax.Array) -> jax.Array:
         """Images in [0, 1] as the network expects them."""
@@ -122,10 +121,9 @@ def _logits(segmenter: Segmenter, variables: Any, images: jax.Array) -> jax.Arra
 
 
 def on_canvas(segmenter: Segmenter, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """An image on the canvas of its orientation, and its size there."""
+    """An image on the canvas of its orientation, never enlarged, and its size there."""
     canvas = _canvases.turned(segmenter.canvas, image.shape[:2])
-    fits = image.shape[0] <= canvas[0] and image.shape[1] <= canvas[1]
-    if fits and not segmenter.enlarge:
+    if image.shape[0] <= canvas[0] and image.shape[1] <= canvas[1]:
         return _canvases.at_top_left(image, canvas, _canvases.GREY), image.shape[:2]
     shrunk, _, size = data.letter_box(image, canvas, fill=_canvases.GREY)
     return shrunk, size

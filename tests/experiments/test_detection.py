@@ -69,7 +69,8 @@ def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch, changes):
     # One block a stage: a network of half the layers compiles in half the time.
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
     with data.looking(imitations=True):
-        made = faster_rcnn_bccd.experiment(dataclasses.replace(EIGHT, **changes))
+        square = {"height": 128, "width": 128}  # one canvas to compile for
+        made = faster_rcnn_bccd.experiment(dataclasses.replace(EIGHT, **square, **changes))
         # The scores of a test set would compile the evaluation once more.
         found = run(
             dataclasses.replace(made, score=None, figures=None, best=None),

