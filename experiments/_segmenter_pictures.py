@@ -23,6 +23,13 @@ from jaxstruct import figures
 from jaxstruct.training import Run
 
 SHOWN = 4  # images of the test set
+STREAMS = {  # title: what `FCN.streams` calls it, and its stride
+    "stride 32": ("score32", 32.0),
+    "16": ("score16", 16.0),
+    "16 + 32": ("s16", 16.0),
+    "8": ("score8", 8.0),
+    "8 + 16 + 32": ("s8", 8.0),
+}
 
 
 def pictures(segmenters: Mapping[str, Segmenter], sets: Any, run: Run) -> dict[str, Figure]:
@@ -57,12 +64,8 @@ def streams(segmenter: Segmenter, state: Any, image: np.ndarray, truth: np.ndarr
     counts = np.bincount(truth[truth != 255].ravel(), minlength=len(segmenter.classes))
     counts[[n for n, x in enumerate(segmenter.classes) if x in ("background", "sky")]] = 0
     number = int(np.argmax(counts))
-    columns, grids = {}, {}
-    for stride in (32, 16, 8):
-        for name, title in ((f"score{stride}", "alone"), (f"s{stride}", "with all coarser")):
-            if name in found and (stride < 32 or title == "alone"):
-                title = f"stride {stride}" if stride == 32 else f"{stride}, {title}"
-                columns[title] = [np.asarray(found[name][0, ..., number])]
-                grids[title] = float(stride), 0.0
+    shown = {title: of for title, of in STREAMS.items() if of[0] in found}
+    columns = {title: [np.asarray(found[of][0, ..., number])] for title, (of, _) in shown.items()}
+    grids = {title: (stride, 0.0) for title, (_, stride) in shown.items()}
     quantity = f"score of {segmenter.classes[number]}"
     return figures.heat_maps([canvas], columns, quantity=quantity, grids=grids)
