@@ -13,8 +13,9 @@ from jaxstruct.data.errors import DataError
 from jaxstruct.data.image_files import middle_square
 from jaxstruct.data.label_maps import LabelMap, read_labels, voc_colors, write_labels
 from jaxstruct.data.later import Later
+from jaxstruct.data.own_folder import prepare_folder
 from jaxstruct.data.places import looking
-from jaxstruct.data.prepared import Prepared, prepare, prepare_folder, where
+from jaxstruct.data.prepared import Prepared, prepare, where
 from jaxstruct.data.proposal_files import read_proposals
 from jaxstruct.data.proposals import (
     ReaderWithProposals,

@@ -95,6 +95,11 @@ def own_root() -> Path:
     return prepared_root() / "own"
 
 
+def own_folder(name: str) -> Path:
+    """The folder of such a set, whose version is always the same."""
+    return own_root() / name / "1.0.0"
+
+
 def own_sets() -> list[str]:
     """The names of the sets in `own_root`, whole or damaged."""
     folders = [version.parent for version in own_root().glob("*/*") if version.is_dir()]
