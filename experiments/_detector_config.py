@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments import _checks
-from experiments._backbones import Name, backbone_of
+from experiments._backbones import Name, backbone_of, check_weights
 from experiments._detector_training import Method, proposes
 
 STRIDE = 16  # the largest of a backbone's map; it divides the canvas
@@ -25,7 +25,7 @@ class Shared:
     validation: str = "val"  # split whose average precision chooses the checkpoint
     test: str = "test"  # split that is scored once
     backbone: Name = "resnet18"  # up to its map of stride 16; of resnet18, stride 8
-    weights: str = ""  # a file of its ImageNet weights, .pth or .safetensors; none: from scratch
+    weights: str = ""  # a file of its ImageNet weights; imagenet: installed; none: from scratch
     frozen: int = 0  # first blocks of the backbone that are not trained, where there are weights
     height: int = 240  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 320  # of the canvas
@@ -50,6 +50,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         _checks.check_choices(self)
+        check_weights(self.backbone, self.weights)
         _checks.check_filled(self, "scales", "ratios")
         _checks.NOT_NEGATIVE.check(self, "frozen")
         _checks.at_least(32).check(self, "height", "width")

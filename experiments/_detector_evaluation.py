@@ -204,8 +204,7 @@ def median_seconds(work: Callable[[], Any], times: int = 5) -> float:
 
 
 def seconds(detector: Detector, state: State, reader: Reader) -> dict[str, float]:
-    """The median time of an image of a set, from pixels to boxes; what of it is the search for
-    proposals, where there is one."""
+    """The median time of an image of a set, from pixels to boxes, and what of it is the search."""
     example = reader(np.array([0]))
     image, given, search = np.asarray(example["image"][0]), None, {}
     if isinstance(reader, data.ReaderWithProposals):

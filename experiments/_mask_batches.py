@@ -10,12 +10,14 @@ What may be added: another change of an image that its class map follows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments._canvases import GREY, at_top_left, shared_canvas, turned
-from jaxstruct import data
+from jaxstruct import data, losses
 from jaxstruct.data import Affine, Reader
 from jaxstruct.metrics import boundary_distance
 from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
@@ -90,6 +92,22 @@ def place(
         distance = boundary_distance(seen).astype(np.float32)
         found["boundary_distance"] = at_top_left(distance, shared, np.inf)
     return found
+
+
+def class_weights(name: str, split: str, power: float) -> Callable[[], np.ndarray | None]:
+    """What classes weigh by their median frequency in a split, counted when it is first asked for.
+
+    None for the power 0, when they weigh alike.
+    """
+    reader = data.open_reader(name, split, without=("image",))
+
+    @cache
+    def weights() -> np.ndarray | None:
+        if not power:
+            return None
+        return losses.median_frequency_weights(data.pixel_counts(reader), power=power)
+
+    return weights
 
 
 def batches_of(

@@ -43,7 +43,7 @@ class Sets(NamedTuple):
     train: Batches
     validation: Batches
     test: Batches
-    weights: np.ndarray | None
+    weights: Callable[[], np.ndarray | None]
 
 
 def sets_of(config: Config, name: str) -> Sets:
@@ -57,20 +57,19 @@ def sets_of(config: Config, name: str) -> Sets:
         scale=(1 / config.zoom, config.zoom),
         flip=config.flip,
         color=config.color,
-        boundaries=bool(config.bands),
     )
+    marked = placing._replace(boundaries=bool(config.bands))
     batches = {
         split: _mask_batches.batches_of(
-            reader, config.batch_size, placing, train=split == "train", seed=config.seed
+            reader,
+            config.batch_size,
+            marked if split == "test" else placing,
+            train=split == "train",
+            seed=config.seed,
         )
         for split, reader in readers.items()
     }
-    weights = None
-    if config.balance:
-        masks = data.open_reader(name, config.train, without=("image",))
-        if not masks.absent:
-            counts = data.pixel_counts(masks)
-            weights = losses.median_frequency_weights(counts, power=config.balance)
+    weights = _mask_batches.class_weights(name, config.train, config.balance)
     return Sets(readers, **batches, weights=weights)
 
 
@@ -96,7 +95,7 @@ def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
     return optax.chain(decay, optax.sgd(rate, momentum=0.9), slower)
 
 
-def loss_of(config: Config, segmenter: Segmenter, weights: np.ndarray | None) -> Any:
+def loss_of(config: Config, segmenter: Segmenter, weights: Callable[[], np.ndarray | None]) -> Any:
     """The cross-entropy of labelled pixels, their mean weighted by class."""
     learns_statistics = getattr(segmenter.model.trunk, "norm", None) == "batch"
 
@@ -117,7 +116,9 @@ def loss_of(config: Config, segmenter: Segmenter, weights: np.ndarray | None) ->
         stats = model_state["stats"]
         variables = {"params": merge(params, model_state["frozen"]), **stats}
         logits, stats = logits_of(variables, batch, keys, stats)
-        found, weight = losses.segmentation_loss(logits, batch["class_map"], class_weights=weights)
+        found, weight = losses.segmentation_loss(
+            logits, batch["class_map"], class_weights=weights()
+        )
         terms = {"cross_entropy": Mean(jnp.sum(found), jnp.sum(weight))}
         return terms, {**model_state, "stats": stats}
 
@@ -184,16 +185,12 @@ def score_of(
     config: Config, segmenters: Mapping[str, Segmenter], sets: Sets
 ) -> Callable[[Mapping[str, State]], dict[str, dict[str, float]]]:
     """The scores of each stage's last state on the test set: {stage: {test/metric: value}}."""
-    evaluations: dict[str, Any] = {}
 
     def score(states: Mapping[str, State]) -> dict[str, dict[str, float]]:
         found = {}
         for name, segmenter in segmenters.items():
-            if name not in evaluations:
-                evaluations[name] = _segmenter_evaluation.evaluation(
-                    segmenter, sets.test, config.bands
-                )
-            values = evaluations[name](states[name])
+            evaluate = _segmenter_evaluation.evaluation(segmenter, sets.test, config.bands)
+            values = evaluate(states[name])
             found[name] = {f"test/{metric}": value for metric, value in values.items()}
         return found
 

@@ -1,7 +1,8 @@
 """Faster R-CNN with VGG16 on photographs of PASCAL VOC 2012 (Ren et al. 2015, table 7).
 
 python -m experiments.faster_rcnn_voc2012 --weights FILE   # torchvision's vgg16-397923af.pth
-python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --frozen 0 --weights FILE
+python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --frozen 0 \\
+    --weights imagenet         # those that jaxstruct[fid] installs
 """
 
 from __future__ import annotations

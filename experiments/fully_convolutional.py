@@ -137,11 +137,7 @@ def experiment(config: Config) -> Experiment:
     optimizer = optax.adam(
         optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, max(1, config.steps))
     )
-    weights = None
-    if config.balance and not readers["train"].absent:
-        masks = data.open_reader("camvid", "train", without=("image",))
-        counts = data.pixel_counts(masks)
-        weights = losses.median_frequency_weights(counts, power=config.balance)
+    weights = _mask_batches.class_weights("camvid", "train", config.balance)
 
     def init(key: jax.Array, previous: State | None) -> State:
         params = jax.jit(model.init)(key, jnp.zeros((1, PATCH, PATCH, 3)))["params"]
@@ -151,7 +147,7 @@ def experiment(config: Config) -> Experiment:
         images = batch["image"].reshape(-1, PATCH, PATCH, 3)
         logits = logits_of(model, params, images)[:, 0, 0]
         labels = batch["label"].reshape(-1)
-        found, weight = losses.segmentation_loss(logits, labels, class_weights=weights)
+        found, weight = losses.segmentation_loss(logits, labels, class_weights=weights())
         return {"cross_entropy": Mean(jnp.sum(found), jnp.sum(weight))}, model_state
 
     def count(state: State, batch: Any, valid: jax.Array, keys: jax.Array) -> Any:
