@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxstruct import data, models
-from jaxstruct.training import AXIS
+from jaxstruct.training import AXIS, State, merge
 
 Name = Literal["resnet18", "resnet50", "vgg16", "efficientnet_lite0"]
 IMAGENET = "imagenet"  # in place of a file: the weights that an extra of this project installs
@@ -69,6 +69,12 @@ def trunk_of(name: Name, trained: bool, output_stride: int = 32) -> Backbone:
     return part._replace(
         module=module, level=list(module.strides())[-1], blocks=stages or part.blocks
     )
+
+
+def variables_of(state: State) -> dict[str, Any]:
+    """What the network is applied with: trained and frozen parameters, and statistics."""
+    kept = state.model_state
+    return {"params": merge(state.params, kept["frozen"]), **kept["stats"]}
 
 
 def frozen_parts(

@@ -20,9 +20,9 @@ from experiments import (
     _detector_pictures,
     _detector_svm,
 )
-from experiments._backbones import backbone_of, frozen_parts, with_weights
+from experiments._backbones import backbone_of, frozen_parts, variables_of, with_weights
 from experiments._detector_config import Config
-from experiments._detector_evaluation import Detector, variables_of
+from experiments._detector_evaluation import Detector
 from experiments._detector_training import (
     METHODS,
     Learning,

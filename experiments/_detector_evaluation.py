@@ -16,10 +16,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import _canvases
+from experiments._backbones import variables_of
+from experiments._timing import median_seconds
 from jaxstruct import data, figures, metrics, models
 from jaxstruct.data import Reader
 from jaxstruct.models import Detected, FasterRCNN, FastRCNN, Proposals
-from jaxstruct.training import Batches, State, make_prediction, merge
+from jaxstruct.training import Batches, State, make_prediction
 
 SHOWN = 0.5  # the score of a detection that is drawn
 TRUTH = ("scale", "boxes", "boxes_valid", "classes", "difficult")
@@ -35,12 +37,6 @@ class Detector(NamedTuple):
     scored: tuple[str, ...]  # classes whose mean is the average precision
     stored: str = ""  # the kind of the proposals, where the network has none of its own
     svm: bool = False  # whether the layer of classes holds SVMs
-
-
-def variables_of(state: State) -> dict[str, Any]:
-    """What the network is applied with: trained and frozen parameters, and statistics."""
-    kept = state.model_state
-    return {"params": merge(state.params, kept["frozen"]), **kept["stats"]}
 
 
 def call(model: FastRCNN, variables: Any, method: str, *given: Any, **options: Any) -> Any:
@@ -191,16 +187,6 @@ def in_image(
     proposed = np.asarray(proposals.boxes[0])[np.asarray(proposals.valid[0])]
     inside = [np.minimum(x / scale, limit) for x in (boxes[kept], proposed)]
     return inside[0], classes[kept], scores[kept], inside[1]
-
-
-def median_seconds(work: Callable[[], Any], times: int = 5) -> float:
-    """The median time of a piece of work, after a first call, which compiles."""
-    found = []
-    for _ in range(times + 1):
-        since = time.perf_counter()
-        jax.block_until_ready(work())
-        found.append(time.perf_counter() - since)
-    return float(np.median(found[1:]))
 
 
 def seconds(detector: Detector, state: State, reader: Reader) -> dict[str, float]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments._backbones import variables_of
 from experiments._detector_evaluation import (
     Detector,
     call,
@@ -19,7 +20,6 @@ from experiments._detector_evaluation import (
     labels_of,
     on_canvas,
     swept,
-    variables_of,
 )
 from jaxstruct import figures, metrics, ops
 from jaxstruct.data import Reader

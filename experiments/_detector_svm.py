@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import _canvases
+from experiments._backbones import variables_of
 from experiments._detector_evaluation import (
     Detector,
     call,
     evaluated,
     stored_proposals,
-    variables_of,
 )
 from jaxstruct import models, ops
 from jaxstruct.training import Batches, Stage, State, make_prediction, partition

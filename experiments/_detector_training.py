@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import optax
 
-from experiments._detector_evaluation import call, stored_proposals, variables_of
+from experiments._backbones import variables_of
+from experiments._detector_evaluation import call, stored_proposals
 from jaxstruct import losses, models
 from jaxstruct.metrics import Mean
 from jaxstruct.models import FastRCNN, Proposals, Proposed

@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from experiments import _canvases, _mask_batches, _segmenter_evaluation
-from experiments._backbones import frozen_parts, trunk_of, with_weights
+from experiments._backbones import frozen_parts, trunk_of, variables_of, with_weights
 from experiments._segmenter_config import Config
-from experiments._segmenter_evaluation import Segmenter, variables_of
+from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import data, losses
 from jaxstruct.data import Reader
 from jaxstruct.metrics import Mean

@@ -16,9 +16,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import _canvases
+from experiments._backbones import variables_of
 from jaxstruct import data, figures, ops
 from jaxstruct.metrics import Confusion
-from jaxstruct.training import Batches, State, make_evaluation, merge
+from jaxstruct.training import Batches, State, make_evaluation
 
 VOID = 255
 
@@ -41,12 +42,6 @@ class Segmenter(NamedTuple):
     def logits(self, variables: Any, images: jax.Array) -> jax.Array:
         """Logits [B, H, W, classes] of images in [0, 1]."""
         return self.model.apply(variables, self.normalised(images))
-
-
-def variables_of(state: State) -> dict[str, Any]:
-    """What the network is applied with: trained and frozen parameters, and statistics."""
-    kept = state.model_state
-    return {"params": merge(state.params, kept["frozen"]), **kept["stats"]}
 
 
 def evaluation(

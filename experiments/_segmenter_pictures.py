@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments._backbones import variables_of
 from experiments._segmenter_evaluation import (
     Segmenter,
     drawn,
     in_image,
     on_canvas,
-    variables_of,
 )
 from jaxstruct import figures
 from jaxstruct.training import Run

@@ -19,7 +19,8 @@ import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
 
-from experiments import _canvases, _checks, _detector_evaluation, _mask_batches
+from experiments import _canvases, _checks, _mask_batches
+from experiments._timing import median_seconds
 from jaxstruct import data, figures, losses, models, ops
 from jaxstruct.metrics import Confusion, Mean
 from jaxstruct.models import Conv
@@ -221,8 +222,8 @@ def times(model: PatchClassifier, params: Any, frame: jax.Array) -> dict[str, fl
         cut = lambda at: jax.lax.dynamic_slice(frame, (at[1], at[0], 0), (PATCH, PATCH, 3))
         return logits_of(model, params, jax.vmap(cut)(corners))
 
-    one = _detector_evaluation.median_seconds(lambda: slid(model, params, frame))
-    parts = _detector_evaluation.median_seconds(lambda: [some(c) for c in corners])
+    one = median_seconds(lambda: slid(model, params, frame))
+    parts = median_seconds(lambda: [some(c) for c in corners])
     return {"slid_seconds": one, "patches_seconds": parts * len(windows) / (calls * at_once)}
 
 

@@ -18,7 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import _checks, _detection, _detector_config, _detector_evaluation
+from experiments._backbones import variables_of
 from experiments._detector_training import METHODS
+from experiments._timing import median_seconds
 from jaxstruct import data, figures, metrics, models
 from jaxstruct.training import Claim, Experiment, Reference, Run, State, main, make_prediction
 
@@ -190,7 +192,7 @@ class Proposer(NamedTuple):
         """The proposals [n, 4] of all images, in their pixels."""
 
         def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
-            found = self.propose(_detector_evaluation.variables_of(state), batch)
+            found = self.propose(variables_of(state), batch)
             boxes = found.boxes / batch["scale"][:, None, None]
             return {"boxes": boxes, "valid": found.valid}
 
@@ -200,8 +202,8 @@ class Proposer(NamedTuple):
     def seconds(self, state: State, image: np.ndarray) -> float:
         """The median time that one image takes on this machine, from the canvas to boxes."""
         batch, _ = _detector_evaluation.batch_of(self.detector, image)
-        variables, propose = _detector_evaluation.variables_of(state), jax.jit(self.propose)
-        return _detector_evaluation.median_seconds(lambda: propose(variables, batch))
+        variables, propose = variables_of(state), jax.jit(self.propose)
+        return median_seconds(lambda: propose(variables, batch))
 
 
 def experiment(config: Config) -> Experiment:

@@ -289,6 +289,7 @@ def test_frozen_parts(backbone, frozen, places):
         ),
         ({"backbone": "resnet18", "frozen": 4}, "--frozen is 4, expected at most 3, the blocks of"),
         ({"backbone": "efficientnet_lite0", "frozen": 1}, "--frozen is 1, expected at most 0"),
+        ({"weights": "imagenet"}, "--weights is imagenet, expected a file for resnet18"),
         ({"height": 600}, "--height is 600, expected a multiple of 16"),
         ({"width": 100}, "--width is 100, expected a multiple of 16"),
     ],

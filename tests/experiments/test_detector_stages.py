@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import _detector_evaluation, _detector_training, faster_rcnn_bccd
-from experiments._detector_evaluation import call, variables_of
+from experiments._backbones import variables_of
+from experiments._detector_evaluation import call
 from experiments._detector_training import METHODS, PROPOSER
 from jaxstruct import data, models
 from jaxstruct.models import resnet

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import _detection, _detector_svm, faster_rcnn_bccd
-from experiments._detector_evaluation import Detector, variables_of
+from experiments._backbones import variables_of
+from experiments._detector_evaluation import Detector
 from jaxstruct import models
 from jaxstruct.training import State
 
