@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     adding.add_argument(
         "--add",
         action="store_true",
-        help="add a run of further seeds to the results that are there",
+        help="add a run of further seeds, or of further members of a study, to what is there",
     )
     verbs.add_parser("write", help="write the pages of results")
     try:

@@ -21,7 +21,14 @@ from jaxstruct.data.errors import Explained
 from jaxstruct.training import Claim, RunError
 from jaxstruct.training import workdir as files
 from jaxstruct.training.experiment import config_type
-from jaxstruct.training.results import ABOUT, different, one_or_all, read_results
+from jaxstruct.training.results import (
+    ABOUT,
+    different,
+    grouped,
+    mean_and_spread,
+    one_or_all,
+    read_results,
+)
 from jaxstruct.training.study import SEED
 
 HERE = Path(__file__).parent
@@ -78,10 +85,11 @@ def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
     """Copies metrics.json and the figures of a finished run into a folder of experiments/results.
 
     They take the place of those that are there; notes.md and README.md stay. With `add`, the run is
-    of further seeds, of another machine perhaps: its numbers join those that are there, whose
-    figures stay. A file that the run was told to read, of weights say, is known by its name, and
+    of further seeds, or of further members of a study, of another machine perhaps: its numbers join
+    those that are there, whose figures stay. What the experiment's `draw_metrics` draws is drawn
+    again, of all. A file that the run was told to read, of weights say, is known by its name, and
     not by its place. Raises ResultsError where there is no result, its data are not real, or the
-    folder has not its experiment's name; with `add`, where the runs differ in more than seeds.
+    folder has not its experiment's name; with `add`, where the runs differ in anything else.
     """
     result = _read(workdir, "remove it, and the command of the run scores again")
     _demand_real_data(str(workdir), result)
@@ -94,7 +102,8 @@ def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
     copied: list[Path] = []
     if add:
         kept = _read(target, "collect it again from its workdir")
-        content = json.dumps(_joined(kept, json.loads(content), folder), indent=2) + "\n"
+        result = _joined(kept, json.loads(content), folder)
+        content = json.dumps(result, indent=2) + "\n"
     else:
         target.mkdir(parents=True, exist_ok=True)
         copied = sorted((workdir / "figures").glob("*.png"))
@@ -104,35 +113,30 @@ def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
     # Not before: what cannot be copied must not cost the old ones.
     for path in set() if add else set(target.glob("*.png")) - {target / x.name for x in copied}:
         path.unlink()
-    count = len(copied) + 1
+    drawn = _drawn(result) if add else {}
+    for name, figure in drawn.items():
+        figure.savefig(target / f"{name}.png")
+    count = len(copied) + len(drawn) + 1
     return f"{target}: {count} files; python -m experiments write brings the pages up to date"
 
 
 def _joined(kept: Result, further: Result, folder: str) -> Result:
-    """The results of the kept seeds and of further ones. Raises ResultsError where both do not fit.
+    """The results of the kept runs and of further ones. Raises ResultsError where both do not fit.
 
-    An option that one of both does not know yet has to have its default in the other.
+    Lists of the configuration that differ are those of a study's members, one after the other. An
+    option that one of both does not know yet has to have its default in the other.
     """
-    module = importlib.import_module(f"experiments.{kept['experiment']}")
-    defaults = files.plain(config_type(module.experiment)())
-    configs = [one["config"] for one in (kept, further)]
-    missing = object()
-    for name in sorted({*configs[0], *configs[1]} - {"seed"}):
-        ours, theirs = (config.get(name, defaults.get(name, missing)) for config in configs)
-        if ours != theirs:
-            raise ResultsError(
-                f"{RESULTS / folder} has {name} {ours!r:.60}, the run {theirs!r:.60}; expected "
-                "runs that differ in seeds alone; collect this one under another --name"
-            )
-    ours, theirs = _seeds(kept), _seeds(further)
+    ours, theirs = _runs(kept), _runs(further)
     if {*ours} & {*theirs} or not ours or not theirs:
         raise ResultsError(
-            f"{RESULTS / folder} has the seeds {ours}, the run {theirs}; expected others, such as "
-            f"--seed {max([-1, *ours]) + 1}"
+            f"{RESULTS / folder} has {_listed(ours)}, the run {_listed(theirs)}; expected other "
+            f"seeds, such as --seed {max([-1, *_seeds(kept)]) + 1}, or other members of a study"
         )
+    others = not {member for member, _ in ours} & {member for member, _ in theirs}
     members = {name: cost for one in (kept, further) for name, cost in _costs(one).items()}
     return {
         **kept,
+        "config": _joined_config(kept, further, others, folder),
         "metrics": [*kept["metrics"], *further["metrics"]],
         "data": different([*kept["data"], *further["data"]]),
         "cost": {
@@ -144,14 +148,64 @@ def _joined(kept: Result, further: Result, folder: str) -> Result:
     }
 
 
+def _joined_config(kept: Result, further: Result, others: bool, folder: str) -> dict[str, Any]:
+    """The configuration of both; with `others`, of a study whose members are others."""
+    module = importlib.import_module(f"experiments.{kept['experiment']}")
+    defaults = files.plain(config_type(module.experiment)())
+    found: dict[str, Any] = dict(kept["config"])
+    missing = object()
+    for name in sorted({*kept["config"], *further["config"]} - {"seed"}):
+        ours, theirs = (
+            one["config"].get(name, defaults.get(name, missing)) for one in (kept, further)
+        )
+        if ours == theirs:
+            continue
+        if not (others and isinstance(ours, list) and isinstance(theirs, list)):
+            raise ResultsError(
+                f"{RESULTS / folder} has {name} {ours!r:.60}, the run {theirs!r:.60}; expected "
+                "runs that differ in seeds, or in the members of a study, alone; collect this one "
+                "under another --name"
+            )
+        found[name] = [*ours, *theirs]
+    return found
+
+
+def _drawn(result: Result) -> dict[str, Any]:
+    """The figures that an experiment's `draw_metrics` draws of {member: {metric: mean}}, if any."""
+    module = importlib.import_module(f"experiments.{result['experiment']}")
+    draw = getattr(module, "draw_metrics", None)
+    return draw(_means(result)) if draw else {}
+
+
+def _means(result: Result) -> dict[str, dict[str, float]]:
+    """The means over seeds: {member: {metric: mean}}."""
+    found: dict[str, dict[str, float]] = {}
+    for (member, _, metric), values in grouped(result["metrics"]).items():
+        found.setdefault(member or "", {})[metric] = mean_and_spread(values).mean
+    return found
+
+
+def _runs(result: Result) -> list[tuple[str | None, int]]:
+    """The runs of a result: members of a study, if it is one, and seeds."""
+    return different((r["member"], r["seed"]) for r in result["metrics"] if r["seed"] is not None)
+
+
+def _listed(runs: list[tuple[str | None, int]]) -> str:
+    return ", ".join(" ".join(filter(None, (member, f"{SEED}{seed}"))) for member, seed in runs)
+
+
 def _seeds(result: Result) -> list[int]:
-    return different(r["seed"] for r in result["metrics"] if r["seed"] is not None)
+    return different(seed for _, seed in _runs(result))
 
 
 def _costs(result: Result) -> dict[str, Any]:
     """The cost of each run of a result, by its name in a study of seeds."""
-    cost = result["cost"]
-    return cost.get("members") or {f"{SEED}{seed}": cost for seed in _seeds(result)}
+    cost, seeds = result["cost"], _seeds(result)
+    members = cost.get("members")
+    if not members:
+        return {f"{SEED}{seed}": cost for seed in seeds}
+    one = f"/{SEED}{seeds[0]}" if len(seeds) == 1 else ""
+    return {name if SEED in name else f"{name}{one}": cost for name, cost in members.items()}
 
 
 def _strings(config: Any) -> list[str]:

@@ -154,8 +154,12 @@ def experiment(config: Config) -> Study:
 
 
 def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
+    """The pictures of a finished study."""
+    return draw_metrics({name: run.metrics for name, run in runs.items()})
+
+
+def draw_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
     """Average precision, and the seconds that an image takes with its proposals."""
-    found = {name: run.metrics for name, run in runs.items()}
     search = {name: x.get("test/search_seconds", 0.0) for name, x in found.items()}
     bars: dict[str, Any] = {
         "AP50": {name: x["test/ap50"] for name, x in found.items()},

@@ -396,9 +396,9 @@ def test_a_run_of_another_seed_joins_the_results(folder, tmp_path, capsys):
         ({"config": {"latent": 10, "hidden": 500, "seed": 1}}, "has latent 20, the run 10; expect"),
         (
             {"config": {"latent": 20, "hidden": 500, "optimizer": "adagrad", "seed": 1}},
-            "has optimizer 'adam', the run 'adagrad'; expected runs that differ in seeds alone",
+            "has optimizer 'adam', the run 'adagrad'; expected runs that differ in seeds, or in",
         ),
-        (of_seed(0), r"has the seeds \[0\], the run \[0\]; expected others, such as --seed 1"),
+        (of_seed(0), "has seed=0, the run seed=0; expected other seeds, such as --seed 1, or"),
     ],
 )
 def test_other_runs_do_not_join(folder, tmp_path, changes, message):
@@ -408,6 +408,56 @@ def test_other_runs_do_not_join(folder, tmp_path, changes, message):
     with pytest.raises(_results.ResultsError, match=message):
         _results.collect(tmp_path / "vae_mnist", "vae_mnist", add=True)
     assert (folder / "vae_mnist" / "metrics.json").read_text() == before
+
+
+def of_methods(seed, **methods):
+    """A result of detectors_study: {method: AP50}."""
+    records = [
+        {**record(metric, value, member=method), "seed": seed}
+        for method, ap50 in methods.items()
+        for metric, value in {"test/ap50": ap50, "test/seconds": 1.5}.items()
+    ]
+    config = {"methods": [*methods], "epochs": [3.0] * len(methods), "dataset": "bccd"}
+    members = {method: {"wall_seconds": 60.0} for method in methods}
+    return {
+        "experiment": "detectors_study",
+        "config": {**config, "seed": seed},
+        "metrics": records,
+        "cost": {"wall_seconds": 60.0 * len(methods), "members": members, "command": "run"},
+    }
+
+
+def test_members_of_a_study_join_the_results_and_are_drawn_together(folder, tmp_path):
+    target, workdir = folder / "detectors_study", tmp_path / "detectors_study"
+    write_result(target, **of_methods(0, sppnet=0.5, fast_rcnn=0.6))
+    (target / "precision_and_time.png").write_bytes(b"of two methods")
+    for made in (of_methods(0, joint=0.7), of_methods(1, sppnet=0.7, fast_rcnn=0.6, joint=0.5)):
+        write_result(workdir, **made)
+        _results.collect(workdir, "detectors_study", add=True)
+    found = json.loads((target / "metrics.json").read_text())
+    assert found["config"]["methods"] == ["sppnet", "fast_rcnn", "joint"]
+    assert found["config"]["epochs"] == [3.0, 3.0, 3.0]
+    assert {(r["member"], r["seed"]): r["value"] for r in found["metrics"][::2]} == {
+        ("sppnet", 0): 0.5, ("fast_rcnn", 0): 0.6, ("joint", 0): 0.7,
+        ("sppnet", 1): 0.7, ("fast_rcnn", 1): 0.6, ("joint", 1): 0.5,
+    }  # fmt: skip
+    assert found["cost"]["wall_seconds"] == 360
+    assert [*found["cost"]["members"]] == [
+        f"{method}/seed={seed}" for seed in (0, 1) for method in ("sppnet", "fast_rcnn", "joint")
+    ]
+    assert (target / "precision_and_time.png").read_bytes().startswith(b"\x89PNG")
+    assert _results._means(found)["sppnet"]["test/ap50"] == pytest.approx(0.6)
+
+
+def test_members_that_are_there_do_not_join_again(folder, tmp_path):
+    write_result(folder / "detectors_study", **of_methods(0, sppnet=0.5, fast_rcnn=0.6))
+    write_result(tmp_path / "detectors_study", **of_methods(1, fast_rcnn=0.6))
+    with pytest.raises(_results.ResultsError, match="has epochs"):
+        _results.collect(tmp_path / "detectors_study", "detectors_study", add=True)
+    write_result(tmp_path / "detectors_study", **of_methods(0, fast_rcnn=0.6, joint=0.7))
+    there = "has sppnet seed=0, fast_rcnn seed=0, the run fast_rcnn seed=0, joint seed=0"
+    with pytest.raises(_results.ResultsError, match=there):
+        _results.collect(tmp_path / "detectors_study", "detectors_study", add=True)
 
 
 def test_nothing_joins_where_nothing_is(folder, tmp_path):
