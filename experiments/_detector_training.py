@@ -77,8 +77,8 @@ METHODS: dict[Method, tuple[Learning, ...]] = {
     "fast_rcnn": (
         Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored", background=0.1),
     ),
-    # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes. The
-    # paper's regression is of the pyramid; here it is of fc7, beside the classes.
+    # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes from
+    # the pyramid itself.
     "sppnet": (
         Learning("head", ("class",), ("head", "class_logits"), "stored", 3 / 4, background=0.1),
         Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 4, background=0.1),

@@ -16,6 +16,7 @@ from jaxstruct import ops
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its pixels
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the head's regression
+PYRAMID_NORM = 20.0  # of a region's pyramid where boxes are regressed from it, as R-CNN's features
 
 
 class Proposals(NamedTuple):
@@ -43,7 +44,8 @@ class FastRCNN(nn.Module):
     `maps`, `classify`. What lies on the canvas beyond an image is 0 to the network.
 
     With pooling "pyramid" it is SPPnet's detector: a region is the cells whose centres it holds
-    (`window_cells`), pooled to 50 vectors by `spatial_pyramid_pool`.
+    (`window_cells`), pooled to 50 vectors by `spatial_pyramid_pool`. Its deltas are a linear
+    function of these vectors, scaled to the norm 20 together, and not of the head's features.
 
     Attributes:
         classes: C, without the background.
@@ -117,17 +119,25 @@ class FastRCNN(nn.Module):
 
         `regions` are [B, R, 4] in pixels of the canvas; with train, units of the head are dropped.
         """
-        hidden = self.features(maps, regions, train=train)
+        pooled = self.pooled(maps, regions)
+        hidden = of_boxes = self._features(pooled, train)
+        if self.pooling == "pyramid":
+            of_boxes = pooled.reshape(len(hidden), -1)
+            # Without a root, whose gradient is infinite for a region where the map is 0.
+            squares = jnp.sum(of_boxes**2, axis=-1, keepdims=True)
+            of_boxes = of_boxes * (PYRAMID_NORM * jax.lax.rsqrt(jnp.maximum(squares, 1e-12)))
         shape = *regions.shape[:2], self.classes + 1
         logits = self.class_logits(hidden).reshape(shape).astype(jnp.float32)
-        deltas = self.class_deltas(hidden).reshape(*shape, 4).astype(jnp.float32)
+        deltas = self.class_deltas(of_boxes).reshape(*shape, 4).astype(jnp.float32)
         return logits, deltas
 
     def features(
         self, maps: Mapping[str, jax.Array], regions: jax.Array, *, train: bool = False
     ) -> jax.Array:
         """What the head makes of regions [B, R, 4] before they are classified: [B R, F]."""
-        pooled = self.pooled(maps, regions)
+        return self._features(self.pooled(maps, regions), train)
+
+    def _features(self, pooled: jax.Array, train: bool) -> jax.Array:
         flat = pooled.reshape(-1, *pooled.shape[2:])
         hidden = self.head(flat, train=True) if train else self.head(flat)
         return hidden.reshape(len(flat), -1)

@@ -140,9 +140,12 @@ def bilinear(x, row, column):
 
 
 def head(weights, pooled):
-    """Logits [C + 1] and deltas [C + 1, 4] of a pooled region [T, T, D]."""
+    """Logits [C + 1] and deltas [C + 1, 4] of a region: [T, T, D], or a pyramid [50, D]."""
     dense = lambda x, layer: x @ layer["kernel"].reshape(len(x), -1) + layer["bias"]
     hidden = relu(dense(pooled.reshape(-1), weights["head"]["fc6"]))
     hidden = relu(dense(hidden, weights["head"]["fc7"]))
-    deltas = dense(hidden, weights["class_deltas"])
+    of_boxes = hidden
+    if pooled.ndim == 2:  # He et al. 2014, section 4.1
+        of_boxes = 20 * pooled.reshape(-1) / (np.sqrt(np.sum(pooled**2)) or 1)
+    deltas = dense(of_boxes, weights["class_deltas"])
     return dense(hidden, weights["class_logits"]), deltas.reshape(-1, 4)

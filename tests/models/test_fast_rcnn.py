@@ -101,3 +101,19 @@ def test_refuses_other_poolings_and_pyramids_of_several_levels():
     levels = ("conv2_1", "conv3_2")
     with pytest.raises(ValueError, match=r"got levels \(.*\) of pooling 'pyramid', expected one"):
         network_of("pyramid", levels=levels).init(jax.random.key(0), images, SIZES, proposals)
+
+
+def test_a_region_where_nothing_is_seen_keeps_gradients_finite():
+    fast, proposals = network_of("pyramid"), proposals_of(1)
+    given = drawn(2, *CANVAS, 3), SIZES, proposals
+    params = fast.init(jax.random.key(0), *given)["params"]
+    parts = {"params": {name: x for name, x in params.items() if name != "backbone"}}
+
+    def total(values):
+        _, deltas = fast.apply(parts, {"conv3_2": values}, proposals.boxes, method="classify")
+        return jnp.sum((deltas - 1) ** 2)
+
+    seen = drawn(2, 16, 24, params["class_deltas"]["kernel"].shape[0] // 50).at[1].set(0)
+    gradient = jax.grad(total)(seen)
+    assert np.isfinite(gradient).all()
+    assert np.any(gradient[0])
