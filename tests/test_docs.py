@@ -223,7 +223,7 @@ def test_a_page_runs_from_top_to_bottom(page, place, monkeypatch):
             if not any(word in block for word in ELSEWHERE):
                 exec(compile(block, page, "exec"), vars(module))
         elif language == "sh":
-            for line in block.splitlines():
+            for line in block.replace("\\\n", "").splitlines():
                 command(line, monkeypatch, begun)
         else:
             assert language == ""
