@@ -8,6 +8,7 @@ IN := $(VENV)/bin
 demo: $(VENV)/.experiments
 	$(IN)/python -m experiments.vae_digits
 	$(IN)/python -m experiments.dense_crf_demo --photographs coffee
+	$(IN)/python -m experiments.slid_efficientnet
 
 test: $(VENV)/.test
 	$(IN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -21,6 +21,7 @@ from experiments import (
     _segmenter_pictures,
 )
 from experiments._backbones import trunk_of
+from experiments._beside import Beside, beside
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import models
 from jaxstruct.metrics import Confusion
@@ -86,7 +87,8 @@ def experiment(
         for number, (stage, epochs) in enumerate(zip(segmenters, passes, strict=True))
     ]
     last, segmenter = list(segmenters.items())[-1]
-    score = _segmentation.score_of(config, segmenters, sets)
+    counts: dict[str, np.ndarray] = {}
+    score = _segmentation.score_of(config, segmenters, sets, counts)
 
     def scores(states: Mapping[str, State]) -> dict[str, dict[str, float]]:
         found = score(states)
@@ -98,10 +100,11 @@ def experiment(
         config,
         stages,
         score=scores,
-        figures=partial(_segmenter_pictures.pictures, segmenters, sets),
+        figures=partial(_segmenter_pictures.pictures, segmenters, sets, counts),
         predict=partial(_segmenter_evaluation.predict, segmenter),
         best=(f"{last}/mean_iou", "max"),
         claims=claims,
+        commands={"beside": (Beside, partial(beside, segmenter))},
         model=segmenter.model,
         data=[sets.readers["validation"].source, sets.readers["test"].source],
         colors=colors,

@@ -182,14 +182,23 @@ def _parted(config: Config, params: Any) -> tuple[Any, Any]:
 
 
 def score_of(
-    config: Config, segmenters: Mapping[str, Segmenter], sets: Sets
+    config: Config,
+    segmenters: Mapping[str, Segmenter],
+    sets: Sets,
+    counts: dict[str, np.ndarray],
 ) -> Callable[[Mapping[str, State]], dict[str, dict[str, float]]]:
-    """The scores of each stage's last state on the test set: {stage: {test/metric: value}}."""
+    """The scores of each stage's last state on the test set: {stage: {test/metric: value}}.
+
+    In `counts` it leaves the confusion matrix of each stage, [C, C].
+    """
 
     def score(states: Mapping[str, State]) -> dict[str, dict[str, float]]:
         found = {}
         for name, segmenter in segmenters.items():
-            evaluate = _segmenter_evaluation.evaluation(segmenter, sets.test, config.bands)
+            keep = partial(counts.__setitem__, name)
+            evaluate = _segmenter_evaluation.evaluation(
+                segmenter, sets.test, config.bands, keep=keep
+            )
             values = evaluate(states[name])
             found[name] = {f"test/{metric}": value for metric, value in values.items()}
         return found

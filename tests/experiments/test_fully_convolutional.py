@@ -77,7 +77,7 @@ def test_a_user_s_image_is_answered_where_a_patch_has_its_middle():
 
 @pytest.mark.optimized
 def test_shifts_make_a_finer_stride_of_the_same_answers():
-    image = efficientnet.at_width(efficientnet.photograph("coffee"), 288)[:256]
+    image = efficientnet.at_width(efficientnet.photograph("coffee"), 384)[:, 48:336]
     number, _ = efficientnet.SOUGHT["coffee"]
     fine = efficientnet.seen(image, 2)[..., number]
     assert fine.shape == (2, 4)
@@ -88,8 +88,24 @@ def test_shifts_make_a_finer_stride_of_the_same_answers():
     assert fine.max() > 0.05
 
 
-def test_a_window_is_as_high_as_the_network_s():
-    assert efficientnet.at_width(np.zeros((10, 100, 3), np.uint8), 300).shape == (256, 300, 3)
+@pytest.mark.parametrize("shifts", [1, 2, 4])
+def test_the_middles_of_windows_cover_an_image(shifts, monkeypatch):
+    """A network that answers with the pixel in the middle of each window."""
+    middles = lambda model, variables, x: x[:, 112:-111:32, 112:-111:32]
+    monkeypatch.setattr(efficientnet, "imagenet", lambda: (None, None))
+    monkeypatch.setattr(efficientnet, "_slid", middles)
+    rows, columns = np.indices((70, 101))
+    image = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+    found = efficientnet.seen(efficientnet.surrounded(image, shifts), shifts) * 128 + 127
+    step = 32 // shifts
+    assert found.shape == (3 * shifts, 4 * shifts, 3)
+    inside = found[: 70 // step, : 101 // step]
+    y, x = np.indices(inside.shape[:2]) * step + step // 2
+    np.testing.assert_allclose(inside, np.stack([y, x, 0 * y], -1), atol=1e-3)
+
+
+def test_an_image_keeps_its_shape_at_a_width():
+    assert efficientnet.at_width(np.zeros((20, 100, 3), np.uint8), 300).shape == (60, 300, 3)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +114,7 @@ def test_a_window_is_as_high_as_the_network_s():
         ({"shifts": 3}, "--shifts is 3, expected one of 1, 2, 4"),
         ({"classes": (1000,)}, "--classes is 1000, expected at least 0 and at most 999"),
         ({"scales": ()}, "--scales is empty"),
-        ({"width": 200}, "--width is 200, expected at least 256"),
+        ({"width": 20}, "--width is 20, expected at least 32"),
     ],
 )
 def test_what_cannot_be_looked_at_is_named(changes, message):

@@ -1,16 +1,23 @@
 """What segmenters share: eight images learnt by heart, stages that go on, what is scored."""
 
 import dataclasses
+import json
+import re
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import (
+    _beside,
     _fcn,
     _segmentation,
     _segmenter_evaluation,
+    _segmenter_pictures,
     fcn_camvid,
 )
 from experiments._segmenter_evaluation import Segmenter
@@ -18,7 +25,7 @@ from jaxstruct import data
 from jaxstruct.data.sets import camvid
 from jaxstruct.metrics import Confusion
 from jaxstruct.models import resnet
-from jaxstruct.training import run
+from jaxstruct.training import State, batches_in_order, run
 
 EIGHT = dataclasses.replace(
     fcn_camvid.SMOKE,
@@ -119,8 +126,6 @@ def test_pixels_near_boundaries_are_scored_apart():
     class_map[:, 0] = 255
     distance = np.where(np.arange(8) < 4, 4 - np.arange(8), np.arange(8) - 3)
     distance = np.broadcast_to(distance, class_map.shape).astype(np.float32)
-    from jaxstruct.training import State, batches_in_order
-
     batches = batches_in_order(
         {
             "image": np.zeros((2, 8, 8, 3), np.uint8),
@@ -130,12 +135,73 @@ def test_pixels_near_boundaries_are_scored_apart():
         2,
     )
     segmenter = SEGMENTER._replace(model=Constant(), scored=("sky", "car"))
-    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2])
+    kept = []
+    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2], keep=kept.append)
     state = State.create(jax.random.key(0), {}, {}, {"frozen": {}, "stats": {}})
     found = evaluate(state)
+    np.testing.assert_array_equal(kept, [[[0, 56, 0], [0, 56, 0], [0, 0, 0]]])
     assert found["mean_iou"] == pytest.approx(0.25)
     assert found["mean_iou_1px"] == found["mean_iou_2px"] == pytest.approx(0.25)
     assert found["accuracy"] == pytest.approx(0.5)
+
+
+def test_a_set_that_was_scored_is_not_swept_again_for_its_confusion(monkeypatch):
+    class Swept(Exception):
+        pass
+
+    def evaluation(segmenter, batches, *, keep):
+        assert batches == "the test set"
+        raise Swept
+
+    monkeypatch.setattr(_segmenter_pictures, "evaluation", evaluation)
+    sets = SimpleNamespace(test="the test set")
+    counts = {"8s": np.eye(3), "16s": np.zeros((3, 3))}
+    draw = partial(_segmenter_pictures.confusion, SEGMENTER, sets, counts, None)
+    assert set(draw("8s")) == {"confusion"}
+    assert draw("16s") == {}
+    with pytest.raises(Swept):
+        draw("32s")
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """An image, and what a detector says of it."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "car.png")
+    thing = {"class": "car", "category_id": 7, "score": 0.9, "box": [1, 1, 5, 4.5]}
+    told = {"image": "car.png", "size": [6, 8], "objects": [thing]}
+
+    def write(**changes):
+        (tmp_path / "car.json").write_text(json.dumps(told | changes))
+        return _beside.Beside(tmp_path / "car.png", tmp_path / "car.json", tmp_path / "both.png")
+
+    return write
+
+
+def test_classes_stand_beside_the_boxes_of_a_detector(objects, tmp_path, capsys):
+    run = SimpleNamespace(state=State.create(None, {}, {}, {"frozen": {}, "stats": {}}))
+    segmenter = SEGMENTER._replace(model=Constant())
+    arguments = objects()
+    boxes, classes, words = _beside.objects_of(segmenter, arguments.objects, (6, 8))
+    assert boxes.tolist() == [[1, 1, 5, 4.5]]
+    assert (classes.tolist(), words) == ([1], ["car 0.90"])
+    for name in ("both.png", "both-2.png"):
+        _beside.beside(segmenter, arguments, run)
+        assert capsys.readouterr().out == f"{tmp_path / name}\n"
+        assert Image.open(tmp_path / name).width > 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": [8, 6]}, "of an image of (8, 6) pixels, expected (6, 8)"),
+        ({"objects": [{"class": "cow", "score": 1, "box": [0, 0, 1, 1]}]}, "of class cow, exp"),
+        ({"objects": None}, "no objects, expected what a detector's predict wrote"),
+    ],
+)
+def test_objects_of_another_kind_or_image_are_refused(changes, message, objects):
+    path = objects(**changes).objects
+    with pytest.raises(data.DataError, match=re.escape(message)):
+        _beside.objects_of(SEGMENTER, path, (6, 8))
 
 
 def test_what_scores_of_a_stride_can_say():
