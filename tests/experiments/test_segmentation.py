@@ -130,12 +130,14 @@ def test_pixels_near_boundaries_are_scored_apart():
         2,
     )
     segmenter = SEGMENTER._replace(model=Constant(), scored=("sky", "car"))
-    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2])
+    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2], cross_entropy=True)
     state = State.create(jax.random.key(0), {}, {}, {"frozen": {}, "stats": {}})
     found = evaluate(state)
     assert found["mean_iou"] == pytest.approx(0.25)
     assert found["mean_iou_1px"] == found["mean_iou_2px"] == pytest.approx(0.25)
     assert found["accuracy"] == pytest.approx(0.5)
+    # Of logits (0, 1, 0); half of the labelled pixels are of class 1.
+    assert found["cross_entropy"] == pytest.approx(np.log(np.e + 2) - 0.5)
 
 
 def test_what_scores_of_a_stride_can_say():
