@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from experiments import _canvases, _mask_batches, _segmenter_evaluation
 from experiments._backbones import frozen_parts, trunk_of, variables_of, with_weights
+from experiments._dropout import by_example
 from experiments._segmenter_config import Config
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import data, losses
@@ -101,17 +103,12 @@ def loss_of(config: Config, segmenter: Segmenter, weights: Callable[[], np.ndarr
 
     def logits_of(variables: Any, batch: Any, keys: jax.Array, stats: Any) -> tuple[Any, Any]:
         images = segmenter.normalised(batch["image"])
-        apply = segmenter.model.apply
-        if learns_statistics:  # of the batch, so that its images drop by one key
-            drops = {"dropout": keys[0]}
-            return apply(variables, images, train=True, mutable=list(stats), rngs=drops)
-        if not config.dropout or not config.hidden:
-            return apply(variables, images), stats
-
-        def one(image: jax.Array, key: jax.Array) -> jax.Array:
-            return apply(variables, image[None], train=True, rngs={"dropout": key})[0]
-
-        return jax.vmap(one)(images, keys), stats
+        if not learns_statistics and not (config.dropout and config.hidden):
+            return segmenter.model.apply(variables, images), stats
+        mutable = list(stats) if learns_statistics else []
+        with nn.intercept_methods(by_example(keys)):
+            logits, found = segmenter.model.apply(variables, images, train=True, mutable=mutable)
+        return logits, found if learns_statistics else stats
 
     def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
         stats = model_state["stats"]
