@@ -32,7 +32,7 @@ class Config(_deeplab.Config):
     balance: float = 0.0  # classes weigh the median frequency over theirs, to this power; 0: alike
     batch_size: int = 2  # crops a step
     learning_rate: float = 3e-4  # of the layers behind the trunk
-    epochs: float = 3.0  # passes through the training images
+    epochs: float = 7.0  # passes through the training images
 
 
 CLAIMS = [
