@@ -63,8 +63,7 @@ def _stages(count: int) -> tuple[str, ...]:
 def trunk_of(name: Name, trained: bool, output_stride: int = 32) -> Backbone:
     """The whole backbone, all of whose maps are returned, up to that of the largest stride."""
     part = backbone_of(name, trained)
-    strided = {} if name == "efficientnet_lite0" else {"output_stride": output_stride}
-    module = part.module.clone(last=None, **strided)
+    module = part.module.clone(last=None, output_stride=output_stride)
     stages = () if name in ("vgg16", "efficientnet_lite0") else ("conv1", *_stages(4))
     return part._replace(
         module=module, level=list(module.strides())[-1], blocks=stages or part.blocks

@@ -63,7 +63,7 @@ def table(results: Results) -> str:
         if not folders:
             rows.append((f"[{name}](experiments/{name}.py)", "", "", "", "no run is kept"))
             continue
-        link = f"[{name}](experiments/results/{name}/README.md)"
+        link = f"[{name}](experiments/results/{name})"
         found = [
             (claim, result)
             for result in folders.values()

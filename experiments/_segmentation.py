@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from experiments import _canvases, _mask_batches, _segmenter_evaluation
 from experiments._backbones import frozen_parts, trunk_of, variables_of, with_weights
+from experiments._dropout import by_example
 from experiments._segmenter_config import Config
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import data, losses
@@ -101,16 +103,12 @@ def loss_of(config: Config, segmenter: Segmenter, weights: Callable[[], np.ndarr
 
     def logits_of(variables: Any, batch: Any, keys: jax.Array, stats: Any) -> tuple[Any, Any]:
         images = segmenter.normalised(batch["image"])
-        apply = segmenter.model.apply
-        if learns_statistics:
-            return apply(variables, images, train=True, mutable=list(stats))
-        if not config.dropout or not config.hidden:
-            return apply(variables, images), stats
-
-        def one(image: jax.Array, key: jax.Array) -> jax.Array:
-            return apply(variables, image[None], train=True, rngs={"dropout": key})[0]
-
-        return jax.vmap(one)(images, keys), stats
+        if not learns_statistics and not (config.dropout and config.hidden):
+            return segmenter.model.apply(variables, images), stats
+        mutable = list(stats) if learns_statistics else []
+        with nn.intercept_methods(by_example(keys)):
+            logits, found = segmenter.model.apply(variables, images, train=True, mutable=mutable)
+        return logits, found if learns_statistics else stats
 
     def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
         stats = model_state["stats"]
@@ -125,6 +123,13 @@ def loss_of(config: Config, segmenter: Segmenter, weights: Callable[[], np.ndarr
     return loss
 
 
+def steps_of(config: Config, sets: Sets, epochs: float) -> tuple[int, int]:
+    """The steps of so many epochs, and from one evaluation to the next, which divides them."""
+    steps = steps_of_epochs(epochs, sets.readers["train"].size, config.batch_size)
+    every = max(1, round(steps / config.evaluations))
+    return every * max(1, round(steps / every)), every
+
+
 def stage(
     config: Config,
     name: str,
@@ -133,11 +138,13 @@ def stage(
     epochs: float,
     *,
     first: bool,
+    head: bool = True,
 ) -> Stage:
-    """One stage: from ImageNet's weights if it is the first, or where the former one ended."""
-    steps = steps_of_epochs(epochs, sets.readers["train"].size, config.batch_size)
-    every = max(1, round(steps / config.evaluations))
-    steps = every * max(1, round(steps / every))
+    """One stage: from ImageNet's weights if it is the first, or where the former one ended.
+
+    `head` is whether the network has a VGG's fc6 and fc7, which its file of weights fills.
+    """
+    steps, every = steps_of(config, sets, epochs)
     optimizer, model = optimizer_of(config, steps), segmenter.model
 
     def init(key: jax.Array, previous: State | None) -> State:
@@ -156,7 +163,7 @@ def stage(
         name=name,
         steps=steps,
         init=init,
-        start=partial(from_weights, config) if config.weights and first else None,
+        start=partial(from_weights, config, head=head) if config.weights and first else None,
         update=make_step(loss_of(config, segmenter, sets.weights), optimizer),
         batches=sets.train,
         evaluate=_segmenter_evaluation.evaluation(segmenter, sets.validation),
@@ -165,10 +172,10 @@ def stage(
     )
 
 
-def from_weights(config: Config, state: State) -> State:
+def from_weights(config: Config, state: State, *, head: bool = True) -> State:
     """The state with the ImageNet weights of its trunk, and of a VGG's head of full width."""
     trunk = trunk_of(config.trunk, True)
-    head = config.hidden == 4096
+    head = head and config.hidden == 4096
     found = {**with_weights(variables_of(state), trunk, config.weights, head=head, place=TRUNK)}
     params, frozen = _parted(config, found.pop("params"))
     kept = state.model_state | {"frozen": frozen, "stats": found}

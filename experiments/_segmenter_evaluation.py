@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 
 from experiments import _canvases
 from experiments._backbones import variables_of
-from jaxstruct import data, figures, ops
-from jaxstruct.metrics import Confusion
+from jaxstruct import data, figures, losses, ops
+from jaxstruct.metrics import Confusion, Mean
 from jaxstruct.training import Batches, State, make_evaluation
 
 VOID = 255
+LOSS = "cross_entropy"
 
 
 class Segmenter(NamedTuple):
@@ -49,26 +50,37 @@ def evaluation(
     batches: Batches,
     bands: Sequence[int] = (),
     *,
+    cross_entropy: bool = False,
     keep: Callable[[np.ndarray], None] = lambda counts: None,
 ) -> Callable[[State], dict[str, float]]:
     """The scores of a state on all images of batches, which are compared where they lie.
 
     Of each width of `bands` in pixels: the mean IoU of the pixels that are that near to a boundary,
-    "mean_iou_5px", whose batches have `boundary_distance`. `keep` gets the confusion matrix.
+    "mean_iou_5px", whose batches have `boundary_distance`. With `cross_entropy`, also that of the
+    labelled pixels, in nats. `keep` gets the confusion matrix.
     """
 
     def count(state: State, batch: Any, valid: jax.Array, keys: jax.Array) -> dict[str, Any]:
-        found = jnp.argmax(segmenter.logits(variables_of(state), batch["image"]), axis=-1)
+        logits = segmenter.logits(variables_of(state), batch["image"])
+        found = jnp.argmax(logits, axis=-1)
         labels, of = batch["class_map"], partial(Confusion.of, classes=len(segmenter.classes))
         near = {
             f"{width}px": jnp.where(batch["boundary_distance"] <= width, labels, VOID)
             for width in bands
         }
-        return {name: of(x, found, valid=valid) for name, x in {"": labels, **near}.items()}
+        counts = {name: of(x, found, valid=valid) for name, x in {"": labels, **near}.items()}
+        if not cross_entropy:
+            return counts
+        loss, weight = losses.segmentation_loss(logits, labels)
+        loss, weight = (jnp.where(valid[:, None, None], x, 0) for x in (loss, weight))
+        return {**counts, LOSS: Mean(jnp.sum(loss), jnp.sum(weight))}
 
-    def finish(sums: Mapping[str, Any]) -> dict[str, float]:
+    def finish(sums: dict[str, Any]) -> dict[str, float]:
+        lost = sums.pop(LOSS, None)
         keep(np.asarray(sums[""].counts))
         found = scores(segmenter, sums[""])
+        if lost is not None and lost.count:
+            found[LOSS] = float(lost.total / lost.count)
         for name, confusion in sums.items():
             if name and "mean_iou" in (near := scores(segmenter, confusion)):
                 found[f"mean_iou_{name}"] = near["mean_iou"]
@@ -129,11 +141,16 @@ def on_canvas(segmenter: Segmenter, image: np.ndarray) -> tuple[np.ndarray, tupl
     return shrunk, size
 
 
+def of_canvas(segmenter: Segmenter, state: State, canvas: np.ndarray) -> jax.Array:
+    """Logits [H, W, classes] of a canvas, uint8 [H, W, 3]."""
+    images = jnp.asarray(canvas[None], jnp.float32) / 255
+    return _logits(segmenter, variables_of(state), images)[0]
+
+
 def in_image(segmenter: Segmenter, state: State, image: np.ndarray) -> np.ndarray:
     """Logits [H, W, classes] of the pixels of an image, uint8 [H, W, 3] of any size."""
     canvas, (rows, columns) = on_canvas(segmenter, image)
-    images = jnp.asarray(canvas[None], jnp.float32) / 255
-    found = _logits(segmenter, variables_of(state), images)[:, :rows, :columns]
+    found = of_canvas(segmenter, state, canvas)[None, :rows, :columns]
     height, width = image.shape[:2]
     return np.asarray(ops.resize_bilinear(found, (height, width))[0])
 
@@ -149,15 +166,19 @@ def predict(
     since = time.perf_counter()
     class_map = np.argmax(in_image(segmenter, state, image), axis=-1).astype(np.uint8)
     print(f"{image.shape[1]} x {image.shape[0]} pixels in {time.perf_counter() - since:.2f} s")
+    maps = {"classes": [class_map]}
+    return record_of(segmenter, class_map), drawn(segmenter, [image], maps, over_image=True)
+
+
+def record_of(segmenter: Segmenter, class_map: np.ndarray) -> dict[str, Any]:
+    """What `predict` writes down of a class map [H, W]: its size, and the shares of classes."""
     pixels = np.bincount(class_map.ravel(), minlength=len(segmenter.classes))
     shares = dict(zip(segmenter.classes, pixels / class_map.size, strict=True))
-    record = {
-        "size": list(image.shape[:2]),
+    return {
+        "size": list(class_map.shape),
         "shares": {name: round(float(x), 4) for name, x in shares.items() if x > 0},
         "class_map": class_map,
     }
-    maps = {"classes": [class_map]}
-    return record, drawn(segmenter, [image], maps, over_image=True)
 
 
 def drawn(

@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from experiments import _fcn, _segmenter_config
+from experiments._segmenter_sets import CAMVID_COLORS
 from jaxstruct.training import Claim, Experiment, Reference, main
-
-COLORS = np.array(  # as SegNet draws them
-    [
-        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222],
-        [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
-    ],
-    np.uint8,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ PAPER = Config(**_segmenter_config.PAPER, epochs=(100.0, 50.0, 50.0))
 
 
 def experiment(config: Config) -> Experiment:
-    return _fcn.experiment(config, "camvid", CLAIMS, colors=COLORS)
+    return _fcn.experiment(config, "camvid", CLAIMS, colors=CAMVID_COLORS)
 
 
 if __name__ == "__main__":

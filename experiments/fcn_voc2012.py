@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments import _detector_config, _fcn, _segmenter_config
+from experiments import _fcn, _segmenter_config
+from experiments._segmenter_sets import VOC_SCORED
 from jaxstruct import data
 from jaxstruct.training import Claim, Experiment, Reference, main
 
@@ -31,7 +32,6 @@ class Config(_fcn.Config):
     epochs: tuple[float, ...] = (14.0,)  # passes through the training images, of each or of all
 
 
-SCORED = "background", *_detector_config.SCORED["voc2012"]
 CLAIMS = [
     Claim(
         "finer strides say more: 8s above 16s above 32s (mean IoU)",
@@ -56,7 +56,7 @@ PAPER = Config(
 
 def experiment(config: Config) -> Experiment:
     colors = data.voc_colors(21)
-    return _fcn.experiment(config, config.dataset, CLAIMS, SCORED, colors)
+    return _fcn.experiment(config, config.dataset, CLAIMS, VOC_SCORED, colors)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ API = {
         window_cells
     """,
     "jaxstruct.ops.crf": """
-        Kernel dense_crf energy free_energy mean_field pixel_features pixel_kernels
+        Kernel dense_crf energy free_energy lattice_capacity mean_field pixel_features
+        pixel_kernels
     """,
     "jaxstruct.ops.gaussian": """
         ExactGaussian GridGaussian Normalized gaussian_filter normalized
@@ -55,8 +56,8 @@ API = {
     """,
     "jaxstruct.figures": """
         bar_panels box_panels class_map_panels confusion_matrix curve_panels curves heat_maps
-        image_grid label_colors label_overlay manifold_coordinates region_pooling scatter_panels
-        side_by_side signed_images upconvolution
+        image_grid label_colors label_overlay manifold_coordinates pair_table region_pooling
+        scatter_panels side_by_side signed_images upconvolution
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals

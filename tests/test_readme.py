@@ -164,7 +164,7 @@ def test_the_readme_s_row_is_of_the_default_configuration_s_first_claim(folder):
     _, _, *found = _pages.table(_results.results()).splitlines()
     (row,) = [row for row in found if "[vae_mnist]" in row]
     assert row == (
-        "| [vae_mnist](experiments/results/vae_mnist/README.md) | bound with 20 dimensions reaches "
+        "| [vae_mnist](experiments/results/vae_mnist) | bound with 20 dimensions reaches "
         "others' (nats) | −104 | −101.30 ± 0.28 | reached |"
     )
 
@@ -177,7 +177,7 @@ def test_the_readme_has_a_row_for_each_experiment(folder, monkeypatch):
     )
     _, _, *found = _pages.table(_results.results()).splitlines()
     assert [re.findall(r"^\| \[(\w+)\]", row)[0] for row in found] == _results.names()
-    link = "[faster_rcnn_penn_fudan](experiments/results/faster_rcnn_penn_fudan/README.md)"
+    link = "[faster_rcnn_penn_fudan](experiments/results/faster_rcnn_penn_fudan)"
     assert f"| {link} | `test/ap50` | not in the paper | 0.926 |  |" in found
     assert "| [vae_digits](experiments/vae_digits.py) |  |  |  | no run is kept |" in found
 

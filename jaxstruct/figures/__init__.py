@@ -31,6 +31,9 @@ from jaxstruct.figures.labels import (
 from jaxstruct.figures.manifold import (
     manifold_coordinates,
 )
+from jaxstruct.figures.pairs import (
+    pair_table,
+)
 from jaxstruct.figures.regions import (
     region_pooling,
 )
@@ -53,6 +56,7 @@ __all__ = [
     "label_colors",
     "label_overlay",
     "manifold_coordinates",
+    "pair_table",
     "region_pooling",
     "scatter_panels",
     "side_by_side",

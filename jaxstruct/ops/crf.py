@@ -45,6 +45,7 @@ __all__ = [
     "dense_crf",
     "energy",
     "free_energy",
+    "lattice_capacity",
     "mean_field",
     "pixel_features",
     "pixel_kernels",
@@ -141,7 +142,7 @@ def dense_crf(
     if jax.default_backend() == "cpu" or filter == "exact":
         return jnp.stack([one(*pair) for pair in zip(costs, pixels, strict=True)])
     if capacity is None:
-        capacity = _shared_capacity(pixels, sigma_xy, sigma_rgb)
+        capacity = rounded(lattice_capacity(pixels, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb))
     return jax.vmap(functools.partial(one, capacity=capacity))(costs, pixels)
 
 
@@ -293,7 +294,35 @@ def check_images(unary: ArrayLike, image: ArrayLike) -> tuple[jax.Array, jax.Arr
     return costs, pixels
 
 
-def _shared_capacity(images: jax.Array, sigma_xy: Deviation, sigma_rgb: Deviation) -> int:
-    features = jax.vmap(lambda image: pixel_features(image, sigma_xy, sigma_rgb))(images)
-    used = jax.vmap(find)(features.reshape(len(images), -1, 5)).used
-    return rounded(int(np.max(used)))
+def lattice_capacity(
+    images: ArrayLike, *, sigma_xy: Deviation = 80.0, sigma_rgb: Deviation = 13.0
+) -> int:
+    """The least `capacity` with which `dense_crf` computes these images inside of jit.
+
+    With a capacity for all images of one size, they share one program; with less than an image
+    needs, its marginals are NaN.
+
+    Args:
+        images: [H, W, 3] or [B, H, W, 3], of any dtype, in [0, 255].
+        sigma_xy, sigma_rgb: as in `dense_crf`.
+
+    Returns:
+        vertices of the lattice, as in `PermutohedralLattice.build`.
+
+    Raises:
+        ValueError: another shape, or deviations that `dense_crf` refuses or that are so small that
+            the lattice has no coordinates left. TypeError: deviations of another dtype.
+    """
+    pixels = jnp.asarray(images)
+    if pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or 0 in pixels.shape:
+        raise _checks.shape("images", pixels.shape, "[H, W, 3] or [B, H, W, 3]")
+    found = [
+        find(pixel_features(image, sigma_xy, sigma_rgb).reshape(-1, 5))
+        for image in pixels.reshape(-1, *pixels.shape[-3:])
+    ]
+    if not all(one.inside for one in found):
+        raise ValueError(
+            f"sigma_xy {sigma_xy} and sigma_rgb {sigma_rgb} are too small for a lattice of these "
+            "images; expected larger ones, and images of finite numbers"
+        )
+    return max(int(one.used) for one in found)

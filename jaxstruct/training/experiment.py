@@ -9,6 +9,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxstruct.data import Source
@@ -170,6 +171,9 @@ class Experiment:
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
       a field without a default must be given; the function gets the arguments and the restored
       `Run`, which without stages has no states.
+    - `in_workdir(experiment, workdir) -> Experiment`: this experiment with functions that know the
+      folder of the run, such as a `score` that writes a file there and a `predict` that reads it.
+      `run` and `restore` call it, and `predict` answers without it where there is no run.
     - `data`: the sets that are read in addition to the sets of the stages' batches.
     - `claims`: what the experiment is to show. Claims are judged at the end of a run and in the
       pages of results; metrics.json does not hold them.
@@ -184,6 +188,7 @@ class Experiment:
     best: tuple[str, Literal["max", "min"]] | None = None
     claims: Sequence[Claim] = ()
     commands: Mapping[str, tuple[type, Callable[[Any, Any], None]]] = field(default_factory=dict)
+    in_workdir: Callable[[Experiment, Path], Experiment] | None = None
     data: Sequence[Source] = ()
     model: Any = None
     colors: Any = None
@@ -195,6 +200,10 @@ class Experiment:
             raise ValueError(f"stages must have different names, got {names}")
         if self.best:
             self._check_best(*self.best)
+
+    def at(self, workdir: Path) -> Experiment:
+        """What `in_workdir` makes of it; itself without."""
+        return self.in_workdir(self, workdir) if self.in_workdir else self
 
     @property
     def ranking(self) -> tuple[str, str, str] | None:

@@ -53,7 +53,8 @@ def predict_images(
     Raises:
         RunError: the experiment has no `predict`, or the workdir no such checkpoint.
     """
-    if experiment.predict is None:
+    answer = experiment.at(workdir).predict
+    if answer is None:
         others = f"; there is {', '.join(experiment.commands)}" if experiment.commands else ""
         raise RunError(f"this experiment has no predict{others}")
     restored = restore(experiment, workdir, which=which)
@@ -73,7 +74,7 @@ def predict_images(
             print(f"skipped: {error}", file=sys.stderr)
             skipped += 1
             continue
-        record, figure = experiment.predict(jax.random.key(seed), state, image)
+        record, figure = answer(jax.random.key(seed), state, image)
         print(written.add(path, record, figure))
     for path in written.collect(experiment.collect):
         print(path)

@@ -59,6 +59,7 @@ def restore(
         with data.recorded(files.stored_sets(folder)):
             made = of_member(experiment, config, member)
         return restore(made, folder, which=which)
+    experiment = experiment.at(folder)
     config = files.plain(experiment.config)
     if not experiment.stages:
         found = read_results(folder) or {"config": None}

@@ -89,6 +89,7 @@ def _run_one(
     command: str | None,
     profile: bool,
 ) -> Run:
+    experiment = experiment.at(folder)
     config, sources = files.plain(experiment.config), _data(experiment)
     files.check_config(folder, name, config)
     before = files.read_config(folder) or {}

@@ -29,13 +29,15 @@ FIELDS = {
         accumulate bands batch_size codes discriminator_steps evaluations features frames hidden
         importance_images importance_samples latent latents linear_batch_size maxout most
         network_boxes numbers overcomplete parts parzen_samples patches pieces proposals proposed
-        rpn_features searched svm_regions zoom""",
+        rpn_features searched shrink svm_regions tested_iterations zoom""",
     NOT_NEGATIVE: """
-        balance bilateral_weight early_steps epochs frozen full gaussian gaussian_weight iterations
-        linear_epochs noise police_steps pretraining_epochs r1 samples steps thief_steps""",
+        balance bilateral_weight bilateral_weights early_steps epochs frozen full gaussian
+        gaussian_weight gaussian_weights iterations joint_epochs linear_epochs noise police_steps
+        pretraining_epochs r1 samples steps thief_steps""",
     POSITIVE: """
-        clip_norm evidence_rgb evidence_xy learning_rate linear_learning_rate pretraining_rate
-        ratios scales sigma_gaussian sigma_rgb sigma_xy svm_C trunk_rate""",
+        clip_norm crf_epochs crf_rate evidence_rgb evidence_xy joint_rate learning_rate linear_learning_rate pretraining_rate
+        ratios scales sigma_gaussian sigma_rgb sigma_xy sigmas_gaussian sigmas_rgb sigmas_xy svm_C
+        trunk_rate""",
     Limits(0, 999): "classes",
     SHARE: "color corruption flip masking salt_and_pepper",
     BELOW_1: "average dropout momentum resize",
@@ -48,15 +50,26 @@ LIMITS = {field: limits for limits, fields in FIELDS.items() for field in fields
 """Of every number of every Config."""
 
 OTHERS = {
+    ("crf_rnn", "iterations"): COUNT,
     ("dense_crf_demo", "width"): COUNT,  # of a photograph
     ("fully_convolutional", "width"): COUNT,  # in channels
     ("slid_efficientnet", "width"): at_least(32),  # a cell
     ("slid_efficientnet", "scales"): at_least(1),
-    **{(name, "hidden"): NOT_NEGATIVE for name in ("fcn_camvid", "fcn_voc2012")},
+    **{
+        (name, "hidden"): NOT_NEGATIVE
+        for name in (
+            "crf_rnn",
+            "deeplab_crf_camvid",
+            "deeplab_crf_voc2012",
+            "fcn_camvid",
+            "fcn_voc2012",
+        )
+    },
 }
 ALSO = {"fid_images": "0"}  # which is none at all
 
 FILLED = ["codes", "finest", "latents", "methods", "numbers", "photographs", "ratios", "scales"]
+FILLED += ["bilateral_weights", "gaussian_weights", "sigmas_gaussian", "sigmas_rgb", "sigmas_xy"]
 """The tuples that must have elements."""
 
 

@@ -136,13 +136,17 @@ def test_pixels_near_boundaries_are_scored_apart():
     )
     segmenter = SEGMENTER._replace(model=Constant(), scored=("sky", "car"))
     kept = []
-    evaluate = _segmenter_evaluation.evaluation(segmenter, batches, [1, 2], keep=kept.append)
+    evaluate = _segmenter_evaluation.evaluation(
+        segmenter, batches, [1, 2], cross_entropy=True, keep=kept.append
+    )
     state = State.create(jax.random.key(0), {}, {}, {"frozen": {}, "stats": {}})
     found = evaluate(state)
     np.testing.assert_array_equal(kept, [[[0, 56, 0], [0, 56, 0], [0, 0, 0]]])
     assert found["mean_iou"] == pytest.approx(0.25)
     assert found["mean_iou_1px"] == found["mean_iou_2px"] == pytest.approx(0.25)
     assert found["accuracy"] == pytest.approx(0.5)
+    # Of logits (0, 1, 0); half of the labelled pixels are of class 1.
+    assert found["cross_entropy"] == pytest.approx(np.log(np.e + 2) - 0.5)
 
 
 def test_a_set_that_was_scored_is_not_swept_again_for_its_confusion(monkeypatch):

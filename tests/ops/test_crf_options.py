@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstruct.ops import crf, dense_crf, mean_field
+from jaxstruct.ops import PermutohedralLattice, crf, dense_crf, mean_field
 from tests.ops import crf_reference as reference
 from tests.ops.conv_reference import quick
 from tests.ops.test_crf import SIGMAS, WEIGHTS, example, scene, twice
@@ -154,3 +154,27 @@ def test_dtype_errors():
         dense_crf(image, image)
     with pytest.raises(TypeError, match="unary has dtype int32, expected a floating dtype"):
         mean_field(np.zeros((4, 3), np.int32), [])
+
+
+def test_the_capacity_that_images_need():
+    _, image = example()
+    other = np.zeros_like(image)
+    sigmas = {"sigma_xy": 4.0, "sigma_rgb": 9.0}
+    used = [
+        int(
+            PermutohedralLattice.build(
+                crf.pixel_features(one, *sigmas.values()).reshape(-1, 5)
+            ).used
+        )
+        for one in (image, other)
+    ]
+    assert used[0] > used[1]
+    assert crf.lattice_capacity(image, **sigmas) == used[0]
+    assert crf.lattice_capacity(np.stack([other, image]), **sigmas) == used[0]
+    build = partial(PermutohedralLattice.build, crf.pixel_features(image, 4.0, 9.0).reshape(-1, 5))
+    with pytest.raises(ValueError, match=f"expected {used[0]} at least"):
+        build(capacity=used[0] - 1)
+    with pytest.raises(ValueError, match=r"expected \[H, W, 3\] or \[B, H, W, 3\]"):
+        crf.lattice_capacity(image[..., :2])
+    with pytest.raises(ValueError, match="too small for a lattice of these images"):
+        crf.lattice_capacity(image, sigma_xy=1e-6, sigma_rgb=1.0)
