@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import _checks
+from experiments._timing import median_seconds
 from jaxstruct import data, figures, models
 from jaxstruct.data import Source
-from jaxstruct.training import Experiment, Run, main
+from jaxstruct.training import Claim, Experiment, Reference, Run, main
 
 Name = Literal["chelsea", "coffee", "camera"]
 SOUGHT: Mapping[Name, tuple[int, str]] = {  # ImageNet's number of a class, and what it is
@@ -56,6 +57,13 @@ class Config:
 
 
 SMOKE = Config(photographs=("coffee",), width=256, scales=(1.0,), shifts=1)
+CLAIMS = [
+    Claim(
+        "one network over a photograph is faster than its windows one by one (seconds)",
+        orders=[[Reference(f"{name}_seconds", "lower") for name in ("slid", "windows")]],
+        source="Long et al. 2015, section 3.1: more than five times, AlexNet, 10 x 10 outputs",
+    )
+]
 
 
 def photograph(name: Name) -> np.ndarray:
@@ -115,6 +123,19 @@ def surrounded(image: np.ndarray, shifts: int) -> np.ndarray:
     return np.pad(image, (*ends, (0, 0)), constant_values=GREY)
 
 
+def seconds_of(image: np.ndarray) -> dict[str, float]:
+    """The median seconds of an image as it is, slid over once, and window by window, 16 at once."""
+    model, variables = imagenet()
+    pixels = (surrounded(image, 1).astype(np.float32) - GREY) / 128
+    windows = models.slid_windows(*pixels.shape[:2], size=WINDOW, stride=STRIDE).reshape(-1, 4)
+    cut = np.stack([pixels[int(y) :, int(x) :][:WINDOW, :WINDOW] for x, y, _, _ in windows])
+    some = [cut[i : i + 16] for i in range(0, len(cut), 16)]
+    return {
+        "slid_seconds": median_seconds(lambda: _slid(model, variables, pixels[None])),
+        "windows_seconds": median_seconds(lambda: [_slid(model, variables, x) for x in some], 1),
+    }
+
+
 def at_scales(config: Config, image: np.ndarray) -> dict[str, np.ndarray]:
     """What is seen at each scale, by its title."""
     shifts = config.shifts
@@ -148,11 +169,13 @@ def drawn(
 def experiment(config: Config) -> Experiment:
     look = cache(lambda: {name: at_scales(config, photograph(name)) for name in config.photographs})
 
-    def score(states: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-        return {
-            name: {title: float(x[..., SOUGHT[name][0]].max()) for title, x in found.items()}
-            for name, found in look().items()
+    def score(states: Mapping[str, Any]) -> dict[str, Any]:
+        found = {
+            name: {title: float(x[..., SOUGHT[name][0]].max()) for title, x in maps.items()}
+            for name, maps in look().items()
         }
+        largest = round(max(config.scales) * config.width)
+        return found | seconds_of(at_width(photograph(config.photographs[0]), largest))
 
     def draw(run: Run) -> dict[str, Figure]:
         images = [at_width(photograph(name), config.width) for name in config.photographs]
@@ -172,6 +195,7 @@ def experiment(config: Config) -> Experiment:
         score=score,
         figures=draw,
         predict=partial(predict, config),
+        claims=CLAIMS,
         data=[Source("scikit-image", version, ", ".join(names), "package", len(names))],
     )
 
