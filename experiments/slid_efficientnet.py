@@ -59,9 +59,10 @@ class Config:
 SMOKE = Config(photographs=("coffee",), width=256, scales=(1.0,), shifts=1)
 CLAIMS = [
     Claim(
-        "one network over a photograph is faster than its windows one by one (seconds)",
+        "sliding is faster than window by window (seconds)",
         orders=[[Reference(f"{name}_seconds", "lower") for name in ("slid", "windows")]],
-        source="Long et al. 2015, section 3.1: more than five times, AlexNet, 10 x 10 outputs",
+        source="Long et al. 2015, section 3.1",
+        why="theirs is more than five times as fast: AlexNet, 10 x 10 answers",
     )
 ]
 
