@@ -77,8 +77,8 @@ CLAIMS = [
 ]  # fmt: skip
 SMOKE = Config(
     trunk="resnet18", weights="", height=64, width=64, seen_height=64, seen_width=64, hidden=16,
-    epochs=0.5, crf_epochs=0.5, joint_epochs=0.5, evaluations=1, sigma_xy=8.0, iterations=1,
-    tested_iterations=1,
+    batch_size=1, epochs=0.2, crf_epochs=0.2, joint_epochs=0.2, evaluations=1, sigma_xy=8.0,
+    iterations=1, tested_iterations=1,
 )  # fmt: skip
 PAPER = Config(
     **_deeplab.PAPER,
