@@ -20,7 +20,7 @@ class Config(_dcgan.Config):
     evaluations: int = 30  # how often the value function is measured during training
 
 
-SMOKE = Config(features=4, latent=8, epochs=1, batch_size=32, evaluations=2, parts=2, fid_images=32)
+SMOKE = Config(features=4, latent=8, epochs=1, batch_size=32, evaluations=2, parts=2, fid_images=8)
 PAPER = Config(**_dcgan.PAPER, epochs=100)
 CLAIMS = [
     Claim(

@@ -6,6 +6,7 @@ Parametrised over the files of experiments/, so that a new one is tested the mom
 import dataclasses
 import importlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,15 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import _dcgan
+from experiments import _dcgan, _fid
 from experiments._results import claims, names
 from jaxstruct import data
+from jaxstruct.metrics import frechet_distance
 from jaxstruct.models import resnet
 from jaxstruct.training import Study, restore, run
 
 ROOT = Path(__file__).parents[2]
 NAMES = names()
 OWN = ("cost", "hardware", "versions", "commit")
+# Of runpy, for a file that was imported before.
+AGAIN = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 
 
 class Killed(BaseException):
@@ -39,12 +43,19 @@ def no_real_data(monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """ResNet-18 with one block a stage, few samples of a GAN: less to compile and to compute."""
+    """ResNet-18 with one block a stage, few samples of a GAN and few features of its FID."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
         patch.setattr(_dcgan, "SOUGHT", 200)
         patch.setattr(_dcgan, "MOVED", 50)
+        patch.setattr(_fid, "frechet_distance", distance_of_a_part)
+        patch.setattr(_fid, "BATCH", 8)
         yield
+
+
+def distance_of_a_part(*moments):
+    """Of 1,280 features, whose covariances take seconds, the first 40."""
+    return frechet_distance(*(x[(slice(40),) * x.ndim] for x in moments))
 
 
 def smoke(name, change=lambda member, stage: stage):
@@ -237,27 +248,63 @@ def test_a_copied_run_predicts_without_its_data(finished, tmp_path, monkeypatch)
         assert_equal_bits(ours.states, theirs.states)
 
 
+# Runs the files of the names that it is given, each with nothing of the project imported before.
+ALONE = """
+import contextlib, io, runpy, sys
+for name in sys.argv[1:]:
+    for loaded in [*sys.modules]:
+        if loaded.partition(".")[0] in ("experiments", "jaxstruct"):
+            del sys.modules[loaded]
+    sys.argv = [name, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        try:
+            runpy.run_module("experiments." + name, run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            assert not ended.code, name
+    assert "--smoke" in told.getvalue(), name
+"""
+
+
+def test_every_file_starts_alone():
+    subprocess.run([sys.executable, "-c", ALONE, *NAMES], cwd=ROOT, check=True)
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    """`told(name, *arguments)`: what a file says to --help, run as `python -m` runs it."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
+
+    def text(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        return said.out
+
+    return text
+
+
+@AGAIN
 @pytest.mark.parametrize("name", NAMES)
-def test_help_lists_every_field(name):
+def test_help_lists_every_field(name, told):
     module = importlib.import_module(f"experiments.{name}")
-    command = [sys.executable, "-m", f"experiments.{name}", "--help"]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    said = told(name)
     for field in dataclasses.fields(module.SMOKE):
-        assert f"--{field.name.replace('_', '-')}" in answer.stdout
+        assert f"--{field.name.replace('_', '-')}" in said
     for option in ("--smoke", "--paper", "--workdir", "--seeds"):
-        assert option in answer.stdout
+        assert option in said
 
 
+@AGAIN
 @pytest.mark.parametrize("name", NAMES)
-def test_help_of_a_verb_of_its_own_lists_every_argument(name):
+def test_help_of_a_verb_of_its_own_lists_every_argument(name, told):
     with data.looking(imitations=True):
-        made = smoke(name, lambda member, stage: stage)
+        made = smoke(name)
     for verb, (arguments, _) in getattr(made, "commands", {}).items():
-        command = [sys.executable, "-m", f"experiments.{name}", verb, "--help"]
-        answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert answer.returncode == 0, answer.stderr
+        said = told(name, verb)
         for field in dataclasses.fields(arguments):
-            assert f"--{field.name.replace('_', '-')}" in answer.stdout
+            assert f"--{field.name.replace('_', '-')}" in said
 
 
 @pytest.mark.parametrize("name", NAMES)
