@@ -28,6 +28,17 @@ def test_stack_and_unstack_are_inverse(devices):
     assert parallel.devices_of(again) == devices(8)[2:]
 
 
+def test_arrays_go_to_the_devices_of_another_tree(devices):
+    tree = {"a": np.arange(3.0, dtype=FLOAT)}
+    like = parallel.unstack(parallel.stack({"b": jnp.zeros(2)}, devices(3)[1:]))
+    for placed, expected in (
+        (parallel.on_devices_of(tree, like), devices(3)[1:]),
+        (parallel.on_devices_of(tree), jax.devices()),
+    ):
+        assert parallel.devices_of(placed) == expected
+        np.testing.assert_array_equal(placed["a"], tree["a"])
+
+
 def test_unstack_survives_the_donation_of_what_it_came_from(devices):
     call = Call(lambda s: s + 1, devices(2))
     stacked = parallel.stack(jnp.arange(1000.0), devices(2))
