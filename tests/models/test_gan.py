@@ -41,7 +41,7 @@ def batch():
     return x, *z
 
 
-def masks_of(apply, *given):
+def drawn_by(apply, *given):
     """The masks of dropout, in order, that a call draws: what it makes of ones."""
     found = []
 
@@ -53,6 +53,12 @@ def masks_of(apply, *given):
 
     with nn.intercept_methods(spy):
         out = apply(*given)
+    return found, out
+
+
+def masks_of(apply, *given):
+    """`drawn_by` as float64 in NumPy."""
+    found, out = drawn_by(apply, *given)
     return [np.asarray(mask, np.float64) for mask in found], out
 
 
