@@ -14,7 +14,6 @@ import numpy as np
 import optax
 
 from experiments import _segmentation, _segmenter_evaluation
-from experiments._backbones import variables_of
 from experiments._segmentation import TRUNK, Sets
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import losses, models, ops
@@ -103,16 +102,10 @@ def stage(
     optimizer, model = optimizer_of(config, steps), segmenter.model
 
     def init(key: jax.Array, previous: State | None) -> State:
-        images = jnp.zeros((1, config.height, config.width, 3))
-        variables = dict(jax.jit(model.init)(key, images))
-        params = variables.pop("params")
-        if previous is not None:
-            ended = variables_of(previous)
-            params |= ended.pop("params")
-            variables |= ended
+        params, stats = _segmentation.begun(config, model, key, previous)
         network = {part: x for part, x in params.items() if part != CRF}
         trained = params if joint else {CRF: params[CRF]}
-        kept = {"frozen": {} if joint else network, "stats": variables}
+        kept = {"frozen": {} if joint else network, "stats": stats}
         return State.create(key, trained, optimizer.init(trained), kept)
 
     return Stage(

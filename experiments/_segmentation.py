@@ -148,15 +148,9 @@ def stage(
     optimizer, model = optimizer_of(config, steps), segmenter.model
 
     def init(key: jax.Array, previous: State | None) -> State:
-        images = jnp.zeros((1, config.height, config.width, 3))
-        variables = dict(jax.jit(model.init)(key, images))
-        params = variables.pop("params")
-        if previous is not None:
-            ended = variables_of(previous)
-            params |= {part: x for part, x in ended.pop("params").items() if part in params}
-            variables |= ended
+        params, stats = begun(config, model, key, previous)
         params, frozen = _parted(config, params)
-        kept = {"frozen": frozen, "stats": variables}
+        kept = {"frozen": frozen, "stats": stats}
         return State.create(key, params, optimizer.init(params), kept)
 
     return Stage(
@@ -170,6 +164,20 @@ def stage(
         evaluate_every=every,
         compilations=_canvases.shapes_of((config.height, config.width)),
     )
+
+
+def begun(
+    config: Config, model: Any, key: jax.Array, previous: State | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and statistics of a model: new ones, and those that a previous stage has."""
+    images = jnp.zeros((1, config.height, config.width, 3))
+    variables = dict(jax.jit(model.init)(key, images))
+    params = variables.pop("params")
+    if previous is not None:
+        ended = variables_of(previous)
+        params |= {part: x for part, x in ended.pop("params").items() if part in params}
+        variables |= ended
+    return params, variables
 
 
 def from_weights(config: Config, state: State, *, head: bool = True) -> State:
