@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,7 +105,7 @@ def in_both_layouts(
     found: dict[str, Callable[[], Any]] = {}
     for layout in LAYOUTS:
         made = calls(f, x, weights, pulled, dtype, layout)
-        _agree(name, ours, made["forward"](), dtype, tolerance)
+        agree(name, ours, made["forward"](), dtype, tolerance)
         found |= {f"{what} {layout}": call for what, call in made.items()}
     return found
 
@@ -199,6 +201,13 @@ def network(
     return found
 
 
+def release() -> None:
+    """Lets go of what compiled programs of this process hold: networks with their gradients."""
+    if torch := sys.modules.get("torch"):
+        torch._dynamo.reset()
+    gc.collect()
+
+
 def wait() -> None:
     import torch
 
@@ -206,7 +215,8 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def _agree(name: str, ours: Any, theirs: Any, dtype: str, tolerance: float) -> None:
+def agree(name: str, ours: Any, theirs: Any, dtype: str, tolerance: float = 1e-4) -> None:
+    """Raises SystemExit where PyTorch's result, channels first, differs by more of its largest."""
     import torch
 
     if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from benchmarks import _timing, _torch
+from benchmarks import _timing, _torch, _training
 from jaxstruct import ops
 from jaxstruct.models import dcgan, resnet, vgg
 
@@ -113,7 +112,7 @@ def compare(layer: Layer, options: argparse.Namespace, devices: list[jax.Device]
     )
     pulled = rng.normal(size=jax.eval_shape(f, x, kernel).shape).astype(np.float32)
     arrays = [
-        _placed(jnp.asarray(a, options.dtype), devices, shared)
+        _training.placed(jnp.asarray(a, options.dtype), devices, shared)
         for a, shared in ((x, True), (kernel, False), (pulled, True))
     ]
     forward = _timing.compiled(f, *arrays[:2])
@@ -169,49 +168,11 @@ def whole(
     ]
 
 
-def _placed(array: Any, devices: list[jax.Device], shared: bool) -> Any:
-    mesh = jax.make_mesh((len(devices),), ("batch",), (AxisType.Auto,), devices=devices)
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*("batch",) * shared)))
-
-
-def _trained(
-    loss: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]],
-    variables: Mapping[str, Any],
-    optimizer: optax.GradientTransformation,
-    given: jax.Array,
-    predict: Callable[..., Any] | None,
-) -> tuple[Calls, float, float]:
-    """Calls of a step of loss(params, others, given, key), and of predict(variables, given)."""
-    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-
-    def step(state: Any, given: jax.Array) -> tuple[Any, jax.Array]:
-        params, others, opt_state, key = state
-        key, drawn = jax.random.split(key)
-        (value, others), gradient = jax.value_and_grad(loss, has_aux=True)(
-            params, others, given, drawn
-        )
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), others, opt_state, key), value
-
-    state = [params, others, optimizer.init(params), jax.random.key(0)]
-    programs = []
-    calls: Calls = {}
-    if predict is not None:
-        program = _timing.program(jax.jit(predict), variables, given)
-        programs.append(program)
-        kept = jax.tree.map(jnp.copy, variables)
-        inference = program.call
-        calls["inference"] = lambda: jax.block_until_ready(inference(kept, given))
-    program = _timing.program(jax.jit(step, donate_argnums=0), tuple(state), given)
-    programs.append(program)
-    holder = [tuple(state)]
-
-    def call() -> None:
-        holder[0], value = program.call(holder[0], given)
-        jax.block_until_ready(value)
-
-    calls["step"] = call
-    return calls, sum(p.seconds for p in programs), program.mebibytes
+def _trained(*given: Any) -> tuple[Calls, float, float]:
+    """The calls of `_training.programs`, what compiled both, and the memory of the step."""
+    made = _training.programs(*given)
+    calls = {what: program.call for what, program in made.items()}
+    return calls, sum(program.seconds for program in made.values()), made["step"].mebibytes
 
 
 def _classifier(
@@ -221,9 +182,9 @@ def _classifier(
     devices: list[jax.Device],
 ) -> tuple[Calls, float, float]:
     model = make(dtype=jnp.dtype(options.dtype))
-    images = _placed(given, devices, True)
+    images = _training.placed(given, devices, True)
     labels = jnp.arange(len(given)) % CLASSES
-    variables = _placed(jax.jit(model.init)(jax.random.key(0), given[:1]), devices, False)
+    variables = _training.placed(jax.jit(model.init)(jax.random.key(0), given[:1]), devices, False)
 
     def loss(params: Any, others: Any, images: jax.Array, key: jax.Array) -> Any:
         logits, others = model.apply(
@@ -255,8 +216,8 @@ def _discriminator(
     given: np.ndarray, options: argparse.Namespace, devices: list[jax.Device]
 ) -> tuple[Calls, float, float]:
     model = dcgan.DCGANDiscriminator(FEATURES, kernel_size=KERNEL, dtype=jnp.dtype(options.dtype))
-    images = _placed(given, devices, True)
-    variables = _placed(jax.jit(model.init)(jax.random.key(0), given), devices, False)
+    images = _training.placed(given, devices, True)
+    variables = _training.placed(jax.jit(model.init)(jax.random.key(0), given), devices, False)
     real = jnp.arange(len(given)) % 2
 
     def loss(params: Any, others: Any, images: jax.Array, _: jax.Array) -> Any:
@@ -274,10 +235,10 @@ def _generator(
     dtype = jnp.dtype(options.dtype)
     model = dcgan.DCGANGenerator(64, FEATURES, kernel_size=KERNEL, dtype=dtype)
     judge = dcgan.DCGANDiscriminator(FEATURES, kernel_size=KERNEL, dtype=dtype)
-    z = _placed(given, devices, True)
+    z = _training.placed(given, devices, True)
     drawn, variables = jax.jit(model.init_with_output)(jax.random.key(0), given)
-    variables = _placed(variables, devices, False)
-    judging = _placed(jax.jit(judge.init)(jax.random.key(1), drawn), devices, False)
+    variables = _training.placed(variables, devices, False)
+    judging = _training.placed(jax.jit(judge.init)(jax.random.key(1), drawn), devices, False)
 
     def loss(params: Any, others: Any, z: jax.Array, _: jax.Array) -> Any:
         made, others = model.apply(
