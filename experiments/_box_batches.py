@@ -27,6 +27,7 @@ class Placing(NamedTuple):
         resize: images are scaled by factors from 1 - resize to 1 + resize.
         color: strength of changes of brightness, contrast and saturation.
         proposals: how many of an image's stored proposals a batch holds, the first ones.
+        mirrored: whether images that chance does not move are mirrored.
     """
 
     canvas: tuple[int, int]
@@ -35,6 +36,7 @@ class Placing(NamedTuple):
     resize: float = 0.0
     color: float = 0.0
     proposals: int = 0
+    mirrored: bool = False
 
 
 def place(
@@ -50,6 +52,8 @@ def place(
     canvas = turned(placing.canvas, size)
     if draw is None:
         affine = data.Affine.letter_box(size, canvas)
+        if placing.mirrored:
+            affine = data.Affine.flip(size[1]).then(affine)
     else:
         limits = 1 - placing.resize, 1 + placing.resize
         affine = data.draw_affine(draw, size, canvas, flip=placing.flip, scale=limits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ from experiments import (
     _box_batches,
     _canvases,
     _detector_evaluation,
+    _detector_maps,
     _detector_pictures,
     _detector_svm,
 )
 from experiments._backbones import backbone_of, frozen_parts, variables_of, with_weights
 from experiments._detector_config import Config
-from experiments._detector_evaluation import Detector
+from experiments._detector_evaluation import Detector, Sweep
 from experiments._detector_training import (
     METHODS,
     Learning,
@@ -71,14 +72,47 @@ def network(config: Config, classes: int) -> FastRCNN:
     )
 
 
-def batches_of(config: Config, reader: Reader, *, train: bool) -> Batches:
-    """The batches of a split, whose images are moved by chance in training."""
+def batches_of(config: Config, reader: Reader, *, train: bool, mirrored: bool = False) -> Batches:
+    """The batches of a split: moved by chance in training, else all as they are, or `mirrored`."""
     stored = 0 if proposes(config.method) else config.proposals
     placing = _box_batches.Placing(
-        (config.height, config.width), config.most, config.flip, config.resize, config.color, stored
-    )
+        (config.height, config.width), config.most, config.flip, config.resize, config.color,
+        stored, mirrored,
+    )  # fmt: skip
     size = config.batch_size if train else max(config.batch_size, 4)
     return _box_batches.batches_of(reader, size, placing, train=train, seed=config.seed)
+
+
+class Batched(NamedTuple):
+    """The splits as batches: what trains, and sweeps through all, given the network's variables.
+
+    `prepare` makes what trains of the variables, where maps are known; None elsewhere.
+    """
+
+    train: Batches
+    sweeps: dict[str, Sweep]
+    images: dict[str, Batches]
+    prepare: Sweep | None = None
+
+
+def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -> Batched:
+    """The splits of a detector; SPPnet's hold maps, unless they are computed in each step."""
+    train = batches_of(config, readers["train"], train=True)
+    images = {split: batches_of(config, x, train=False) for split, x in readers.items()}
+    if not (config.method == "sppnet" and config.known_maps):
+        fixed = lambda batches: lambda variables: batches
+        return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
+    rows = {split: _detector_maps.known(detector, x) for split, x in images.items()}
+    mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
+    sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
+    prepare = _detector_maps.shuffled(
+        rows["train"],
+        _detector_maps.known(detector, mirrored),
+        config.batch_size,
+        flip=config.flip,
+        seed=config.seed,
+    )
+    return Batched(train, sweeps, images, prepare)
 
 
 def sets_of(
@@ -111,24 +145,25 @@ def experiment(
     `scored` are the classes whose mean is the average precision, all without it.
     """
     readers, detector = sets_of(config, name, scored)
-    validation, test = (
-        batches_of(config, readers[split], train=False) for split in ("validation", "test")
-    )
-    train = batches_of(config, readers["train"], train=True)
-    make = partial(stage, config, detector, train, validation, readers["train"].size)
+    splits = batched(config, detector, readers)
+    make = partial(stage, config, detector, splits, readers["train"].size)
     stages = [make(learning) for learning in METHODS[config.method]]
     judged = {"test": (stages[-1].name, detector)}
     if config.classifier == "svm":
         judged = {"test_softmax": judged["test"]}
-        images = batches_of(config, readers["train"], train=False)
-        stages.append(_detector_svm.stage(detector, images, validation, config.svm_regions))
+        images, sweeps = splits.images["train"], splits.sweeps
+        stages.append(
+            _detector_svm.stage(
+                detector, images, sweeps["train"], sweeps["validation"], config.svm_regions
+            )
+        )
         detector = detector._replace(svm=True)
         judged["test"] = stages[-1].name, detector
 
     def score(states: Mapping[str, State]) -> dict[str, float]:
         found: dict[str, float] = {}
         for prefix, (last, one) in judged.items():
-            values = _detector_evaluation.evaluated(one, test, states[last])
+            values = _detector_evaluation.evaluated(one, splits.sweeps["test"], states[last])
             seconds = _detector_evaluation.seconds(one, states[last], readers["test"])
             found |= {f"{prefix}/{k}": v for k, v in {**values, **seconds}.items()}
         return found
@@ -137,7 +172,9 @@ def experiment(
         config,
         stages,
         score=score,
-        figures=partial(_detector_pictures.pictures, detector, readers["test"], test),
+        figures=partial(
+            _detector_pictures.pictures, detector, readers["test"], splits.images["test"]
+        ),
         predict=partial(_detector_evaluation.predict, detector),
         collect=_detector_evaluation.coco_results,
         best=(f"{stages[-1].name}/ap50", "max"),
@@ -150,8 +187,7 @@ def experiment(
 def stage(
     config: Config,
     detector: Detector,
-    train: Batches,
-    validation: Batches,
+    splits: Batched,
     images: int,
     learning: Learning,
 ) -> Stage:
@@ -174,9 +210,13 @@ def stage(
     first = learning == METHODS[config.method][0]
     clip = config.clip_norm if config.optimizer == "adam" else None
     evaluate = {
-        "ap": partial(_detector_evaluation.evaluated, detector, validation),
-        "recall": partial(_detector_evaluation.recalled, detector, validation),
+        name: partial(found, detector, splits.sweeps["validation"])
+        for name, found in (
+            ("ap", _detector_evaluation.evaluated),
+            ("recall", _detector_evaluation.recalled),
+        )
     }
+    prepare = splits.prepare
     return Stage(
         name=learning.name,
         steps=steps,
@@ -190,7 +230,8 @@ def stage(
             accumulate=config.accumulate,
             clip_norm=clip,
         ),
-        batches=train,
+        batches=splits.train,
+        prepare=(lambda state: prepare(variables_of(state))) if prepare else None,
         evaluate=evaluate.get(learning.measured),
         evaluate_every=every,
         compilations=_canvases.shapes_of(detector.canvas),

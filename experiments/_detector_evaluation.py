@@ -24,6 +24,7 @@ from jaxstruct.models import Detected, FasterRCNN, FastRCNN, Proposals
 from jaxstruct.training import Batches, State, make_prediction
 
 SHOWN = 0.5  # the score of a detection that is drawn
+Sweep = Callable[[Any], Batches]  # a sweep through a split, given the variables of the network
 TRUTH = ("scale", "boxes", "boxes_valid", "classes", "difficult")
 
 
@@ -42,6 +43,13 @@ class Detector(NamedTuple):
 def call(model: FastRCNN, variables: Any, method: str, *given: Any, **options: Any) -> Any:
     """A method of the network."""
     return model.apply(variables, *given, method=method, **options)
+
+
+def maps_of(model: FastRCNN, variables: Any, batch: Any) -> dict[str, jax.Array]:
+    """The maps of the images of a batch, or the map that it holds in place of them."""
+    if "map" in batch:
+        return {model.levels[0]: batch["map"]}
+    return call(model, variables, "maps", batch["image"], batch["size"])
 
 
 def stored_proposals(batch: Any) -> Proposals:
@@ -66,7 +74,7 @@ def proposed(
 
 def detect(detector: Detector, variables: Any, batch: Any) -> tuple[Proposals, Detected]:
     """The proposals of images on the canvas and what is found among them."""
-    maps = call(detector.model, variables, "maps", batch["image"], batch["size"])
+    maps = maps_of(detector.model, variables, batch)
     proposals = proposed(detector, variables, maps, batch)
     logits, deltas = call(detector.model, variables, "classify", maps, proposals.boxes)
     return proposals, models.best_detections(
@@ -99,14 +107,15 @@ def swept(detector: Detector) -> Callable[[Any, Batches], dict[str, np.ndarray]]
     return make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))
 
 
-def evaluated(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
+def evaluated(detector: Detector, sweep: Sweep, state: State) -> dict[str, float]:
     """Average precision, in all and of each class, and the recall of the proposals."""
-    return scores(detector, swept(detector)(variables_of(state), batches))
+    variables = variables_of(state)
+    return scores(detector, swept(detector)(variables, sweep(variables)))
 
 
-def recalled(detector: Detector, batches: Batches, state: State) -> dict[str, float]:
+def recalled(detector: Detector, sweep: Sweep, state: State) -> dict[str, float]:
     """The recall of the proposals alone."""
-    found = evaluated(detector, batches, state)
+    found = evaluated(detector, sweep, state)
     return {name: found[name] for name in ("recall50", "recall70") if name in found}
 
 

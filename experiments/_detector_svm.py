@@ -16,8 +16,10 @@ from experiments import _canvases
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import (
     Detector,
+    Sweep,
     call,
     evaluated,
+    maps_of,
     stored_proposals,
 )
 from jaxstruct import models, ops
@@ -58,19 +60,19 @@ def svm_regions(most: int, batch: Any, keys: jax.Array, classes: int) -> tuple[A
     return jax.vmap(one)(keys, proposals.boxes, proposals.valid, image)
 
 
-def with_svms(detector: Detector, batches: Batches, most: int, state: State) -> State:
+def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> State:
     """The state whose layer `class_logits` holds an SVM of each class, trained on a sweep."""
     classes = len(detector.classes)
 
     def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
         regions, signs = svm_regions(most, batch, keys, classes)
         variables = variables_of(state)
-        maps = call(detector.model, variables, "maps", batch["image"], batch["size"])
+        maps = maps_of(detector.model, variables, batch)
         found = call(detector.model, variables, "features", maps, regions)
         return {"features": found.reshape(*regions.shape[:2], -1), "signs": signs}
 
     rows = make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))(
-        state, batches
+        state, sweep(variables_of(state))
     )
     signs = rows["signs"].reshape(-1, classes)
     features = rows["features"].reshape(len(signs), -1)[np.any(signs, axis=1)]
@@ -86,7 +88,7 @@ def with_svms(detector: Detector, batches: Batches, most: int, state: State) -> 
     return state.replace(params={**state.params, "class_logits": layer})
 
 
-def stage(detector: Detector, images: Batches, validation: Batches, most: int) -> Stage:
+def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, most: int) -> Stage:
     """The stage whose start trains the SVMs on a sweep of images; its one step changes nothing."""
 
     def init(key: jax.Array, previous: State | None) -> State:
@@ -105,7 +107,7 @@ def stage(detector: Detector, images: Batches, validation: Batches, most: int) -
         name="svm",
         steps=1,
         init=init,
-        start=partial(with_svms, detector, images, most),
+        start=partial(with_svms, detector, sweep, most),
         update=update,
         batches=images,
         evaluate=partial(evaluated, detector._replace(svm=True), validation),

@@ -13,7 +13,7 @@ import jax
 import optax
 
 from experiments._backbones import variables_of
-from experiments._detector_evaluation import call, stored_proposals
+from experiments._detector_evaluation import call, maps_of, stored_proposals
 from jaxstruct import losses, models
 from jaxstruct.metrics import Mean
 from jaxstruct.models import FastRCNN, Proposals, Proposed
@@ -144,10 +144,10 @@ def loss_of(config: Any, model: FastRCNN, learning: Learning = METHODS["joint"][
         getattr(model.backbone, "norm", None) == "batch" and "backbone" in learning.learns
     )
 
-    def maps_of(variables: Any, batch: Any, stats: Any) -> tuple[Any, Any]:
-        given = batch["image"], batch["size"]
+    def seen(variables: Any, batch: Any, stats: Any) -> tuple[Any, Any]:
         if not learns_statistics:
-            return call(model, variables, "maps", *given), stats
+            return maps_of(model, variables, batch), stats
+        given = batch["image"], batch["size"]
         return call(model, variables, "maps", *given, train=True, mutable=list(stats))
 
     def proposals_of(said: Any, model_state: Any, batch: Any) -> Proposals:
@@ -170,7 +170,7 @@ def loss_of(config: Any, model: FastRCNN, learning: Learning = METHODS["joint"][
 
     def loss(params: Any, model_state: Any, batch: Any, keys: jax.Array) -> Any:
         variables = {"params": merge(params, model_state["frozen"]), **model_state["stats"]}
-        maps, stats = maps_of(variables, batch, model_state["stats"])
+        maps, stats = seen(variables, batch, model_state["stats"])
         said: Any = None
         if learning.regions == "own":
             said = call(model, variables, "propose_from", maps, batch["image"].shape[1:3])

@@ -38,22 +38,29 @@ class Config(_detector_config.Shared):
     frozen: int = 2  # first blocks of the backbone that are not trained, where there are weights
     height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 512  # of the canvas
+    enlarged: tuple[float, ...] = (1.0,)  # canvas of each method, by a factor; one is of all
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
     hidden: int = 512  # units of the head's two layers
     pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
     batch_size: int = 2  # images a step
     learning_rate: float = 1e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
     evaluations: int = 3  # how often the average precision is measured during training
+    known_maps: bool = True  # of sppnet: computed once an image, which is only mirrored then
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_filled(self, "methods")
         _checks.COUNT.check(self, "searched", "proposed")
         _checks.NOT_NEGATIVE.check(self, "epochs")
-        if len(self.epochs) != len(self.methods):
-            raise ValueError(
-                f"--epochs are {self.epochs}, expected one for each of {', '.join(self.methods)}"
-            )
+        _checks.POSITIVE.check(self, "enlarged")
+        if len(self.enlarged) == 1:
+            object.__setattr__(self, "enlarged", self.enlarged * len(self.methods))
+        for name in ("epochs", "enlarged"):
+            values = getattr(self, name)
+            if len(values) != len(self.methods):
+                raise ValueError(
+                    f"--{name} are {values}, expected one for each of {', '.join(self.methods)}"
+                )
 
 
 def _ap50(
@@ -138,19 +145,31 @@ def experiment(config: Config) -> Study:
     members: dict[str, Experiment] = {
         method: _detection.experiment(
             _detector_config.Config(
-                **shared,
+                **shared | sized(config, factor),
                 method=method,
                 classifier="softmax" if proposes(method) else "svm",
                 epochs=epochs,
                 stored=config.stored,
                 proposals=config.proposed if proposes(method) else config.searched,
+                known_maps=config.known_maps,
             ),
             config.dataset,
             scored=_detector_config.SCORED.get(config.dataset, ()),
         )
-        for method, epochs in zip(config.methods, config.epochs, strict=True)
+        for method, epochs, factor in zip(
+            config.methods, config.epochs, config.enlarged, strict=True
+        )
     }
     return Study(config, members, draw, CLAIMS)
+
+
+def sized(config: Config, factor: float) -> dict[str, Any]:
+    """The canvas and the anchors of a method, larger by a factor."""
+    return {
+        "height": round(config.height * factor),
+        "width": round(config.width * factor),
+        "scales": tuple(factor * scale for scale in config.scales),
+    }
 
 
 def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:

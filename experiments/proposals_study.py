@@ -213,10 +213,8 @@ def experiment(config: Config) -> Experiment:
     own = _detector_config.Config(**shared, epochs=config.epochs, method="four_step")
     readers, detector = _detection.sets_of(own, config.dataset)
     learning = METHODS["four_step"][0]._replace(share=1.0)
-    train, validation, test = (
-        _detection.batches_of(own, readers[split], train=split == "train") for split in readers
-    )
-    stage = _detection.stage(own, detector, train, validation, readers["train"].size, learning)
+    splits = _detection.batched(own, detector, readers)
+    stage = _detection.stage(own, detector, splits, readers["train"].size, learning)
     reader = readers["test"]
     searched = {kind: data.with_proposals(reader, kind) for kind in config.kinds}
     proposer = Proposer(detector, config.network_boxes)
@@ -231,7 +229,7 @@ def experiment(config: Config) -> Experiment:
             for mode in ("fast", "quality"):
                 found[FULL.format(mode)] = of_full_width(config, reader, there, mode)
         image = reader(np.array([0]))["image"][0]
-        proposals = proposer.of_set(state, test, stage.compilations)
+        proposals = proposer.of_set(state, splits.images["test"], stage.compilations)
         found[NETWORK] = of_list(config, there, proposals, proposer.seconds(state, image))
         fast = found.get("selective_search-fast-320", {}).get("seconds")
         if fast:

@@ -98,6 +98,10 @@ class Stage:
     - `update(state, batch) -> (State, {term: Mean})`: made by `make_step` or `make_game_step`, or
       written by hand with their parts; runs on every device with the device's share of the batch.
     - `batches`: see `Batches`, and `interleaved` for several sets in turn.
+    - `prepare(state) -> Batches`: what the steps get in place of `batches`, where it follows from
+      what the stage does not learn, such as maps of frozen layers that are computed once. It is
+      called when the stage begins, after `start`, and when it resumes, and gives the same each
+      time. Results name the sets of `batches`.
     - `evaluate(state) -> {metric: float}`: made by `make_evaluation` or `make_collection`; called
       every `evaluate_every` steps and after the last step.
     - `save_every`: steps between checkpoints (by default a checkpoint follows each evaluation); the
@@ -118,6 +122,7 @@ class Stage:
     batches: Batches | Interleaved
     evaluate: Callable[[State], dict[str, float]] | None = None
     start: Callable[[State], State] | None = None
+    prepare: Callable[[State], Batches | Interleaved] | None = None
     compilations: int = 1
     evaluate_every: int | None = None
     save_every: int | None = None

@@ -80,8 +80,11 @@ def train(
             f"step {step} of stage {stage.name!r} lies between two calls: steps_per_call "
             f"{stage.steps_per_call} does not divide it; choose the value it was saved with"
         )
+    since = time.perf_counter()
+    batches = stage.prepare(state) if stage.prepare else stage.batches
+    clock.add("data", since)
     call = parallel.Call(
-        _steps(stage.update, stage.batches, stage.steps_per_call),
+        _steps(stage.update, batches, stage.steps_per_call),
         devices,
         compilations=stage.compilations,
         name=f"the step of stage {stage.name!r}",
@@ -97,7 +100,7 @@ def train(
             observer.progress(stage, last, clock, call.flops)
 
     stacked = parallel.stack(state, devices)
-    with Feed(stage.batches, devices, step, stage.steps, stage.steps_per_call) as feed:
+    with Feed(batches, devices, step, stage.steps, stage.steps_per_call) as feed:
         while step < stage.steps:
             since = time.perf_counter()
             fed = feed.next()

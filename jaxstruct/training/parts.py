@@ -25,7 +25,7 @@ def in_parts(whole: Stage, parts: int) -> list[Stage]:
     """
     if parts < 1:
         raise ValueError(f"parts is {parts}, expected at least 1")
-    if not isinstance(whole.batches, Batches) or whole.steps_per_call > 1:
+    if not isinstance(whole.batches, Batches) or whole.prepare or whole.steps_per_call > 1:
         raise ValueError(f"stage {whole.name!r}: expected Batches, and one step a call")
     ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
     stages = []

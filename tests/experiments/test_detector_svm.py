@@ -83,13 +83,14 @@ def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
 
     read.size = 8
     batches = _detection.batches_of(CONFIG, read, train=False)
+    sweep = lambda variables: batches
     model = _detection.network(CONFIG, 2)
     detector = Detector(model, (64, 64), CONFIG.proposals, ("bright", "dark"), (), "a kind")
     images, sizes = jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64)
     empty = models.Proposals(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1)), jnp.ones((1, 1), bool))
     params = jax.jit(model.init)(jax.random.key(0), images, sizes, empty)["params"]
     previous = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
-    stage = _detector_svm.stage(detector, batches, batches, 30)
+    stage = _detector_svm.stage(detector, batches, sweep, sweep, 30)
     begun = stage.init(jax.random.key(0), previous)
     assert {*begun.params} == {"class_logits"}
     fitted = stage.start(begun)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxstruct import data
-from jaxstruct.training import RunError, Stopped, restore, run
+from jaxstruct.training import RunError, Stopped, restore, run, shuffled_batches
 from tests.training import tiny
 from tests.training.quick import CONFIG, ask_to_stop, bits, stopping
 
@@ -76,3 +76,31 @@ def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
     made = dataclasses.replace(tiny.experiment(CONFIG), stages=[wide, second])
     with pytest.raises(RunError, match="start of stage 'first' changed the shapes"):
         run(made, tmp_path, devices=devices())
+
+
+def prepared(calls):
+    """An experiment whose first stage trains on twice the values of its batches."""
+
+    def prepare(state):
+        calls.append(int(state.step))
+        examples = {name: 2 * x for name, x in tiny.arrays(CONFIG).items()}
+        return shuffled_batches(examples, CONFIG.batch_size, seed=CONFIG.seed)
+
+    first, second = tiny.experiment(CONFIG).stages
+    stages = [dataclasses.replace(first, prepare=prepare), second]
+    return dataclasses.replace(tiny.experiment(CONFIG), stages=stages)
+
+
+def test_batches_that_follow_from_the_state_are_made_again_on_resuming(tmp_path, devices):
+    calls = []
+    whole = run(prepared(calls), tmp_path / "whole", devices=devices())
+    assert calls == [0]
+    plain = run(tiny.experiment(CONFIG), tmp_path / "plain", devices=devices())
+    assert bits(whole.states["first"]) != bits(plain.states["first"])
+    with pytest.raises(Stopped):
+        run(stopping(prepared(calls), 2, ask_to_stop), tmp_path / "cut", devices=devices())
+    again = run(prepared(calls), tmp_path / "cut", devices=devices())
+    assert calls[:2] == [0, 0]
+    assert len(calls) == 3
+    assert calls[2] > 0
+    assert bits(again.states["first"]) == bits(whole.states["first"])
