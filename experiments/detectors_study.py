@@ -38,7 +38,7 @@ class Config(_detector_config.Shared):
     frozen: int = 2  # first blocks of the backbone that are not trained, where there are weights
     height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 512  # of the canvas
-    enlarged: tuple[float, ...] = (1.0,)  # canvas of each method, by a factor; one is of all
+    enlarged: float = 1.0  # sppnet's canvas, by this factor: its maps are computed once
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
     hidden: int = 512  # units of the head's two layers
     pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
@@ -53,14 +53,10 @@ class Config(_detector_config.Shared):
         _checks.COUNT.check(self, "searched", "proposed")
         _checks.NOT_NEGATIVE.check(self, "epochs")
         _checks.POSITIVE.check(self, "enlarged")
-        if len(self.enlarged) == 1:
-            object.__setattr__(self, "enlarged", self.enlarged * len(self.methods))
-        for name in ("epochs", "enlarged"):
-            values = getattr(self, name)
-            if len(values) != len(self.methods):
-                raise ValueError(
-                    f"--{name} are {values}, expected one for each of {', '.join(self.methods)}"
-                )
+        if len(self.epochs) != len(self.methods):
+            raise ValueError(
+                f"--epochs are {self.epochs}, expected one for each of {', '.join(self.methods)}"
+            )
 
 
 def _ap50(
@@ -145,7 +141,7 @@ def experiment(config: Config) -> Study:
     members: dict[str, Experiment] = {
         method: _detection.experiment(
             _detector_config.Config(
-                **shared | sized(config, factor),
+                **shared | sized(config, config.enlarged if method == "sppnet" else 1.0),
                 method=method,
                 classifier="softmax" if proposes(method) else "svm",
                 epochs=epochs,
@@ -156,15 +152,13 @@ def experiment(config: Config) -> Study:
             config.dataset,
             scored=_detector_config.SCORED.get(config.dataset, ()),
         )
-        for method, epochs, factor in zip(
-            config.methods, config.epochs, config.enlarged, strict=True
-        )
+        for method, epochs in zip(config.methods, config.epochs, strict=True)
     }
     return Study(config, members, draw, CLAIMS)
 
 
 def sized(config: Config, factor: float) -> dict[str, Any]:
-    """The canvas and the anchors of a method, larger by a factor."""
+    """The canvas and the anchors, larger by a factor."""
     return {
         "height": round(config.height * factor),
         "width": round(config.width * factor),
