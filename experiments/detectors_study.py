@@ -38,7 +38,7 @@ class Config(_detector_config.Shared):
     frozen: int = 2  # first blocks of the backbone that are not trained, where there are weights
     height: int = 384  # of the canvas, in pixels; images of the other orientation turn it
     width: int = 512  # of the canvas
-    enlarged: float = 1.0  # sppnet's canvas, by this factor: its maps are computed once
+    enlarged: int = 1  # times height and width is sppnet's canvas: its maps are computed once
     scales: tuple[float, ...] = (48.0, 112.0, 224.0)  # of anchors: sides of squares, in pixels
     hidden: int = 512  # units of the head's two layers
     pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
@@ -50,9 +50,8 @@ class Config(_detector_config.Shared):
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_filled(self, "methods")
-        _checks.COUNT.check(self, "searched", "proposed")
+        _checks.COUNT.check(self, "searched", "proposed", "enlarged")
         _checks.NOT_NEGATIVE.check(self, "epochs")
-        _checks.POSITIVE.check(self, "enlarged")
         if len(self.epochs) != len(self.methods):
             raise ValueError(
                 f"--epochs are {self.epochs}, expected one for each of {', '.join(self.methods)}"
@@ -141,7 +140,7 @@ def experiment(config: Config) -> Study:
     members: dict[str, Experiment] = {
         method: _detection.experiment(
             _detector_config.Config(
-                **shared | sized(config, config.enlarged if method == "sppnet" else 1.0),
+                **shared | sized(config, config.enlarged if method == "sppnet" else 1),
                 method=method,
                 classifier="softmax" if proposes(method) else "svm",
                 epochs=epochs,
@@ -157,11 +156,11 @@ def experiment(config: Config) -> Study:
     return Study(config, members, draw, CLAIMS)
 
 
-def sized(config: Config, factor: float) -> dict[str, Any]:
+def sized(config: Config, factor: int) -> dict[str, Any]:
     """The canvas and the anchors, larger by a factor."""
     return {
-        "height": round(config.height * factor),
-        "width": round(config.width * factor),
+        "height": factor * config.height,
+        "width": factor * config.width,
         "scales": tuple(factor * scale for scale in config.scales),
     }
 

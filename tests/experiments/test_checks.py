@@ -26,8 +26,8 @@ from jaxstruct.training import main
 
 FIELDS = {
     COUNT: """
-        accumulate bands batch_size codes discriminator_steps evaluations features frames hidden
-        importance_images importance_samples latent latents linear_batch_size maxout most
+        accumulate bands batch_size codes discriminator_steps enlarged evaluations features frames
+        hidden importance_images importance_samples latent latents linear_batch_size maxout most
         network_boxes numbers overcomplete parts parzen_samples patches pieces proposals proposed
         rpn_features searched shrink svm_regions tested_iterations zoom""",
     NOT_NEGATIVE: """
@@ -35,7 +35,7 @@ FIELDS = {
         gaussian_weight gaussian_weights iterations joint_epochs linear_epochs noise police_steps
         pretraining_epochs r1 samples steps thief_steps""",
     POSITIVE: """
-        clip_norm crf_epochs crf_rate enlarged evidence_rgb evidence_xy joint_rate learning_rate
+        clip_norm crf_epochs crf_rate evidence_rgb evidence_xy joint_rate learning_rate
         linear_learning_rate pretraining_rate ratios scales sigma_gaussian sigma_rgb sigma_xy
         sigmas_gaussian sigmas_rgb sigmas_xy svm_C trunk_rate""",
     Limits(0, 999): "classes",
