@@ -80,8 +80,8 @@ METHODS: dict[Method, tuple[Learning, ...]] = {
     # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes from
     # the pyramid itself.
     "sppnet": (
-        Learning("head", ("class",), ("head", "class_logits"), "stored", 3 / 4, background=0.1),
-        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 4, background=0.1),
+        Learning("head", ("class",), ("head", "class_logits"), "stored", 1 / 2, background=0.1),
+        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 2, background=0.1),
     ),
 }
 
