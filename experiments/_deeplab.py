@@ -49,12 +49,7 @@ class Config(Network):
 
     bands: tuple[int, ...] = (1, 2, 5, 10, 20, 40)  # widths in pixels of the bands of figure 5
     searched: int = 20  # validation images that choose the CRF's parameters among these:
-    bilateral_weights: tuple[float, ...] = (
-        1.0,
-        3.0,
-        5.0,
-        8.0,
-    )  # of the kernel of places and colors
+    bilateral_weights: tuple[float, ...] = (1.0, 3.0, 5.0, 8.0)  # kernel of places and colors
     sigmas_xy: tuple[float, ...] = (30.0, 50.0, 80.0)  # its standard deviations, in pixels
     sigmas_rgb: tuple[float, ...] = (5.0, 8.0, 12.0)  # its standard deviations, in steps of 255
     gaussian_weights: tuple[float, ...] = (0.0,)  # of the kernel of places alone
