@@ -102,12 +102,13 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
     if not (config.method == "sppnet" and config.known_maps):
         fixed = lambda batches: lambda variables: batches
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
-    rows = {split: _detector_maps.known(detector, x) for split, x in images.items()}
+    sizes = {split: reader.size for split, reader in readers.items()}
+    rows = {split: _detector_maps.known(detector, x, sizes[split]) for split, x in images.items()}
     mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
     sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
     prepare = _detector_maps.shuffled(
         rows["train"],
-        _detector_maps.known(detector, mirrored),
+        _detector_maps.known(detector, mirrored, sizes["train"]),
         config.batch_size,
         flip=config.flip,
         seed=config.seed,

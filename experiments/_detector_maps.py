@@ -8,6 +8,8 @@ What may be added: another use of known maps.
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from experiments import _canvases
 from experiments._detector_evaluation import Detector, Sweep, maps_of
 from jaxstruct.training import (
     Batches,
+    RunError,
     augment_each,
     make_prediction,
     reads_in_order,
@@ -28,10 +31,11 @@ from jaxstruct.training import (
 Rows = Mapping[str, np.ndarray]  # the examples of a split, with a map in place of the image
 
 
-def known(detector: Detector, images: Batches) -> Callable[[Any], Rows]:
+def known(detector: Detector, images: Batches, size: int) -> Callable[[Any], Rows]:
     """A function of the network's variables: the rows of a sweep, computed for one backbone once.
 
-    A row's map [S, S, D] holds both orientations of the canvas; beyond the image's own it is 0.
+    A row's map [S, S, D] holds both orientations of the canvas; beyond the image's own it is 0. The
+    sweep is of `size` images. The function raises RunError for maps beyond the memory.
     """
     side = max(detector.canvas) // detector.model.backbone.strides()[detector.model.levels[0]]
 
@@ -49,10 +53,27 @@ def known(detector: Detector, images: Batches) -> Callable[[Any], Rows]:
         mark = _digest(needed)
         if mark not in kept:
             kept.clear()
+            one = jax.eval_shape(predict, needed, dict(images.spec), None)["map"]
+            check_memory(size, one.shape[1:], one.dtype.itemsize)
             kept[mark] = sweep(needed, images)
         return kept[mark]
 
     return rows
+
+
+def check_memory(size: int, shape: tuple[int, ...], number: int) -> None:
+    """Raises RunError where so many maps, mirrored ones and what joins them fill the memory.
+
+    `number` is the size of a number in bytes.
+    """
+    needed = 3 * size * math.prod(shape) * number
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise RunError(
+            f"maps of {size:,} images, {'x'.join(map(str, shape))} numbers each, need "
+            f"{needed / 2**30:,.1f} GiB of memory, and there are {there / 2**30:,.1f} GiB; make "
+            "the canvas smaller, or give --no-known-maps"
+        )
 
 
 def _digest(tree: Any) -> bytes:
