@@ -99,7 +99,7 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
     """The splits of a detector; SPPnet's hold maps, unless they are computed in each step."""
     train = batches_of(config, readers["train"], train=True)
     images = {split: batches_of(config, x, train=False) for split, x in readers.items()}
-    if not (config.method == "sppnet" and config.known_maps):
+    if not (config.method == "sppnet" and config.maps == "once"):
         fixed = lambda batches: lambda variables: batches
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
     sizes = {split: reader.size for split, reader in readers.items()}

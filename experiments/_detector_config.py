@@ -82,7 +82,7 @@ class Config(Shared):
     classifier: Literal["softmax", "svm"] = "softmax"  # of fast_rcnn and sppnet; svm: of each class
     svm_regions: int = 300  # proposals of an image that the SVMs learn from, at most
     proposals: int = 300  # regions that the head classifies
-    known_maps: bool = True  # of sppnet: computed once an image, which is only mirrored then
+    maps: Literal["once", "each_step"] = "once"  # of sppnet's images, which are only mirrored then
     epochs: float = 40  # passes through the training images
 
     def __post_init__(self) -> None:
@@ -108,5 +108,5 @@ PAPER: dict[str, Any] = {  # where the defaults are others: the authors' end-to-
     "learning_rate": 1e-3,
     "resize": 0.0,
     "color": 0.0,
-    "known_maps": False,  # thousands of images' do not fit into memory
+    "maps": "each_step",  # thousands of images' do not fit into memory
 }

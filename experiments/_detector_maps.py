@@ -72,7 +72,7 @@ def check_memory(size: int, shape: tuple[int, ...], number: int) -> None:
         raise RunError(
             f"maps of {size:,} images, {'x'.join(map(str, shape))} numbers each, need "
             f"{needed / 2**30:,.1f} GiB of memory, and there are {there / 2**30:,.1f} GiB; make "
-            "the canvas smaller, or give --no-known-maps"
+            "the canvas smaller, or give --maps each_step"
         )
 
 

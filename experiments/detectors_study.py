@@ -45,7 +45,7 @@ class Config(_detector_config.Shared):
     batch_size: int = 2  # images a step
     learning_rate: float = 1e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
     evaluations: int = 3  # how often the average precision is measured during training
-    known_maps: bool = True  # of sppnet: computed once an image, which is only mirrored then
+    maps: Literal["once", "each_step"] = "once"  # of sppnet's images, which are only mirrored then
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +146,7 @@ def experiment(config: Config) -> Study:
                 epochs=epochs,
                 stored=config.stored,
                 proposals=config.proposed if proposes(method) else config.searched,
-                known_maps=config.known_maps,
+                maps=config.maps,
             ),
             config.dataset,
             scored=_detector_config.SCORED.get(config.dataset, ()),

@@ -42,14 +42,14 @@ def detector_of(config):
 def test_a_detector_learns_the_same_from_known_maps(tmp_path):
     """The loss of the first steps, from known maps and from images in each step."""
 
-    def losses(known):
-        made = _detection.experiment(dataclasses.replace(CONFIG, known_maps=known), "bccd")
+    def losses(maps):
+        made = _detection.experiment(dataclasses.replace(CONFIG, maps=maps), "bccd")
         first = dataclasses.replace(made.stages[0], evaluate=None)
         short = dataclasses.replace(made, stages=[first], score=None, figures=None, best=None)
-        found = run(short, tmp_path / f"{known}", devices=jax.devices()[:1])
+        found = run(short, tmp_path / maps, devices=jax.devices()[:1])
         return found.curve("class", of="train")[1]
 
-    known, computed = losses(True), losses(False)
+    known, computed = losses("once"), losses("each_step")
     assert len(known) > 4
     assert known[-1] < known[0]
     np.testing.assert_allclose(known[:2], computed[:2], rtol=2e-5)
@@ -82,7 +82,7 @@ def test_maps_beyond_the_memory_are_one_line(monkeypatch):
     _detector_maps.check_memory(10, (32, 32, 32), 4)  # 3.75 MiB of 3.91
     expected = (
         "^maps of 11 images, 32x32x32 numbers each, need 0.0 GiB of memory, and there are 0.0 GiB; "
-        "make the canvas smaller, or give --no-known-maps$"
+        "make the canvas smaller, or give --maps each_step$"
     )
     with pytest.raises(RunError, match=expected):
         _detector_maps.check_memory(11, (32, 32, 32), 4)
@@ -120,6 +120,6 @@ def test_scores_are_the_same():
     readers, detector, state = detector_of(CONFIG)
     known, computed = (
         evaluated(detector, _detection.batched(config, detector, readers).sweeps["test"], state)
-        for config in (CONFIG, dataclasses.replace(CONFIG, known_maps=False))
+        for config in (CONFIG, dataclasses.replace(CONFIG, maps="each_step"))
     )
     assert known == pytest.approx(computed, abs=1e-3)

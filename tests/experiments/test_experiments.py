@@ -157,15 +157,17 @@ def test_a_run_that_was_cut_short_ends_with_the_same_bits(finished, tmp_path):
     def dies(member, stage):
         stage = saves_in_the_middle(member, stage)
 
-        def indices(step):
-            if step >= half(stage) and not cut:
-                cut.append((member, stage.name))
-                raise Killed
-            return stage.batches.indices(step)
+        def dying(batches):
+            def indices(step):
+                if step >= half(stage) and not cut:
+                    cut.append((member, stage.name))
+                    raise Killed
+                return batches.indices(step)
 
-        return dataclasses.replace(
-            stage, batches=dataclasses.replace(stage.batches, indices=indices)
-        )
+            return dataclasses.replace(batches, indices=indices)
+
+        prepare = stage.prepare and (lambda state: dying(stage.prepare(state)))
+        return dataclasses.replace(stage, batches=dying(stage.batches), prepare=prepare)
 
     with data.looking(imitations=True):
         with pytest.raises(Killed):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detector_training
+from experiments import _detector_evaluation, _detector_training
 from jaxstruct import models
 from jaxstruct.models import vgg
 from tests.models import detection_reference as reference
@@ -70,7 +70,8 @@ def step_of(loss, taught):
             return seen["proposals"]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_detector_training, "call", watched)
+            for module in (_detector_training, _detector_evaluation):
+                patch.setattr(module, "call", watched)
             patch.setattr(models, "best_proposals", watched_proposals)
             means, _ = loss(trained, {"frozen": frozen, "stats": {}}, batch, keys)
         terms = {name: mean.value for name, mean in means.items()}
