@@ -51,6 +51,7 @@ NOT_NEGATIVE = at_least(0)
 POSITIVE = Limits(0, open_least=True)
 SHARE = Limits(0, 1)
 BELOW_1 = Limits(0, 1, open_most=True)
+BELOW_HALF = Limits(0, 0.5, open_most=True)
 BETWEEN_0_AND_1 = Limits(0, 1, open_least=True, open_most=True)
 SEED = Limits(0, 2**32 - 1)
 """Seeds of JAX: a larger one would give the same random numbers as one of these."""

@@ -80,6 +80,7 @@ class Config(Shared):
     method: Method = "joint"  # Faster R-CNN: joint, four_step; others: fast_rcnn, sppnet
     stored: str = "selective_search-fast-320"  # proposals of the set, for fast_rcnn and sppnet
     classifier: Literal["softmax", "svm"] = "softmax"  # of fast_rcnn and sppnet; svm: of each class
+    background: float = 0.1  # least IoU with a true box of background, of fast_rcnn and sppnet
     svm_regions: int = 300  # proposals of an image that the SVMs learn from, at most
     proposals: int = 300  # regions that the head classifies
     maps: Literal["once", "each_step"] = "once"  # of sppnet's images, which are only mirrored then
@@ -89,6 +90,7 @@ class Config(Shared):
         super().__post_init__()
         _checks.NOT_NEGATIVE.check(self, "epochs")
         _checks.COUNT.check(self, "proposals", "svm_regions")
+        _checks.BELOW_HALF.check(self, "background")
         if self.classifier == "svm" and proposes(self.method):
             raise ValueError(
                 f"--classifier is svm and --method {self.method}, expected fast_rcnn or sppnet"

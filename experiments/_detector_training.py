@@ -40,7 +40,6 @@ class Learning(NamedTuple):
             proposals, of the network that the `former` stage ended with, or `stored` with the set.
         share: of the passes through the training images.
         afresh: parts that begin with their initial values again, and not where the former ended.
-        background: the least IoU with a true box of what is learnt as background.
         measured: what validation measures: average precision ("ap"), the recall of the proposals
             ("recall"), or "nothing".
     """
@@ -51,7 +50,6 @@ class Learning(NamedTuple):
     regions: Regions = "own"
     share: float = 1.0
     afresh: tuple[str, ...] = ()
-    background: float = 0.0
     measured: Literal["ap", "recall", "nothing"] = "ap"
 
 
@@ -74,14 +72,12 @@ METHODS: dict[Method, tuple[Learning, ...]] = {
         Learning("fast_rcnn_2", ("class", "box"), HEAD, share=1 / 6),
     ),
     # Girshick 2015, section 2.3.
-    "fast_rcnn": (
-        Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored", background=0.1),
-    ),
+    "fast_rcnn": (Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored"),),
     # He et al. 2014, section 4.1: the layers behind the pyramid, then the regression of boxes from
     # the pyramid itself.
     "sppnet": (
-        Learning("head", ("class",), ("head", "class_logits"), "stored", 1 / 2, background=0.1),
-        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 2, background=0.1),
+        Learning("head", ("class",), ("head", "class_logits"), "stored", 1 / 2),
+        Learning("boxes", ("box",), ("class_deltas",), "stored", 1 / 2),
     ),
 }
 
@@ -159,7 +155,8 @@ def loss_of(config: Any, model: FastRCNN, learning: Learning = METHODS["joint"][
             said = call(model, former, "propose_from", maps, batch["image"].shape[1:3])
         return models.best_proposals(said, batch["size"], before=BEFORE, after=config.proposals)
 
-    sample = partial(losses.sample_proposals, size=config.regions, background=learning.background)
+    background = config.background if learning.regions == "stored" else 0.0
+    sample = partial(losses.sample_proposals, size=config.regions, background=background)
     of_regions = {
         "class": lambda logits, deltas, chosen: jax.vmap(losses.class_loss)(logits, chosen),
         "box": lambda logits, deltas, chosen: jax.vmap(partial(losses.box_loss, beta=HEAD_BETA))(

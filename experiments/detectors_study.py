@@ -44,6 +44,7 @@ class Config(_detector_config.Shared):
     pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
     batch_size: int = 2  # images a step
     learning_rate: float = 1e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
+    background: float = 0.1  # least IoU with a true box of background, of fast_rcnn and sppnet
     evaluations: int = 3  # how often the average precision is measured during training
     maps: Literal["once", "each_step"] = "once"  # of sppnet's images, which are only mirrored then
 
@@ -52,6 +53,7 @@ class Config(_detector_config.Shared):
         _checks.check_filled(self, "methods")
         _checks.COUNT.check(self, "searched", "proposed", "enlarged")
         _checks.NOT_NEGATIVE.check(self, "epochs")
+        _checks.BELOW_HALF.check(self, "background")
         if len(self.epochs) != len(self.methods):
             raise ValueError(
                 f"--epochs are {self.epochs}, expected one for each of {', '.join(self.methods)}"
@@ -147,6 +149,7 @@ def experiment(config: Config) -> Study:
                 stored=config.stored,
                 proposals=config.proposed if proposes(method) else config.searched,
                 maps=config.maps,
+                background=config.background,
             ),
             config.dataset,
             scored=_detector_config.SCORED.get(config.dataset, ()),

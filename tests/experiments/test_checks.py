@@ -10,6 +10,7 @@ import pytest
 
 from experiments._checks import (
     BELOW_1,
+    BELOW_HALF,
     BETWEEN_0_AND_1,
     COUNT,
     NOT_NEGATIVE,
@@ -41,6 +42,7 @@ FIELDS = {
     Limits(0, 999): "classes",
     SHARE: "color corruption flip masking salt_and_pepper",
     BELOW_1: "average dropout momentum resize",
+    BELOW_HALF: "background",
     BETWEEN_0_AND_1: "scribble_prob",
     SEED: "seed",
     at_least(2): "fid_images regions",
