@@ -1,0 +1,124 @@
+"""Pages are made of results: tables, claims, notes and pictures."""
+
+import re
+
+import pytest
+
+from experiments import __main__ as experiments
+from experiments import _pages, _results
+from tests.experiments.written import record, write_result
+
+
+def test_the_readme_s_row_is_of_the_default_configuration_s_first_claim(folder):
+    # -101.3 is their mean, and 0.4 / sqrt(2) their deviation.
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    write_result(folder / "vae_mnist")
+    _, _, *found = _pages.table(_results.results()).splitlines()
+    (row,) = [row for row in found if "[vae_mnist]" in row]
+    assert row == (
+        "| [vae_mnist](experiments/results/vae_mnist) | bound with 20 dimensions reaches "
+        "others' (nats) | −104 | −101.30 ± 0.28 | reached |"
+    )
+
+
+def test_the_readme_has_a_row_for_each_experiment(folder, monkeypatch):
+    monkeypatch.setattr(_results, "claims", lambda name: ())
+    records = [record("loss", 3.0), {**record("test/ap50", 0.926), "stage": None}]
+    write_result(
+        folder / "faster_rcnn_penn_fudan", experiment="faster_rcnn_penn_fudan", metrics=records
+    )
+    _, _, *found = _pages.table(_results.results()).splitlines()
+    assert [re.findall(r"^\| \[(\w+)\]", row)[0] for row in found] == _results.names()
+    link = "[faster_rcnn_penn_fudan](experiments/results/faster_rcnn_penn_fudan)"
+    assert f"| {link} | `test/ap50` | not in the paper | 0.926 |  |" in found
+    assert "| [vae_digits](experiments/vae_digits.py) |  |  |  | no run is kept |" in found
+
+
+def test_all_claims_stand_beside_their_sources(folder):
+    write_result(folder / "vae_mnist", metrics=[record("bound", -104.5)])
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    write_result(folder / "vae_mnist-latent=7", config={"latent": 7})
+    text = _pages.all_claims(_results.results())
+    assert (
+        "| −104 (measured elsewhere: Adam, real-valued pixels, 20 epochs) | −104.5 | missed" in text
+    )
+    variant = text[text.index("Variant `latent=2`:") :]
+    assert "| −152 (measured elsewhere: Adam, real-valued pixels, 13 epochs) | −101.30" in variant
+    assert "No claim is about `latent=7`: not in the paper." in text
+
+
+def test_a_page_has_numbers_notes_pictures_and_how_they_were_made(folder):
+    write_result(folder / "vae_mnist")
+    write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
+    (folder / "vae_mnist" / "notes.md").write_text('Words.\n\n<img src="seen.png" alt="">\n')
+    for path in ("vae_mnist/seen.png", "vae_mnist/a_b.png", "vae_mnist-latent=2/c.png"):
+        (folder / path).write_bytes(b"picture")
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| `bound` | −101.30 ± 0.28 |\n| `log_likelihood` | −96.0 ± 1.4 |" in text
+    assert text.index("Words.") < text.index("python -m experiments.vae_mnist --seeds 2")
+    for line in (
+        "- data: mnist train (official)",
+        "- seeds: 0, 1",
+        "- hardware: 1 x CPU, cores: 2",
+        "- wall time: 1.5 min",
+        "- versions: jax 0.10.2; commit abc",
+        '<img src="a_b.png" width="520" alt="a b of vae_mnist">',
+        "## Variant `latent=2`",
+        '<img src="../vae_mnist-latent=2/c.png" width="520" alt="c of vae_mnist latent=2">',
+    ):
+        assert line in text.splitlines()
+    assert text.count("seen.png") == 1  # the notes show it
+
+
+def test_members_and_stages_are_rows_and_metrics_columns(folder):
+    metrics = [
+        record("error", 0.25, member="a", stage="layer"),
+        record("hits", 3.0, member="a", stage="classifier"),
+        record("loss", 0.5, member="a", stage="classifier"),
+        record("hits", 4.0, member="b", stage="classifier"),
+    ]
+    write_result(folder / "vae_mnist", metrics=metrics)
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| metric | a layer |\n| --- | --- |\n| `error` | 0.25 |\n" in text
+    assert (
+        "| member | stage | `hits` | `loss` |\n| --- | --- | --- | --- |\n"
+        "| a | classifier | 3 | 0.5 |\n| b | classifier | 4 |  |\n"
+    ) in text
+
+
+def test_many_metrics_stand_below_each_other(folder):
+    metrics = [record(f"m{i}", float(i), member=member) for member in "ab" for i in range(7)]
+    write_result(folder / "vae_mnist", metrics=metrics)
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "| metric | a | b |\n| --- | --- | --- |\n| `m0` | 0 | 0 |\n| `m1` | 1 | 1 |\n" in text
+
+
+def test_the_table_needs_its_place():
+    with pytest.raises(_results.ResultsError, match="expected one line"):
+        _pages.with_table("a page without marks", "table")
+
+
+def test_write_writes_the_pages(folder, tmp_path, monkeypatch):
+    write_result(folder / "vae_mnist")
+    (tmp_path / "README.md").write_text(f"before {_pages.BEGIN} old {_pages.END} after")
+    monkeypatch.setattr(_pages, "ROOT", tmp_path)
+    monkeypatch.setattr(_pages, "README", tmp_path / "README.md")
+    assert experiments.main(["write"]) == 0
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before ")
+    assert readme.endswith(" after")
+    assert "| [vae_mnist](" in readme
+    assert "old" not in readme
+    assert "## [vae_mnist]" in (tmp_path / "docs" / "results.md").read_text()
+    assert (folder / "vae_mnist" / "README.md").read_text().startswith("<!-- Written by")
+
+
+def test_the_list_has_a_line_for_each_experiment(folder, capsys):
+    write_result(folder / "vae_mnist-latent=2")
+    assert experiments.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == _results.names()
+    (mnist,) = (line for line in lines if line.startswith("vae_mnist "))
+    assert mnist.endswith("[results: latent=2 mnist train (official)]")
+    (digits,) = (line for line in lines if line.startswith("vae_digits"))
+    assert digits.endswith("[no results yet]")
