@@ -30,6 +30,15 @@ def parser(
     return made
 
 
+def chosen(parser: argparse.ArgumentParser, only: str, *groups: Sequence[Any]) -> list[list[Any]]:
+    """The cases of each group whose name has `only` in it; without any, the program ends."""
+    found = [[one for one in group if only in one.name] for group in groups]
+    if not any(found):
+        names = ", ".join(dict.fromkeys(one.name for group in groups for one in group))
+        parser.error(f"nothing has {only!r} in its name; there are {names}")
+    return found
+
+
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """The median seconds of each call over `repeats` rounds that make all of them in turn.
 

@@ -87,11 +87,12 @@ def main() -> None:
     parser.add_argument("--no-layers", action="store_true", help="leave out single layers")
     options = parser.parse_args()
     devices = _torch.begin(options)
-    networks = [] if options.no_networks else [n for n in NETWORKS if options.only in n.name]
-    layers = [] if options.no_layers else [n for n in LAYERS if options.only in n.name]
-    if not [*networks, *layers]:
-        names = ", ".join([n.name for n in NETWORKS] + [n.name for n in LAYERS])
-        parser.error(f"nothing has {options.only!r} in its name; there are {names}")
+    networks, layers = _timing.chosen(
+        parser,
+        options.only,
+        [] if options.no_networks else NETWORKS,
+        [] if options.no_layers else LAYERS,
+    )
     for rows in (
         [row for network in networks for row in whole(network, options, devices)],
         [compare(layer, options, devices) for layer in layers],

@@ -72,10 +72,7 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="PyTorch in a process of its own")
     options = parser.parse_args()
     devices = _torch.begin(options)
-    cases = [case for case in CASES if options.only in case.name]
-    if not cases:
-        names = ", ".join(dict.fromkeys(case.name for case in CASES))
-        parser.error(f"no network has {options.only!r} in its name; there are {names}")
+    (cases,) = _timing.chosen(parser, options.only, CASES)
     rows: list[Row] = []
     pieces: list[Row] = []
     for case in cases:

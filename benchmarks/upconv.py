@@ -64,10 +64,7 @@ def main() -> None:
     if not options.no_peer:
         about += f", {_torch.start()}"
     print(f"{about}, load {os.getloadavg()[0]:.1f}")
-    layers = [layer for layer in LAYERS if options.only in layer.name]
-    if not layers:
-        names = ", ".join(layer.name for layer in LAYERS)
-        parser.error(f"no layer has {options.only!r} in its name; there are {names}")
+    (layers,) = _timing.chosen(parser, options.only, LAYERS)
     rows = [compare(layer, options, devices) for layer in layers]
     _timing.print_table(rows)
     if not options.no_peer:

@@ -5,11 +5,12 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import _memory, dense_crf
+from benchmarks import _memory, _timing, dense_crf
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -80,3 +81,15 @@ def test_memory_is_that_of_the_large_call():
     make = functools.partial(functools.partial, np.ones)
     grown = _memory.growth(make, 1, 2**23)
     assert grown == "-" or 63 < grown < 80
+
+
+def test_only_some_cases_are_chosen_by_their_names(capsys):
+    layer = lambda name: SimpleNamespace(name=name)
+    networks, layers = [layer("VGG16"), layer("lite0")], [layer("VGG16 3x3")]
+    parser = _timing.parser("conv", "about", batch_size="2")
+    assert _timing.chosen(parser, "VGG", networks, layers) == [networks[:1], layers]
+    assert _timing.chosen(parser, "lite", networks, layers) == [networks[1:], []]
+    with pytest.raises(SystemExit):
+        _timing.chosen(parser, "ResNet", networks, networks, layers)
+    said = capsys.readouterr().err
+    assert "nothing has 'ResNet' in its name; there are VGG16, lite0, VGG16 3x3\n" in said
