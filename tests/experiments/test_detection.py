@@ -18,7 +18,7 @@ from experiments import (
     _detector_training,
     faster_rcnn_bccd,
 )
-from jaxstruct import data, models
+from jaxstruct import data, losses, models
 from jaxstruct.models import resnet
 from jaxstruct.training import run
 
@@ -430,3 +430,28 @@ def test_a_detector_of_given_proposals_finds_among_them_alone():
     assert not any(part.startswith("rpn") for part in variables["params"])
     found, _ = _detector_evaluation.detect(detector, variables, batch)
     np.testing.assert_array_equal(found.boxes, batch["proposals"])
+
+
+@pytest.mark.parametrize("method", ["fast_rcnn", "sppnet"])
+def test_background_begins_at_the_overlap_that_is_asked_for(method, monkeypatch):
+    asked = []
+
+    def sample(*given, background, **options):
+        asked.append(background)
+        raise StopIteration
+
+    monkeypatch.setattr(losses, "sample_proposals", sample)
+    monkeypatch.setattr(_detector_training, "maps_of", lambda *_: None)
+    shapes = {"proposals": (2, 3, 4), "boxes": (2, 5, 4), "classes": (2, 5), "difficult": (2, 5)}
+    valid = {"proposals_valid": (2, 3), "boxes_valid": (2, 5)}
+    batch = {name: np.ones(shape, np.int32) for name, shape in shapes.items()}
+    batch |= {name: np.ones(shape, bool) for name, shape in valid.items()}
+    for background in (0.0, 0.3):
+        config = dataclasses.replace(EIGHT, method=method, background=background, backbone="vgg16")
+        for learning in _detector_training.METHODS[method]:
+            loss = _detector_training.loss_of(config, _detection.network(config, 3), learning)
+            keys = jax.random.split(jax.random.key(0), 2)
+            with pytest.raises(StopIteration):
+                loss({}, {"frozen": {}, "stats": {}}, batch, keys)
+    stages = len(_detector_training.METHODS[method])
+    assert asked == [0.0] * stages + [0.3] * stages
