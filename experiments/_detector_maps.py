@@ -55,6 +55,7 @@ def known(detector: Detector, images: Batches, size: int) -> Callable[[Any], Row
             kept.clear()
             one = jax.eval_shape(predict, needed, dict(images.spec), None)["map"]
             check_memory(size, one.shape[1:], one.dtype.itemsize)
+            print(f"maps of {size:,} images, computed once")
             kept[mark] = sweep(needed, images)
         return kept[mark]
 

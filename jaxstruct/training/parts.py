@@ -21,12 +21,13 @@ def in_parts(whole: Stage, parts: int) -> list[Stage]:
     at the last one, rounded; ends that are equal are one. Each begins with the parameters,
     optimiser and model state of the one before, and draws from a key of its own. Examples, and what
     a reader draws to augment them, are those of the whole stage. Raises ValueError
-    for fewer than one part, and for batches that are interleaved or whose calls have several steps.
+    for fewer than one part, and for batches that are interleaved or prepared, or whose calls have
+    several steps.
     """
     if parts < 1:
         raise ValueError(f"parts is {parts}, expected at least 1")
     if not isinstance(whole.batches, Batches) or whole.prepare or whole.steps_per_call > 1:
-        raise ValueError(f"stage {whole.name!r}: expected Batches, and one step a call")
+        raise ValueError(f"stage {whole.name!r}: expected Batches without prepare, one step a call")
     ends = sorted({max(1, round(whole.steps / 2**i)) for i in range(parts)})
     stages = []
     for i, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):

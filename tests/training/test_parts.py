@@ -87,8 +87,12 @@ def test_ends_that_are_equal_are_one(steps, ends):
 def test_what_cannot_be_parted_is_refused():
     with pytest.raises(ValueError, match="parts is 0, expected at least 1"):
         in_parts(whole(), 0)
-    with pytest.raises(ValueError, match="'game': expected Batches, and one step a call"):
-        in_parts(whole(steps_per_call=10), 2)
     batches = interleaved({"a": whole().batches}, lambda step: "a")
-    with pytest.raises(ValueError, match="'game': expected Batches, and one step a call"):
-        in_parts(dataclasses.replace(whole(), batches=batches), 2)
+    for changed in (
+        whole(steps_per_call=10),
+        dataclasses.replace(whole(), batches=batches),
+        dataclasses.replace(whole(), prepare=lambda state: whole().batches),
+    ):
+        expected = "'game': expected Batches without prepare, one step a call"
+        with pytest.raises(ValueError, match=expected):
+            in_parts(changed, 2)
