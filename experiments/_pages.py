@@ -102,7 +102,7 @@ def all_claims(results: Results) -> str:
         without = []
         for folder, result in folders.items():
             variant = _results.variant(name, folder)
-            about = _claims(claims_about(_results.claims(name), result["config"]), result)
+            about = _claims_of(name, folder, result)
             if about and variant:
                 parts.append(f"Variant `{variant}`:")
             parts.append(about)
@@ -117,10 +117,7 @@ def page(name: str, folders: Mapping[str, Result]) -> str:
     """An experiment's page: its claims, the notes, and each run with its numbers and pictures."""
     notes = _results.RESULTS / name / "notes.md"
     words = notes.read_text("utf-8").strip() if notes.exists() else ""
-    claims = {
-        folder: _claims(claims_about(_results.claims(name), result["config"]), result)
-        for folder, result in folders.items()
-    }
+    claims = {folder: _claims_of(name, folder, result) for folder, result in folders.items()}
     parts = [
         _generated("metrics.json, notes.md and the experiment's file"),
         f"# {name}",
@@ -147,13 +144,21 @@ def page(name: str, folders: Mapping[str, Result]) -> str:
     return _text(parts)
 
 
-def _claims(claims: Iterable[Claim], result: Result) -> str:
-    """A row for each value and order of each claim; "" without claims."""
+def _claims_of(name: str, folder: str, result: Result) -> str:
+    """The claims about a run; a variant may be of a part of what they are about."""
+    claims = claims_about(_results.claims(name), result["config"])
+    return _claims(claims, result, unmeasured=not _results.variant(name, folder))
+
+
+def _claims(claims: Iterable[Claim], result: Result, *, unmeasured: bool = True) -> str:
+    """A row for each value and order of each claim, or of what was measured; "" without any."""
     header = ("claim", "of", "compared with", "ours", "verdict", "why it differs")
     rows = []
     for claim in claims:
         text, why, source = claim.text, claim.why, ""
         for judged in judge(claim, result["metrics"]):
+            if not (judged.ours or unmeasured):
+                continue
             compared = _compared(judged, source)
             ours = _minus(judged.ours)
             rows.append((text, judged.numbers, compared, ours, judged.verdict, why))

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import __main__ as experiments
 from experiments import _pages, _results
+from jaxstruct.training import Claim, Reference
 from tests.experiments.written import record, write_result
 
 
@@ -45,6 +46,23 @@ def test_all_claims_stand_beside_their_sources(folder):
     variant = text[text.index("Variant `latent=2`:") :]
     assert "| −152 (measured elsewhere: Adam, real-valued pixels, 13 epochs) | −101.30" in variant
     assert "No claim is about `latent=7`: not in the paper." in text
+
+
+def test_a_variant_shows_the_claims_that_were_measured(folder, monkeypatch):
+    claims = [
+        Claim(text, values=[Reference("error", "lower", member=member, value=0.3, source="A 2020")])
+        for text, member in (("a is small", "a"), ("b is small", "b"))
+    ]
+    monkeypatch.setattr(_results, "claims", lambda name: claims)
+    for one in ("vae_mnist", "vae_mnist-latent=2"):
+        write_result(folder / one, metrics=[record("error", 0.25, member="a")])
+    results = _results.results()
+    for text in (_pages.all_claims(results), _pages.page("vae_mnist", results["vae_mnist"])):
+        before, variant = text.split("Variant `latent=2`")
+        assert "| a is small | error of a | 0.3 (A 2020) | 0.25 | reached |" in before
+        assert "| b is small | error of b | 0.3 (A 2020) |  | not measured |" in before
+        assert "| a is small | error of a | 0.3 (A 2020) | 0.25 | reached |" in variant
+        assert "b is small" not in variant
 
 
 def test_a_page_has_numbers_notes_pictures_and_how_they_were_made(folder):
