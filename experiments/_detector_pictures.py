@@ -50,7 +50,9 @@ def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> 
             images[:3], [x[-1][:20] for x in found[:3]], truth=list(examples["boxes"])[:3]
         ),
         **_anchors(detector, images[0]),
-        "region_pooling": _pooling(detector, run.state, images[0], found[0][-1]),
+        "region_pooling": _pooling(
+            detector, run.state, images[0], found[0][-1], np.asarray(examples["boxes"][0])
+        ),
         "precision_recall": _precision_recall(detector, batches, run.state),
         "average_precision": figures.curves(
             {name: run.curve(name) for name in names}, x_label="steps", y_label="average precision"
@@ -75,8 +77,13 @@ def _anchors(detector: Detector, image: np.ndarray) -> dict[str, Figure]:
     return {"anchors": figures.box_panels([canvas], [mine], classes=[kinds], columns=1)}
 
 
-def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.ndarray) -> Figure:
-    """The largest and the smallest of the best proposals, as grids of cells; of SPPnet, its own."""
+def _pooling(
+    detector: Detector, state: State, image: np.ndarray, proposed: np.ndarray, truth: np.ndarray
+) -> Figure:
+    """The proposals that fit the largest and the smallest object best, as grids of cells.
+
+    Of SPPnet, its own cells; where nothing is there or proposed, the first proposals.
+    """
     canvas, scale, size = on_canvas(detector, image)
     pixels = jnp.asarray(canvas[None], jnp.float32) / 255
     model = detector.model
@@ -84,6 +91,8 @@ def _pooling(detector: Detector, state: State, image: np.ndarray, proposed: np.n
     (level,) = model.levels
     stride = model.backbone.strides()[level]
     best = proposed[:30] * scale
+    if len(proposed) and len(truth):
+        best = proposed[np.argmax(ops.box_iou(proposed, truth.astype(np.float32)), axis=0)] * scale
     areas = np.prod(best[:, 2:] - best[:, :2], axis=-1)
     regions = best[[int(np.argmax(areas)), int(np.argmin(areas))]] if len(best) else best
     cells, grids = jnp.asarray(regions) / stride, [3, 4]
