@@ -104,6 +104,7 @@ CLAIMS = [
             _ap50("fast_rcnn", 0.8535, "Joshi et al. 2022", "test_softmax"),
         ],
         config={"dataset": "bccd"},
+        why="Selective Search reaches 92 % of the cells at an IoU of 0.5",
     ),
     Claim(
         "mean AP over the twenty classes of VOC 2007",
