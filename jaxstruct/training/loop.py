@@ -48,7 +48,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
-        self.data = self.device = self.compiling = self.aside = 0.0
+        self.preparing = self.data = self.device = self.compiling = self.aside = 0.0
 
     def add(self, name: str, since: float) -> None:
         """Adds the seconds since `since` to one of the parts."""
@@ -82,7 +82,7 @@ def train(
         )
     since = time.perf_counter()
     batches = stage.prepare(state) if stage.prepare else stage.batches
-    clock.add("data", since)
+    clock.add("preparing", since)
     call = parallel.Call(
         _steps(stage.update, batches, stage.steps_per_call),
         devices,

@@ -75,7 +75,8 @@ class Progress:
             text = "  ".join(filter(None, (note, _numbers(self._metrics))))
             self._bar.update(self._task, completed=step, note=text)
         else:
-            left = (stage.steps - step) * clock.total / max(step - self._first, 1)
+            each = (clock.total - clock.preparing) / max(step - self._first, 1)
+            left = (stage.steps - step) * each
             self.say(
                 f"{stage.name} {step:,}/{stage.steps:,} ({step / stage.steps:.0%}), {note}, "
                 f"{_duration(left)} left"
@@ -87,9 +88,9 @@ class Progress:
             self._bar.update(self._task, completed=step, note=_numbers(self._metrics))
 
     def _note(self, step: int, clock: Clock, flops: float | None) -> str:
-        working = max(clock.total - clock.aside - clock.compiling, 1e-9)
-        rate = (step - self._first) / working
-        parts = [f"{rate:,.1f} steps/s", f"data {clock.data / max(clock.total, 1e-9):.0%}"]
+        since_prepared = max(clock.total - clock.preparing, 1e-9)
+        rate = (step - self._first) / max(since_prepared - clock.aside - clock.compiling, 1e-9)
+        parts = [f"{rate:,.1f} steps/s", f"data {clock.data / since_prepared:.0%}"]
         peak = peak_flops(self._devices[0])
         if peak and flops:
             parts.append(f"{flops * rate / peak:.1%} of peak FLOP/s")

@@ -39,7 +39,8 @@ class Writer:
         self.stop_requested = requested
         self._started, self._saving, self._trained = time.perf_counter(), 0.0, 0
         self._clock: Clock | None = None
-        self._spent = dict.fromkeys(("total", "device", "data", "compiling", "aside"), 0.0)
+        parts = ("total", "preparing", "device", "data", "compiling", "aside")
+        self._spent = dict.fromkeys(parts, 0.0)
         self.seconds_before = restored.seconds if restored else 0.0
         self.offset = 0
         self.again = False  # whether a stage is trained again, whose records exist already
@@ -94,7 +95,7 @@ class Writer:
     def costs(self) -> dict[str, Any]:
         """Seconds of this process by what they were spent on, and steps per second."""
         parts = {part: round(seconds, 3) for part, seconds in self._spent.items()}
-        busy = parts["total"] - parts["aside"] - parts["compiling"]
+        busy = parts["total"] - sum(parts[x] for x in ("preparing", "aside", "compiling"))
         rate = round(self._trained / busy, 2) if busy > 0 else None
         seconds = {**parts, "saving": round(self._saving, 3)}
         return {"training_seconds": seconds, "steps_per_second": rate}

@@ -12,7 +12,9 @@ from jaxstruct.training.progress import Progress, announce_devices
 
 STAGE = SimpleNamespace(name="train", steps=10_000)
 DEVICES = [SimpleNamespace(device_kind="Unknown", platform="gpu")]
-CLOCK = SimpleNamespace(total=30.0, data=6.0, device=15.0, compiling=4.0, aside=1.0)
+CLOCK = SimpleNamespace(
+    total=1030.0, preparing=1000.0, data=6.0, device=15.0, compiling=4.0, aside=1.0
+)
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ def test_plain_lines(capsys, time):
         progress.metrics(STAGE, 2000, {"error": 0.123456, "bound": -12345.0})
         progress.finish(STAGE, 10_000)
     lines = capsys.readouterr().err.splitlines()
-    # 250 steps in 30 s, of which 25 s were not spent on compiling and evaluating: 10 steps/s;
+    # 250 steps in the 30 s after the batches were prepared, of which 25 s were not spent on
+    # compiling and evaluating: 10 steps/s;
     # 8,750 steps are left at 250 in 30 s: 1,050 s.
     assert lines == [
         "hello",

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,7 @@ def prepared(calls):
 
     def prepare(state):
         calls.append(int(state.step))
+        time.sleep(0.1)
         examples = {name: 2 * x for name, x in tiny.arrays(CONFIG).items()}
         return shuffled_batches(examples, CONFIG.batch_size, seed=CONFIG.seed)
 
@@ -95,6 +97,8 @@ def test_batches_that_follow_from_the_state_are_made_again_on_resuming(tmp_path,
     calls = []
     whole = run(prepared(calls), tmp_path / "whole", devices=devices())
     assert calls == [0]
+    cost = json.loads((tmp_path / "whole" / "metrics.json").read_text())["cost"]
+    assert cost["training_seconds"]["preparing"] >= 0.1
     plain = run(tiny.experiment(CONFIG), tmp_path / "plain", devices=devices())
     assert bits(whole.states["first"]) != bits(plain.states["first"])
     with pytest.raises(Stopped):
