@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstruct.data.regular_files import check_regular
+from jaxstruct.training import parallel
 from jaxstruct.training.errors import RunError
 from jaxstruct.training.experiment import Claim
 from jaxstruct.training.progress import Progress
@@ -27,11 +28,18 @@ def write_outcome(
 ) -> None:
     """Writes metrics.json, draws `figures(finished)`, and says numbers and verdicts.
 
+    Every process calls it and draws, since a figure may need what all of them measure together. The
+    first alone writes and speaks; of the others, `results` are not read.
+
     Raises RunError where a file cannot be written, and what `figures` raises.
     """
     # Written before the figures: a mistake in drawing must not cost the scoring.
-    write_json(folder / "metrics.json", results)
-    for name, figure in (figures(finished) if figures else {}).items():
+    if parallel.is_first():
+        write_json(folder / "metrics.json", results)
+    drawn = figures(finished) if figures else {}
+    if not parallel.is_first():
+        return
+    for name, figure in drawn.items():
         path = folder / "figures" / f"{name}.png"
         try:
             path.parent.mkdir(exist_ok=True)

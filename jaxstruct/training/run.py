@@ -144,10 +144,7 @@ def _run_one(
             folder, experiment.config, states, history, results["metrics"], sources,
             results["cost"], experiment,
         )  # fmt: skip
-        if parallel.is_first():
-            write_outcome(
-                folder, results, experiment.figures, finished, experiment.claims, progress
-            )
+        write_outcome(folder, results, experiment.figures, finished, experiment.claims, progress)
     return finished
 
 

@@ -136,13 +136,22 @@ def run_study(
         own = (member, getattr(done.config, "seed", None))
         records += records_of_member(done.records, *study.repeats.get(member, own))
     finished = StudyRun(folder, study.config, runs, records)
-    if not is_first:
-        return finished
-    stored = [read_results(folder / member) or {} for member in runs]
-    results = {
+    results = _results_of(finished, name, config, command) if is_first else {}
+    with Progress(devices, quiet=not is_first) as progress:
+        write_outcome(folder, results, study.figures, runs, study.claims, progress)
+    return finished
+
+
+def _results_of(
+    finished: StudyRun, name: str | None, config: Any, command: str | None
+) -> dict[str, Any]:
+    """What metrics.json holds of a finished study."""
+    runs = finished.runs
+    stored = [read_results(finished.workdir / member) or {} for member in runs]
+    return {
         "experiment": name,
         "config": config,
-        "metrics": records,
+        "metrics": finished.records,
         "data": different(one for done in runs.values() for one in done.data),
         "cost": {
             "wall_seconds": sum(r.cost["wall_seconds"] for r in runs.values()),
@@ -152,6 +161,3 @@ def run_study(
         # Of the members' own runs, which may be of another day and machine than this call.
         **{key: one_or_all(made.get(key) for made in stored) for key in ABOUT},
     }
-    with Progress(devices) as progress:
-        write_outcome(folder, results, study.figures, runs, study.claims, progress)
-    return finished

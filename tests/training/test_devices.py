@@ -157,6 +157,8 @@ def test_two_processes_train_as_one(tmp_path, devices):
             arrays[0]["resumed" + key.removeprefix("arrays")], arrays[0][key], err_msg=key
         )
     assert outcomes[0]["resumed"] == outcomes[0]["arrays"]
+    for name in ("arrays", "streamed", "resumed"):
+        assert (tmp_path / name / "figures" / "median.png").exists()
     for name, streamed in (("arrays", False), ("streamed", True)):
         one = run(
             small.experiment(small.Config(streamed=streamed)), tmp_path / "one" / name,

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from matplotlib.figure import Figure
 
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
@@ -186,7 +187,14 @@ def experiment(config, *, evaluated=lambda state: None, steps=STEPS):
         log_every=4,
         steps_per_call=config.per_call,
     )
-    return Experiment(config, [stage])
+
+    def draw(run):
+        # Measured by all processes together, as a detector's precision is.
+        figure = Figure()
+        figure.suptitle(f"{gathered(run.state)['median']:.6f}")
+        return {"median": figure}
+
+    return Experiment(config, [stage], figures=draw)
 
 
 def arrays(state):
