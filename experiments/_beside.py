@@ -36,7 +36,7 @@ def beside(segmenter: Segmenter, arguments: Beside, run: Run) -> None:
     image = read_image(arguments.image)
     boxes = objects_of(segmenter, arguments.objects, image.shape[:2])
     assert run.state is not None
-    class_map = np.argmax(in_image(segmenter, run.state, image), -1)
+    class_map = in_image(segmenter, run.state, image)
     figure = drawn(
         segmenter,
         [image],

@@ -18,7 +18,7 @@ from experiments._segmentation import TRUNK, Sets
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import losses, models, ops
 from jaxstruct.metrics import Mean
-from jaxstruct.training import Stage, State, make_step, merge
+from jaxstruct.training import Stage, State, make_step, merge, partition
 
 CRF = "crf"  # the layer's parameters, beside those of the network's parts
 
@@ -103,9 +103,10 @@ def stage(
 
     def init(key: jax.Array, previous: State | None) -> State:
         params, stats = _segmentation.begun(config, model, key, previous)
-        network = {part: x for part, x in params.items() if part != CRF}
-        trained = params if joint else {CRF: params[CRF]}
-        kept = {"frozen": {} if joint else network, "stats": stats}
+        trained, frozen = _segmentation.parted(config, params)
+        if not joint:
+            trained, frozen = partition(params, [part for part in params if part != CRF])
+        kept = {"frozen": frozen, "stats": stats}
         return State.create(key, trained, optimizer.init(trained), kept)
 
     return Stage(

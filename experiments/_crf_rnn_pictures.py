@@ -33,7 +33,7 @@ def pictures(config: Any, network: Segmenter, sets: Any, run: Run) -> dict[str, 
     if "joint" in run.states:
         shown["trained jointly"] = refined, run.states["joint"]
     columns = {
-        name: [in_image(segmenter, state, image).argmax(-1) for image in images]
+        name: [in_image(segmenter, state, image) for image in images]
         for name, (segmenter, state) in shown.items()
     }
     truth = [np.asarray(class_map) for class_map in examples["class_map"]]

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from experiments import (
     _checks,
     _deeplab_pictures,
@@ -22,7 +20,6 @@ from experiments import (
     _segmenter_crf,
 )
 from experiments._backbones import trunk_of
-from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import models
 from jaxstruct.training import Claim, Experiment, Reference
 
@@ -121,20 +118,6 @@ def network(config: Network, classes: int) -> models.DeepLab:
     return models.DeepLab(trunk, models.LargeFOV(classes, rate=12 // share, **options))
 
 
-def segmenter_of(config: Network, sets: Any, scored: Sequence[str], colors: Any) -> Segmenter:
-    """The network for the classes of a set, `scored` among them or all."""
-    classes = sets.readers["train"].classes
-    painted = None if colors is None else tuple(map(tuple, np.asarray(colors).tolist()))
-    return Segmenter(
-        network(config, len(classes)),
-        (config.seen_height, config.seen_width),
-        trunk_of(config.trunk, True).normal,
-        classes,
-        tuple(scored) or classes,
-        painted,
-    )
-
-
 def experiment(
     config: Config,
     name: str,
@@ -144,7 +127,9 @@ def experiment(
 ) -> Experiment:
     """DeepLab on the set of a name; `scored` are the classes of the mean IoU, all without it."""
     sets = _segmentation.sets_of(config, name)
-    segmenter = segmenter_of(config, sets, scored, colors)
+    classes = sets.readers["train"].classes
+    model = network(config, len(classes))
+    segmenter = _segmentation.segmenter_of(config, model, classes, scored, colors)
     stage = _segmentation.stage(
         config, "network", segmenter, sets, config.epochs, first=True, head=False
     )

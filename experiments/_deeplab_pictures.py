@@ -25,7 +25,7 @@ def pictures(config: Any, segmenter: Segmenter, sets: Any, run: Run) -> dict[str
 
     The iterations are shown where they change most.
     """
-    parameters = _segmenter_crf.read(run.workdir)
+    parameters = _segmenter_crf.scored(run.metrics)
     curve = run.curve("mean_iou", stage="network")
     found = {
         "mean_iou": figures.curves(

@@ -21,13 +21,13 @@ from experiments import _canvases, _mask_batches, _segmenter_crf
 from experiments._segmenter_crf import CRF, SearchCRF, Seen, counted, mean_iou
 from experiments._segmenter_evaluation import (
     Segmenter,
+    class_map_of,
     drawn,
     of_canvas,
     on_canvas,
     record_of,
     scores,
 )
-from jaxstruct import ops
 from jaxstruct.metrics import Confusion
 from jaxstruct.training import Run, State
 from jaxstruct.training.parallel import is_first
@@ -85,7 +85,12 @@ def search_crf(config: Any, segmenter: Segmenter, sets: Any, own: SearchCRF, run
     """The verb: see `SearchCRF`."""
     assert run.state is not None
     found_crf(config, segmenter, sets, run.workdir, run.state, own)
-    print(f"{run.workdir / _segmenter_crf.FILE} has the best of these; predict reads it")
+    found = f"{run.workdir / _segmenter_crf.FILE} has the best of these; predict reads it"
+    if run.metrics:
+        found += (
+            ", and the run keeps the scores of the former one: remove metrics.json for new ones"
+        )
+    print(found)
 
 
 def score(
@@ -191,12 +196,8 @@ def predict(
         times.append(time.perf_counter() - since)
         return found
 
-    def labels(values: jax.Array) -> np.ndarray:
-        found = ops.resize_bilinear(values[None], size)[0]
-        return np.asarray(jnp.argmax(found, -1), np.uint8)
-
     logits = timed(lambda: of_canvas(segmenter, state, canvas))[:rows, :columns]
-    network = labels(logits)
+    network = class_map_of(logits, size)
     maps = {"network": [network]}
     record = record_of(segmenter, network)
     told = f"{size[1]} x {size[0]} pixels: network {times[0]:.2f} s"
@@ -205,7 +206,7 @@ def predict(
         print(f"note: {where}: the network alone; search_crf finds a CRF", file=sys.stderr)
     else:
         marginals = timed(lambda: _segmenter_crf.refined(parameters, logits, seen_there))
-        record = record_of(segmenter, labels(marginals))
+        record = record_of(segmenter, class_map_of(marginals, size))
         maps["network and CRF"] = [record["class_map"]]
         record |= {"class_map_of_network": network, "crf": parameters._asdict()}
         told += f", CRF {times[1]:.2f} s"

@@ -70,16 +70,12 @@ def experiment(
     """FCNs on the set of a name; `scored` are the classes of the mean IoU, all without it."""
     sets = _segmentation.sets_of(config, name)
     classes = sets.readers["train"].classes
-    canvas = config.seen_height, config.seen_width
-    normal = trunk_of(config.trunk, True).normal
-    painted = None if colors is None else tuple(map(tuple, np.asarray(colors).tolist()))
     segmenters = {
-        f"{finest}s": Segmenter(
-            network(config, len(classes), finest),
-            canvas, normal, classes, tuple(scored) or classes, painted,
+        f"{finest}s": _segmentation.segmenter_of(
+            config, network(config, len(classes), finest), classes, scored, colors
         )
         for finest in config.finest
-    }  # fmt: skip
+    }
     make = partial(_segmentation.stage, config)
     passes = config.epochs * (len(segmenters) // len(config.epochs))
     stages = [

@@ -6,7 +6,7 @@ _backbones, batches in _mask_batches, what a segmenter says of pixels in _segmen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -73,6 +73,20 @@ def sets_of(config: Config, name: str) -> Sets:
     }
     weights = _mask_batches.class_weights(name, config.train, config.balance)
     return Sets(readers, **batches, weights=weights)
+
+
+def segmenter_of(
+    config: Config,
+    model: Any,
+    classes: tuple[str, ...],
+    scored: Sequence[str] = (),
+    colors: Any = None,
+) -> Segmenter:
+    """A network for the classes of a set, `scored` among them or all."""
+    painted = None if colors is None else tuple(map(tuple, np.asarray(colors).tolist()))
+    canvas = config.seen_height, config.seen_width
+    normal = trunk_of(config.trunk, True).normal
+    return Segmenter(model, canvas, normal, classes, tuple(scored) or classes, painted)
 
 
 def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
@@ -149,7 +163,7 @@ def stage(
 
     def init(key: jax.Array, previous: State | None) -> State:
         params, stats = begun(config, model, key, previous)
-        params, frozen = _parted(config, params)
+        params, frozen = parted(config, params)
         kept = {"frozen": frozen, "stats": stats}
         return State.create(key, params, optimizer.init(params), kept)
 
@@ -185,12 +199,12 @@ def from_weights(config: Config, state: State, *, head: bool = True) -> State:
     trunk = trunk_of(config.trunk, True)
     head = head and config.hidden == 4096
     found = {**with_weights(variables_of(state), trunk, config.weights, head=head, place=TRUNK)}
-    params, frozen = _parted(config, found.pop("params"))
+    params, frozen = parted(config, found.pop("params"))
     kept = state.model_state | {"frozen": frozen, "stats": found}
     return state.replace(params=params, model_state=kept)
 
 
-def _parted(config: Config, params: Any) -> tuple[Any, Any]:
+def parted(config: Config, params: Any) -> tuple[Any, Any]:
     """What is learnt and what is frozen: first blocks, where there are weights to keep."""
     blocks = config.frozen if config.weights else 0
     return partition(params, frozen_parts(trunk_of(config.trunk, True), blocks, params, TRUNK))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,14 @@ class CRF(NamedTuple):
         return self.sigma_xy, self.sigma_rgb, self.sigma_gaussian
 
 
+def scored(metrics: Mapping[str, float]) -> CRF | None:
+    """The parameters with which a run was scored, of its metrics "crf/..."; None without them."""
+    if not all(f"crf/{name}" in metrics for name in CRF._fields):
+        return None
+    found: dict[str, Any] = {name: metrics[f"crf/{name}"] for name in CRF._fields}
+    return CRF(**found | {"iterations": int(found["iterations"])})
+
+
 class Seen(NamedTuple):
     """An image as it is scored, and what a network says of it."""
 
@@ -68,7 +76,8 @@ class Tried(NamedTuple):
 class SearchCRF:
     """Tries parameters of the CRF on validation images, and writes the best into crf.json.
 
-    `predict` reads crf.json; a run reads it, too, if it has not been scored yet.
+    `predict` reads crf.json. A run reads it, too, when it is scored: one that was scored keeps its
+    scores until its metrics.json is removed.
     """
 
     images: int | None = None  # how many [those of the run]

@@ -147,12 +147,26 @@ def of_canvas(segmenter: Segmenter, state: State, canvas: np.ndarray) -> jax.Arr
     return _logits(segmenter, variables_of(state), images)[0]
 
 
+def class_map_of(scores: jax.Array, size: tuple[int, int]) -> np.ndarray:
+    """The class uint8 [H, W] whose scores, of [h, w, classes], are the largest at an image's size.
+
+    Interpolated are the scores of one class at a time: those of all classes of a photograph need
+    gigabytes.
+    """
+    best, found = np.full(size, -np.inf, np.float32), np.zeros(size, np.uint8)
+    for number in range(scores.shape[-1]):
+        score = np.asarray(ops.resize_bilinear(scores[..., number, None], size)[..., 0])
+        higher = score > best
+        np.copyto(best, score, where=higher)
+        np.copyto(found, number, where=higher, casting="unsafe")
+    return found
+
+
 def in_image(segmenter: Segmenter, state: State, image: np.ndarray) -> np.ndarray:
-    """Logits [H, W, classes] of the pixels of an image, uint8 [H, W, 3] of any size."""
+    """The class uint8 [H, W] of each pixel of an image, uint8 [H, W, 3] of any size."""
     canvas, (rows, columns) = on_canvas(segmenter, image)
-    found = of_canvas(segmenter, state, canvas)[None, :rows, :columns]
-    height, width = image.shape[:2]
-    return np.asarray(ops.resize_bilinear(found, (height, width))[0])
+    logits = of_canvas(segmenter, state, canvas)[:rows, :columns]
+    return class_map_of(logits, (image.shape[0], image.shape[1]))
 
 
 def predict(
@@ -164,7 +178,7 @@ def predict(
     assert state is not None
     in_image(segmenter, state, image)  # compiles
     since = time.perf_counter()
-    class_map = np.argmax(in_image(segmenter, state, image), axis=-1).astype(np.uint8)
+    class_map = in_image(segmenter, state, image)
     print(f"{image.shape[1]} x {image.shape[0]} pixels in {time.perf_counter() - since:.2f} s")
     maps = {"classes": [class_map]}
     return record_of(segmenter, class_map), drawn(segmenter, [image], maps, over_image=True)

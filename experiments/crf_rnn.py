@@ -94,7 +94,9 @@ PAPER = Config(
 
 def experiment(config: Config) -> Experiment:
     sets = _segmentation.sets_of(config, "camvid")
-    network = _deeplab.segmenter_of(config, sets, (), CAMVID_COLORS)
+    classes = sets.readers["train"].classes
+    model = _deeplab.network(config, len(classes))
+    network = _segmentation.segmenter_of(config, model, classes, colors=CAMVID_COLORS)
     learning = _crf_rnn.with_crf(config, network, config.iterations)
     tested = _crf_rnn.with_crf(config, network, config.tested_iterations)
     evaluate = _segmenter_evaluation.evaluation(learning, sets.validation)

@@ -55,7 +55,14 @@ SMOKE = Config(
     sigmas_rgb=(8.0,), iterations=2,
 )  # fmt: skip
 PAPER = Config(
-    **_deeplab.PAPER, **_deeplab.SEARCH, train="train", validation="val", test="val", epochs=82.0
+    **_deeplab.PAPER,
+    **_deeplab.SEARCH,
+    train="train",
+    validation="val",
+    test="val",
+    frozen=0,
+    seen_height=512,
+    epochs=82.0,
 )
 
 

@@ -49,6 +49,7 @@ PAPER = Config(
     train="train",
     validation="val",
     test="val",
+    seen_height=512,
     finest=(32, 16, 8),
     epochs=(200.0, 50.0, 50.0),
 )

@@ -111,6 +111,19 @@ def test_each_stage_trains_its_part_and_begins_where_the_former_ended():
     assert first.params[CRF]["gaussian_weight"].tolist() == [1.0] * 11
 
 
+def test_frozen_blocks_stay_frozen_when_all_is_trained():
+    config = dataclasses.replace(crf_rnn.SMOKE, weights="a file", frozen=2)
+    with data.looking(imitations=True):
+        network, crf, joint = crf_rnn.experiment(config).stages
+    begin = lambda key: network.init(key, None)
+    ended = jax.eval_shape(begin, jax.random.key(0))
+    frozen = [*ended.model_state["frozen"]["trunk"]]
+    assert frozen
+    last = jax.eval_shape(lambda key: joint.init(key, crf.init(key, begin(key))), jax.random.key(0))
+    assert [*last.model_state["frozen"]["trunk"]] == frozen
+    assert {*last.params} == {"trunk", "head", CRF}
+
+
 def test_parts_have_rates_of_their_own_which_fall_to_0():
     config = dataclasses.replace(crf_rnn.SMOKE, crf_rate=0.1, joint_rate=0.01, trunk_rate=0.5)
     optimizer = _crf_rnn.optimizer_of(config, 2)

@@ -21,7 +21,7 @@ from experiments import (
     fcn_camvid,
 )
 from experiments._segmenter_evaluation import Segmenter
-from jaxstruct import data
+from jaxstruct import data, ops
 from jaxstruct.data.sets import camvid
 from jaxstruct.metrics import Confusion
 from jaxstruct.models import resnet
@@ -111,6 +111,16 @@ def test_scores():
     assert _segmenter_evaluation.scores(SEGMENTER, Confusion(0 * counts)) == {"classes": 0}
     every = SEGMENTER._replace(scored=SEGMENTER.classes)
     assert "mean_iou_all" not in _segmenter_evaluation.scores(every, Confusion(counts))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (24, 18), (13, 31), (3, 2)])
+def test_classes_one_by_one_are_those_of_all_scores_at_once(size):
+    values = np.random.default_rng(0).normal(size=(8, 6, 5)).astype(np.float32)
+    values[..., 3] = values[..., 1]  # of equal scores the first one counts
+    found = _segmenter_evaluation.class_map_of(jnp.asarray(values), size)
+    assert found.dtype == np.uint8
+    expected = np.argmax(ops.resize_bilinear(values, size), -1)
+    np.testing.assert_array_equal(found, expected)
 
 
 class Constant:

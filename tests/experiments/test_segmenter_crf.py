@@ -116,6 +116,14 @@ def test_what_was_found_is_read_again(found, tmp_path):
     assert written["tried"][0]["network"] == "alone"
 
 
+def test_pictures_are_of_the_crf_that_was_scored():
+    metrics = {f"crf/{name}": float(x) for name, x in GOOD._asdict().items()}
+    found = _segmenter_crf.scored({**metrics, "crf/seconds": 0.5, "test/mean_iou": 0.5})
+    assert found == GOOD
+    assert isinstance(found.iterations, int)
+    assert _segmenter_crf.scored({"test/mean_iou": 0.5}) is None
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
