@@ -152,12 +152,8 @@ def experiment(
     judged = {"test": (stages[-1].name, detector)}
     if config.classifier == "svm":
         judged = {"test_softmax": judged["test"]}
-        images, sweeps = splits.images["train"], splits.sweeps
-        stages.append(
-            _detector_svm.stage(
-                detector, images, sweeps["train"], sweeps["validation"], config.svm_regions
-            )
-        )
+        sweeps = splits.sweeps["train"], splits.sweeps["validation"]
+        stages.append(_detector_svm.stage(detector, splits.train, *sweeps, config.svm_regions))
         detector = detector._replace(svm=True)
         judged["test"] = stages[-1].name, detector
 
@@ -208,7 +204,7 @@ def stage(
         params, kept = begun(learning, jax.jit(model.init)(key, *given), previous, parted)
         return State.create(key, params, optimizer.init(params), kept)
 
-    first = learning == METHODS[config.method][0]
+    first = learning.name == METHODS[config.method][0].name
     clip = config.clip_norm if config.optimizer == "adam" else None
     evaluate = {
         name: partial(found, detector, splits.sweeps["validation"])
@@ -242,9 +238,9 @@ def stage(
 def from_weights(config: Config, learning: Learning, state: State) -> State:
     """The state with the ImageNet weights of its backbone, and of a VGG's head of full width."""
     backbone = backbone_of(config.backbone, True)
-    found = {
-        **with_weights(variables_of(state), backbone, config.weights, head=config.hidden == 4096)
-    }
+    # SPPnet's fc6 is behind the pyramid, and no file has it.
+    head = config.hidden == 4096 and config.method != "sppnet"
+    found = {**with_weights(variables_of(state), backbone, config.weights, head=head)}
     params, frozen = _parted(config, learning, found.pop("params"))
     kept = state.model_state | {"frozen": frozen, "stats": found}
     return state.replace(params=params, model_state=kept)

@@ -89,18 +89,26 @@ def detect(detector: Detector, variables: Any, batch: Any) -> tuple[Proposals, D
 
 
 @lru_cache(maxsize=8)
-def swept(detector: Detector) -> Callable[[Any, Batches], dict[str, np.ndarray]]:
+def swept(
+    detector: Detector, classify: bool = True
+) -> Callable[[Any, Batches], dict[str, np.ndarray]]:
     """What `detect` says of every example of batches, beside the truth: one program for all.
 
-    It is a function of variables, which are alike after all stages, and of batches.
+    Without `classify`, the proposals alone. It is a function of variables, which are alike after
+    all stages, and of batches.
     """
 
     def predict(variables: Any, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
-        proposals, found = detect(detector, variables, batch)
+        if classify:
+            proposals, detected = detect(detector, variables, batch)
+            found = {f"found_{name}": x for name, x in detected._asdict().items()}
+        else:
+            maps, found = maps_of(detector.model, variables, batch), {}
+            proposals = proposed(detector, variables, maps, batch)
         return {
             "proposals": proposals.boxes,
             "proposals_valid": proposals.valid,
-            **{f"found_{name}": x for name, x in found._asdict().items()},
+            **found,
             **{name: batch[name] for name in TRUTH},
         }
 
@@ -115,40 +123,50 @@ def evaluated(detector: Detector, sweep: Sweep, state: State) -> dict[str, float
 
 def recalled(detector: Detector, sweep: Sweep, state: State) -> dict[str, float]:
     """The recall of the proposals alone."""
-    found = evaluated(detector, sweep, state)
-    return {name: found[name] for name in ("recall50", "recall70") if name in found}
+    variables = variables_of(state)
+    return recalls(swept(detector, classify=False)(variables, sweep(variables)))
+
+
+def truth_of(rows: Mapping[str, np.ndarray]) -> metrics.Truth:
+    """What there is, in the pixels of the images."""
+    boxes = rows["boxes"] / rows["scale"][:, None, None]
+    return metrics.Truth(boxes, rows["classes"], rows["boxes_valid"], rows["difficult"])
 
 
 def compared(rows: Mapping[str, np.ndarray]) -> tuple[metrics.Detections, metrics.Truth]:
     """What was found and what there is, in the pixels of the images."""
-    scale = rows["scale"][:, None, None]
-    found = metrics.Detections(
-        rows["found_boxes"] / scale,
-        rows["found_scores"],
-        rows["found_classes"],
-        rows["found_valid"],
-    )
-    there = rows["boxes"] / scale, rows["classes"], rows["boxes_valid"], rows["difficult"]
-    return found, metrics.Truth(*there)
+    boxes = rows["found_boxes"] / rows["scale"][:, None, None]
+    found = rows["found_scores"], rows["found_classes"], rows["found_valid"]
+    return metrics.Detections(boxes, *found), truth_of(rows)
+
+
+def recalls(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The share of the true boxes that proposals reach at an IoU of 0.5 and of 0.7."""
+    proposals = rows["proposals"] / rows["scale"][:, None, None]
+    best = metrics.best_overlaps(proposals, rows["proposals_valid"], truth_of(rows))
+    if not best.size:
+        return {}
+    return {f"recall{round(100 * iou)}": float(np.mean(best >= iou)) for iou in (0.5, 0.7)}
 
 
 def scores(detector: Detector, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """VOC's AP50, its mean over the scored classes and each; COCO's AP of these; recall."""
+    """VOC's AP50, its mean over the scored classes and each; COCO's AP of these; recall.
+
+    "ap50_11" is the mean of VOC's measure until 2009, which papers on VOC 2007 name.
+    """
     found, truth = compared(rows)
     numbers = {name: detector.classes.index(name) + 1 for name in detector.classes}
     curves = metrics.voc_curves(found, truth, classes=list(numbers.values()))
     of_classes = {name: curves[c].area() for name, c in numbers.items() if c in curves}
     scored = [numbers[name] for name in detector.scored]
     coco, _ = metrics.coco_scores(found, truth, classes=scored)
-    scale = rows["scale"][:, None, None]
-    best = metrics.best_overlaps(rows["proposals"] / scale, rows["proposals_valid"], truth)
-    means = [of_classes[name] for name in detector.scored if name in of_classes]
+    means = [curves[c] for c in scored if c in curves]
     return {
-        **({"ap50": float(np.mean(means))} if means else {}),
+        **({"ap50": float(np.mean([x.area() for x in means]))} if means else {}),
+        **({"ap50_11": float(np.mean([x.eleven_points() for x in means]))} if means else {}),
         **{name: coco[name] for name in ("ap", "ap75") if name in coco},
         **{f"ap50/{name}": ap for name, ap in of_classes.items()},
-        **({"recall50": float(np.mean(best >= 0.5))} if best.size else {}),
-        **({"recall70": float(np.mean(best >= 0.7))} if best.size else {}),
+        **recalls(rows),
     }
 
 

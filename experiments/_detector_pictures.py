@@ -53,7 +53,7 @@ def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> 
         "region_pooling": _pooling(
             detector, run.state, images[0], found[0][-1], np.asarray(examples["boxes"][0])
         ),
-        "precision_recall": _precision_recall(detector, batches, run.state),
+        **_precision_recall(detector, batches, run.state),
         "average_precision": figures.curves(
             {name: run.curve(name) for name in names}, x_label="steps", y_label="average precision"
         ),
@@ -103,8 +103,8 @@ def _pooling(
     return figures.region_pooling(canvas, maps[level][0], regions, pooled, stride=stride)
 
 
-def _precision_recall(detector: Detector, batches: Batches, state: State) -> Figure:
-    """Of each scored class, over the first images of the test set."""
+def _precision_recall(detector: Detector, batches: Batches, state: State) -> dict[str, Figure]:
+    """Of each scored class that the first images of the test set show."""
     limit = -(-CURVES_OF // batches.size)
     some = batches.indices
 
@@ -119,11 +119,13 @@ def _precision_recall(detector: Detector, batches: Batches, state: State) -> Fig
         f"{detector.classes[c - 1]} ({curve.area():.2f})": (curve.recall, curve.precision)
         for c, curve in curves.items()
     }
-    count = len(rows["scale"])
-    return figures.curves(
+    if not lines:
+        return {}
+    figure = figures.curves(
         lines,
         x_label="recall",
         y_label="precision",
-        title=f"IoU 0.5, {count} test images",
+        title=f"IoU 0.5, {len(rows['scale'])} test images",
         y_limits=(0.0, 1.02),
     )
+    return {"precision_recall": figure}

@@ -39,7 +39,8 @@ class Learning(NamedTuple):
         regions: where those come from that the head learns from: of the network's `own`
             proposals, of the network that the `former` stage ended with, or `stored` with the set.
         share: of the passes through the training images.
-        afresh: parts that begin with their initial values again, and not where the former ended.
+        afresh: parts that begin anew, with ImageNet's weights or newly drawn ones, and not where
+            the former stage ended.
         measured: what validation measures: average precision ("ap"), the recall of the proposals
             ("recall"), or "nothing".
     """

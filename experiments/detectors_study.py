@@ -61,9 +61,13 @@ class Config(_detector_config.Shared):
 
 
 def _ap50(
-    member: Method, value: float | None = None, source: str = "", of: str = "test"
+    member: Method,
+    value: float | None = None,
+    source: str = "",
+    of: str = "test",
+    metric: str = "ap50",
 ) -> Reference:
-    return Reference(f"{of}/ap50", "higher", member=member, value=value, source=source)
+    return Reference(f"{of}/{metric}", "higher", member=member, value=value, source=source)
 
 
 CLAIMS = [
@@ -90,10 +94,8 @@ CLAIMS = [
     Claim(
         "a network that proposes is faster than Selective Search (seconds an image)",
         orders=[
-            [
-                Reference("test/seconds", "lower", member=member)
-                for member in ("joint", "fast_rcnn", "sppnet")
-            ]
+            [Reference("test/seconds", "lower", member=member) for member in ("joint", searching)]
+            for searching in ("fast_rcnn", "sppnet")
         ],
         source="Ren et al. 2015, table 5",
     ),
@@ -109,9 +111,9 @@ CLAIMS = [
     Claim(
         "mean AP over the twenty classes of VOC 2007",
         values=[
-            _ap50("sppnet", 0.631, "Girshick 2015, table 1, SPPnet BB"),
-            _ap50("fast_rcnn", 0.669, "Girshick 2015, table 1", "test_softmax"),
-            _ap50("four_step", 0.699, "Ren et al. 2015, table 3"),
+            _ap50("sppnet", 0.631, "Girshick 2015, table 1, SPPnet BB", metric="ap50_11"),
+            _ap50("fast_rcnn", 0.669, "Girshick 2015, table 1", "test_softmax", "ap50_11"),
+            _ap50("four_step", 0.699, "Ren et al. 2015, table 3", metric="ap50_11"),
         ],
         config={"dataset": "voc2007"},
     ),
@@ -176,6 +178,9 @@ def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
 
 def draw_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
     """Average precision, and the seconds that an image takes with its proposals."""
+    found = {name: x for name, x in found.items() if "test/ap50" in x}
+    if not found:
+        return {}
     search = {name: x.get("test/search_seconds", 0.0) for name, x in found.items()}
     bars: dict[str, Any] = {
         "AP50": {name: x["test/ap50"] for name, x in found.items()},

@@ -46,6 +46,8 @@ class Config(_detector_config.Shared):
         _checks.check_filled(self, "numbers")
         _checks.COUNT.check(self, "numbers", "network_boxes")
         _checks.NOT_NEGATIVE.check(self, "full", "epochs")
+        if list(self.numbers) != sorted(set(self.numbers)):
+            raise ValueError(f"--numbers are {self.numbers}, expected the smaller ones first")
 
 
 CLAIMS = [
@@ -155,24 +157,25 @@ def of_list(
 def of_windows(config: Config, there: Sought) -> dict[str, float]:
     """The numbers of sliding windows, each number of them spread anew."""
     rows, seconds = [], 0.0
-    for number in (*config.numbers, config.numbers[-1]):
+    for number in config.numbers:
         since = time.perf_counter()
         windows = [models.sliding_windows(*size, number) for size in there.sizes]
         seconds = (time.perf_counter() - since) / len(windows)
         rows.append(overlaps(there, windows, [number])[0])
         boxes = float(np.mean([len(x) for x in windows]))
-    return numbers_of(config, there, np.stack(rows), boxes, seconds)
+    return numbers_of(config, there, np.stack([*rows, rows[-1]]), boxes, seconds)
 
 
 def of_full_width(
     config: Config, reader: data.Reader, there: Sought, mode: str
 ) -> dict[str, float]:
     """The numbers of Selective Search on the first images as they are."""
-    images = reader(np.arange(config.full))["image"]
+    count = min(config.full, reader.size)
+    images = reader(np.arange(count))["image"]
     since = time.perf_counter()
     proposals = [data.selective_search(x, mode=mode, width=None) for x in images]
-    seconds = (time.perf_counter() - since) / config.full
-    return of_list(config, there.first(config.full), proposals, seconds)
+    seconds = (time.perf_counter() - since) / count
+    return of_list(config, there.first(count), proposals, seconds)
 
 
 class Proposer(NamedTuple):

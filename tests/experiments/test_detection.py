@@ -15,12 +15,16 @@ from experiments import (
     _detection,
     _detector_config,
     _detector_evaluation,
+    _detector_pictures,
     _detector_training,
+    detectors_study,
     faster_rcnn_bccd,
+    proposals_study,
 )
+from experiments._detector_training import PROPOSER
 from jaxstruct import data, losses, models
 from jaxstruct.models import resnet
-from jaxstruct.training import run
+from jaxstruct.training import State, batches_in_order, run
 
 EIGHT = dataclasses.replace(
     faster_rcnn_bccd.SMOKE,
@@ -245,10 +249,14 @@ def scores(rows, classes, scored=()):
 
 def test_scores():
     found = scores(rows(), ("cat", "dog", "cow"))
-    assert found["ap50/cat"] == found["ap50/dog"] == found["ap50"] == 1
+    assert found["ap50/cat"] == found["ap50/dog"] == found["ap50"] == found["ap50_11"] == 1
     assert found["ap"] == pytest.approx(1)
     assert (found["recall50"], found["recall70"]) == (0.5, 0.5)
     assert "ap50/cow" not in found
+    # Half of the dogs are found: at 6 of 11 recalls, and over half of the area.
+    two = rows(found_valid=np.array([[True, True, False]]), difficult=np.zeros((1, 3), bool))
+    found = scores(two, ("cat", "dog"), ("dog",))
+    assert (found["ap50"], found["ap50_11"]) == (0.5, pytest.approx(6 / 11))
     missed = rows(found_valid=np.array([[True, False, False]]))
     found = scores(missed, ("cat", "dog"))
     assert (found["ap50/cat"], found["ap50/dog"], found["ap50"]) == (1, 0, 0.5)
@@ -455,3 +463,79 @@ def test_background_begins_at_the_overlap_that_is_asked_for(method, monkeypatch)
                 loss({}, {"frozen": {}, "stats": {}}, batch, keys)
     stages = len(_detector_training.METHODS[method])
     assert asked == [0.0] * stages + [0.3] * stages
+
+
+@pytest.mark.parametrize("weights", ["imagenet", ""])
+def test_a_proposal_network_begins_with_the_weights_that_are_named(weights):
+    config = dataclasses.replace(
+        proposals_study.SMOKE, backbone="efficientnet_lite0", weights=weights
+    )
+    with data.looking(imitations=True):
+        (stage,) = proposals_study.experiment(config).stages
+    assert (stage.start is not None) == bool(weights)
+
+
+@pytest.mark.parametrize(("method", "head"), [("joint", True), ("sppnet", False)])
+def test_fc6_behind_a_pyramid_is_in_no_file(monkeypatch, method, head):
+    asked = []
+
+    def with_weights(variables, *given, head):
+        asked.append(head)
+        return variables
+
+    monkeypatch.setattr(_detection, "with_weights", with_weights)
+    config = dataclasses.replace(EIGHT, method=method, hidden=4096, weights="a file")
+    learning = _detector_training.METHODS[method][0]
+    parts = ("backbone", "head", "class_logits", "class_deltas", *PROPOSER)
+    params = {part: {"kernel": np.zeros(1)} for part in parts}
+    state = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
+    _detection.from_weights(config, learning, state)
+    assert asked == [head]
+
+
+def test_windows_are_spread_for_each_number():
+    boxes = [models.sliding_windows(64, 64, 100)[-1:]]
+    there = proposals_study.Sought(boxes, [np.array([0])], [(64, 64)])
+    config = dataclasses.replace(proposals_study.SMOKE, numbers=(1, 10, 100))
+    found = proposals_study.of_windows(config, there)
+    assert found["boxes"] > 10
+    assert found["mabo"] == found["recall70/100"] == 1
+    assert found["recall70/1"] == 0
+    with pytest.raises(ValueError, match=r"--numbers are \(100, 10\), expected the smaller ones f"):
+        dataclasses.replace(config, numbers=(100, 10))
+
+
+def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch):
+    searched = []
+    box = np.array([[0, 0, 9, 9]], np.float32)
+    monkeypatch.setattr(
+        data, "selective_search", lambda image, **_: searched.append(len(image)) or box
+    )
+
+    class Two:
+        size = 2
+
+        def __call__(self, indices):
+            return {"image": [np.zeros((20 + [0, 1][i], 20, 3), np.uint8) for i in indices]}
+
+    there = proposals_study.Sought([box, box], [np.array([0])] * 2, [(20, 20), (21, 20)])
+    config = dataclasses.replace(proposals_study.SMOKE, full=9)
+    found = proposals_study.of_full_width(config, Two(), there, "fast")
+    assert searched == [20, 21]
+    assert found["recall50/1"] == 1
+
+
+def test_a_study_without_a_precision_has_no_bars():
+    assert detectors_study.draw_metrics({"joint": {"test/seconds": 1.0}}) == {}
+    both = {"joint": {"test/seconds": 1.0, "test/ap50": 0.5}, "sppnet": {"test/seconds": 2.0}}
+    assert [*detectors_study.draw_metrics(both)] == ["precision_and_time"]
+
+
+@pytest.mark.parametrize(("scored", "drawn"), [(("cat",), True), (("cow",), False)])
+def test_precision_is_drawn_where_there_is_a_class(monkeypatch, scored, drawn):
+    detector = _detector_evaluation.Detector(None, (8, 8), 1, ("cat", "dog", "cow"), scored)
+    monkeypatch.setattr(_detector_pictures, "swept", lambda detector: lambda *given: rows())
+    batches = batches_in_order({"image": np.zeros((1, 8, 8, 3), np.uint8)}, 1)
+    state = State.create(jax.random.key(0), {}, (), {"frozen": {}, "stats": {}})
+    found = _detector_pictures._precision_recall(detector, batches, state)
+    assert ("precision_recall" in found) == drawn
