@@ -103,12 +103,15 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
         fixed = lambda batches: lambda variables: batches
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
     sizes = {split: reader.size for split, reader in readers.items()}
-    rows = {split: _detector_maps.known(detector, x, sizes[split]) for split, x in images.items()}
+    total = sum(sizes.values()) + sizes["train"]
+    rows = {
+        split: _detector_maps.known(detector, x, sizes[split], total) for split, x in images.items()
+    }
     mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
     sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
     prepare = _detector_maps.shuffled(
         rows["train"],
-        _detector_maps.known(detector, mirrored, sizes["train"]),
+        _detector_maps.known(detector, mirrored, sizes["train"], total),
         config.batch_size,
         flip=config.flip,
         seed=config.seed,

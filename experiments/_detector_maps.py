@@ -31,11 +31,12 @@ from jaxstruct.training import (
 Rows = Mapping[str, np.ndarray]  # the examples of a split, with a map in place of the image
 
 
-def known(detector: Detector, images: Batches, size: int) -> Callable[[Any], Rows]:
+def known(detector: Detector, images: Batches, size: int, total: int) -> Callable[[Any], Rows]:
     """A function of the network's variables: the rows of a sweep, computed for one backbone once.
 
     A row's map [S, S, D] holds both orientations of the canvas; beyond the image's own it is 0. The
-    sweep is of `size` images. The function raises RunError for maps beyond the memory.
+    sweep is of `size` images, and maps of `total` images are kept in all. The function raises
+    RunError for maps beyond the memory.
     """
     side = max(detector.canvas) // detector.model.backbone.strides()[detector.model.levels[0]]
 
@@ -54,7 +55,7 @@ def known(detector: Detector, images: Batches, size: int) -> Callable[[Any], Row
         if mark not in kept:
             kept.clear()
             one = jax.eval_shape(predict, needed, dict(images.spec), None)["map"]
-            check_memory(size, one.shape[1:], one.dtype.itemsize)
+            check_memory(total, size, one.shape[1:], one.dtype.itemsize)
             print(f"maps of {size:,} images, computed once")
             kept[mark] = sweep(needed, images)
         return kept[mark]
@@ -62,16 +63,16 @@ def known(detector: Detector, images: Batches, size: int) -> Callable[[Any], Row
     return rows
 
 
-def check_memory(size: int, shape: tuple[int, ...], number: int) -> None:
-    """Raises RunError where so many maps, mirrored ones and what joins them fill the memory.
+def check_memory(total: int, size: int, shape: tuple[int, ...], number: int) -> None:
+    """Raises RunError where so many maps fill the memory, with a copy of those that are joined.
 
-    `number` is the size of a number in bytes.
+    `total` maps are kept, and `size` joined at once; `number` is the size of a number in bytes.
     """
-    needed = 3 * size * math.prod(shape) * number
+    needed = (total + size) * math.prod(shape) * number
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise RunError(
-            f"maps of {size:,} images, {'x'.join(map(str, shape))} numbers each, need "
+            f"maps of {total:,} images, {'x'.join(map(str, shape))} numbers each, need "
             f"{needed / 2**30:,.1f} GiB of memory, and there are {there / 2**30:,.1f} GiB; make "
             "the canvas smaller, or give --maps each_step"
         )

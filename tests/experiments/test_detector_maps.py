@@ -59,7 +59,7 @@ def test_a_detector_learns_the_same_from_known_maps(tmp_path):
 def test_maps_are_computed_once_for_one_backbone():
     readers, detector, state = detector_of(CONFIG)
     images = _detection.batches_of(CONFIG, readers["test"], train=False)
-    rows = _detector_maps.known(detector, images, 3)
+    rows = _detector_maps.known(detector, images, 3, 3)
     variables = variables_of(state)
     first = rows(variables)
     head = jax.tree.map(lambda x: x + 1, variables["params"]["head"])
@@ -79,13 +79,13 @@ def test_maps_are_computed_once_for_one_backbone():
 def test_maps_beyond_the_memory_are_one_line(monkeypatch):
     pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(_detector_maps.os, "sysconf", pages.__getitem__)
-    _detector_maps.check_memory(10, (32, 32, 32), 4)  # 3.75 MiB of 3.91
+    _detector_maps.check_memory(21, 10, (32, 32, 32), 4)  # 3.88 MiB of 3.91
     expected = (
-        "^maps of 11 images, 32x32x32 numbers each, need 0.0 GiB of memory, and there are 0.0 GiB; "
+        "^maps of 21 images, 32x32x32 numbers each, need 0.0 GiB of memory, and there are 0.0 GiB; "
         "make the canvas smaller, or give --maps each_step$"
     )
     with pytest.raises(RunError, match=expected):
-        _detector_maps.check_memory(11, (32, 32, 32), 4)
+        _detector_maps.check_memory(21, 11, (32, 32, 32), 4)
 
 
 def test_mirrored_images_come_with_mirrored_boxes():
