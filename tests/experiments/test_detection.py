@@ -1,4 +1,4 @@
-"""What detectors share: eight images learnt by heart, boxes that follow their images."""
+"""What detectors share: eight images learnt by heart, backbones, weights, what learns."""
 
 import dataclasses
 import json
@@ -10,21 +10,16 @@ import pytest
 
 from experiments import (
     _backbones,
-    _box_batches,
-    _canvases,
     _detection,
     _detector_config,
     _detector_evaluation,
-    _detector_pictures,
     _detector_training,
-    detectors_study,
     faster_rcnn_bccd,
-    proposals_study,
 )
 from experiments._detector_training import PROPOSER
 from jaxstruct import data, losses, models
 from jaxstruct.models import resnet
-from jaxstruct.training import State, batches_in_order, run
+from jaxstruct.training import State, run
 
 EIGHT = dataclasses.replace(
     faster_rcnn_bccd.SMOKE,
@@ -50,7 +45,6 @@ EIGHT = dataclasses.replace(
 (JOINT,) = _detector_training.METHODS["joint"]
 CANVAS = EIGHT.height, EIGHT.width
 VGG16 = _backbones.backbone_of("vgg16", True)
-PLACING = _box_batches.Placing(CANVAS, EIGHT.most)
 
 
 @pytest.fixture(autouse=True)
@@ -95,173 +89,6 @@ def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch, changes):
     (results,) = made.collect([{"image": "a.png", **record}]).values()
     assert results[0]["bbox"][2] == pytest.approx(predicted[0][2] - predicted[0][0], abs=0.02)
     json.dumps(results)
-
-
-def test_too_many_boxes_are_found_before_a_run():
-    with data.looking(imitations=True):
-        boxes = data.open_reader("bccd", "train[:8]", without=("image",))(np.arange(8))["boxes"]
-        counts = [len(found) for found in boxes]
-        few = dataclasses.replace(EIGHT, most=max(counts) - 1)
-        expected = (
-            rf"^bccd, train\[:8\]: image {counts.index(max(counts))} has {max(counts)} boxes, "
-            rf"expected at most --most {few.most}; give --most {max(counts)}$"
-        )
-        with pytest.raises(data.DataError, match=expected):
-            faster_rcnn_bccd.experiment(few)
-        _box_batches.check_most("bccd", "train[:8]", max(counts))
-
-
-def photograph():
-    """An image with a bright square, and the square's box."""
-    image = np.zeros((60, 80, 3), np.uint8)
-    image[12:36, 20:50] = 255
-    return {
-        "image": image,
-        "boxes": np.array([[20, 12, 50, 36]], np.float32),
-        "classes": np.array([1]),
-        "difficult": np.array([True]),
-    }
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_boxes_follow_their_images(seed):
-    placing = _box_batches.Placing(CANVAS, 8, flip=0.5, resize=0.4)
-    moved = _box_batches.place(placing, CANVAS, np.random.default_rng(seed), photograph())
-    assert moved["image"].shape == (96, 128, 3)
-    assert moved["size"].tolist() == [96, 128]
-    assert moved["classes"].tolist() == [2, *[0] * 7]
-    assert moved["difficult"].tolist() == [True, *[False] * 7]
-    if moved["boxes_valid"][0]:
-        bright = moved["image"].mean(-1) > 190
-        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
-        around = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        np.testing.assert_allclose(moved["boxes"][0], around, atol=1.01)
-
-
-def test_an_evaluation_places_images_at_the_top_left():
-    placed = _box_batches.place(PLACING, CANVAS, None, photograph())
-    assert placed["size"].tolist() == [96, 128]
-    np.testing.assert_allclose(placed["boxes"][0] / placed["scale"], [20, 12, 50, 36], atol=1e-4)
-    wide = photograph() | {"image": np.zeros((30, 80, 3), np.uint8)}
-    assert _box_batches.place(PLACING, CANVAS, None, wide)["size"].tolist() == [48, 128]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ([(60, 80), (30, 90)], (96, 128)),
-        ([(80, 60)], (128, 96)),
-        ([(80, 60), (60, 80)], (128, 128)),
-        ([(70, 70)], (96, 128)),
-    ],
-)
-def test_the_canvas_turns_with_the_images_of_a_batch(monkeypatch, sizes, expected):
-    images = [np.zeros((*size, 3), np.uint8) for size in sizes]
-    assert _canvases.shared_canvas(images, CANVAS) == expected
-    assert _canvases.shared_canvas(images, CANVAS[::-1]) == (
-        (128, 96) if sizes == [(70, 70)] else expected
-    )
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert _canvases.shared_canvas(images, CANVAS) == (128, 128)
-
-
-class Upright:
-    """A reader of photographs of 80x60 pixels, and of 60x80 at odd places."""
-
-    size = 4
-    source = None
-
-    def __call__(self, indices):
-        wide = photograph()
-        tall = wide | {
-            "image": wide["image"].transpose(1, 0, 2),
-            "boxes": wide["boxes"][:, [1, 0, 3, 2]],
-        }
-        examples = [wide if i % 2 else tall for i in indices]
-        return {key: [one[key] for one in examples] for key in wide}
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_upright_images_have_an_upright_canvas(train):
-    batches = _detection.batches_of(
-        dataclasses.replace(EIGHT, batch_size=1), Upright(), train=train
-    )
-    for index, shape in enumerate([(128, 96), (96, 128)]):
-        draws = [np.random.default_rng(0)]
-        batch = batches.augment(draws, batches.read(np.array([index])))
-        (image,), (boxes,), (scale,) = batch["image"], batch["boxes"], batch["scale"]
-        assert image.shape[:2] == shape
-        if not train:
-            assert scale == pytest.approx(1.6)
-            expected = [12, 20, 36, 50] if index == 0 else [20, 12, 50, 36]
-            np.testing.assert_allclose(boxes[0] / scale, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("seed", [None, 0, 1])
-@pytest.mark.parametrize("size", [(70, 72), (80, 60), (60, 80)])
-def test_an_image_is_the_same_in_any_batch(seed, size):
-    placing = PLACING if seed is None else PLACING._replace(flip=0.5, resize=0.4, color=0.2)
-    example = photograph() | {"image": np.full((*size, 3), 200, np.uint8)}
-    draw = lambda: None if seed is None else np.random.default_rng(seed)
-    alone = _canvases.turned(CANVAS, size)
-    one = _box_batches.place(placing, alone, draw(), example)
-    other = _box_batches.place(placing, (128, 128), draw(), example)
-    assert other["image"].shape == (128, 128, 3)
-    np.testing.assert_array_equal(other["image"][: alone[0], : alone[1]], one["image"])
-    assert not other["image"][alone[0] :].any()
-    assert not other["image"][:, alone[1] :].any()
-    for name in one.keys() - {"image"}:
-        np.testing.assert_array_equal(one[name], other[name])
-
-
-def test_more_boxes_than_configured_are_named():
-    example = photograph()
-    example["boxes"] = np.repeat(example["boxes"], 9, 0)
-    example["classes"] = np.repeat(example["classes"], 9)
-    example["difficult"] = np.repeat(example["difficult"], 9)
-    with pytest.raises(ValueError, match="got 9 values, expected at most 8"):
-        _box_batches.place(PLACING, CANVAS, None, example)
-
-
-def rows(**changes):
-    """One image in which two of three true boxes are found; the third is difficult."""
-    boxes = np.array([[[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60]]], np.float32)
-    made = {
-        "scale": np.array([0.5], np.float32),
-        "boxes": boxes,
-        "boxes_valid": np.ones((1, 3), bool),
-        "classes": np.array([[1, 2, 2]]),
-        "difficult": np.array([[False, False, True]]),
-        "found_boxes": boxes,
-        "found_scores": np.array([[0.9, 0.8, 0.7]], np.float32),
-        "found_classes": np.array([[1, 2, 2]]),
-        "found_valid": np.ones((1, 3), bool),
-        "proposals": boxes[:, :1],
-        "proposals_valid": np.ones((1, 1), bool),
-    }
-    return made | changes
-
-
-def scores(rows, classes, scored=()):
-    detector = _detector_evaluation.Detector(None, (8, 8), 1, classes, scored or classes)
-    return _detector_evaluation.scores(detector, rows)
-
-
-def test_scores():
-    found = scores(rows(), ("cat", "dog", "cow"))
-    assert found["ap50/cat"] == found["ap50/dog"] == found["ap50"] == found["ap50_11"] == 1
-    assert found["ap"] == pytest.approx(1)
-    assert (found["recall50"], found["recall70"]) == (0.5, 0.5)
-    assert "ap50/cow" not in found
-    # Half of the dogs are found: at 6 of 11 recalls, and over half of the area.
-    two = rows(found_valid=np.array([[True, True, False]]), difficult=np.zeros((1, 3), bool))
-    found = scores(two, ("cat", "dog"), ("dog",))
-    assert (found["ap50"], found["ap50_11"]) == (0.5, pytest.approx(6 / 11))
-    missed = rows(found_valid=np.array([[True, False, False]]))
-    found = scores(missed, ("cat", "dog"))
-    assert (found["ap50/cat"], found["ap50/dog"], found["ap50"]) == (1, 0, 0.5)
-    assert scores(missed, ("cat", "dog"), ("cat",))["ap50"] == 1
-    assert "ap50" not in scores(missed, ("cat", "dog", "cow"), ("cow",))
 
 
 @pytest.mark.parametrize(
@@ -408,29 +235,13 @@ def test_units_are_dropped_by_the_key_of_the_image():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1, 2])
-def test_stored_proposals_follow_their_images(seed):
-    placing = PLACING._replace(proposals=3, flip=0.5, resize=0.4)
-    box = photograph()["boxes"]
-    far = np.array([[0, 0, 5, 5]], np.float32)
-    example = photograph() | {"proposals": np.concatenate([box, far, box, far])}
-    draw = None if seed is None else np.random.default_rng(seed)
-    placed = _box_batches.place(placing, CANVAS, draw, example)
-    assert placed["proposals"].shape == (3, 4)
-    kept = placed["proposals"][placed["proposals_valid"]]
-    first = [row for row in kept if (row == placed["boxes"][0]).all()]
-    assert len(first) == (2 if placed["boxes_valid"][0] else 0)
-    if seed is None:
-        np.testing.assert_allclose(kept / placed["scale"], [*box, *far, *box], atol=1e-4)
-
-
 def test_a_detector_of_given_proposals_finds_among_them_alone():
     config = dataclasses.replace(EIGHT, method="fast_rcnn", proposals=4)
     model = _detection.network(config, 3)
     assert not isinstance(model, models.FasterRCNN)
     given = np.array([[10, 10, 60, 50], [20, 5, 70, 55]], np.float32)
     detector = _detector_evaluation.Detector(model, CANVAS, 4, ("a", "b", "c"), (), "a kind")
-    batch, scale = _detector_evaluation.batch_of(detector, photograph()["image"], given)
+    batch, scale = _detector_evaluation.batch_of(detector, np.zeros((60, 80, 3), np.uint8), given)
     assert batch["proposals_valid"].tolist() == [[True, True, False, False]]
     np.testing.assert_allclose(batch["proposals"][0, :2], given * scale)
     proposals = _detector_evaluation.stored_proposals(batch)
@@ -465,16 +276,6 @@ def test_background_begins_at_the_overlap_that_is_asked_for(method, monkeypatch)
     assert asked == [0.0] * stages + [0.3] * stages
 
 
-@pytest.mark.parametrize("weights", ["imagenet", ""])
-def test_a_proposal_network_begins_with_the_weights_that_are_named(weights):
-    config = dataclasses.replace(
-        proposals_study.SMOKE, backbone="efficientnet_lite0", weights=weights
-    )
-    with data.looking(imitations=True):
-        (stage,) = proposals_study.experiment(config).stages
-    assert (stage.start is not None) == bool(weights)
-
-
 @pytest.mark.parametrize(("method", "head"), [("joint", True), ("sppnet", False)])
 def test_fc6_behind_a_pyramid_is_in_no_file(monkeypatch, method, head):
     asked = []
@@ -491,51 +292,3 @@ def test_fc6_behind_a_pyramid_is_in_no_file(monkeypatch, method, head):
     state = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
     _detection.from_weights(config, learning, state)
     assert asked == [head]
-
-
-def test_windows_are_spread_for_each_number():
-    boxes = [models.sliding_windows(64, 64, 100)[-1:]]
-    there = proposals_study.Sought(boxes, [np.array([0])], [(64, 64)])
-    config = dataclasses.replace(proposals_study.SMOKE, numbers=(1, 10, 100))
-    found = proposals_study.of_windows(config, there)
-    assert found["boxes"] > 10
-    assert found["mabo"] == found["recall70/100"] == 1
-    assert found["recall70/1"] == 0
-    with pytest.raises(ValueError, match=r"--numbers are \(100, 10\), expected the smaller ones f"):
-        dataclasses.replace(config, numbers=(100, 10))
-
-
-def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch):
-    searched = []
-    box = np.array([[0, 0, 9, 9]], np.float32)
-    monkeypatch.setattr(
-        data, "selective_search", lambda image, **_: searched.append(len(image)) or box
-    )
-
-    class Two:
-        size = 2
-
-        def __call__(self, indices):
-            return {"image": [np.zeros((20 + [0, 1][i], 20, 3), np.uint8) for i in indices]}
-
-    there = proposals_study.Sought([box, box], [np.array([0])] * 2, [(20, 20), (21, 20)])
-    config = dataclasses.replace(proposals_study.SMOKE, full=9)
-    found = proposals_study.of_full_width(config, Two(), there, "fast")
-    assert searched == [20, 21]
-    assert found["recall50/1"] == 1
-
-
-def test_a_study_without_a_precision_has_no_bars():
-    assert detectors_study.draw_metrics({"joint": {"test/seconds": 1.0}}) == {}
-    both = {"joint": {"test/seconds": 1.0, "test/ap50": 0.5}, "sppnet": {"test/seconds": 2.0}}
-    assert [*detectors_study.draw_metrics(both)] == ["precision_and_time"]
-
-
-@pytest.mark.parametrize(("scored", "drawn"), [(("cat",), True), (("cow",), False)])
-def test_precision_is_drawn_where_there_is_a_class(monkeypatch, scored, drawn):
-    detector = _detector_evaluation.Detector(None, (8, 8), 1, ("cat", "dog", "cow"), scored)
-    monkeypatch.setattr(_detector_pictures, "swept", lambda detector: lambda *given: rows())
-    batches = batches_in_order({"image": np.zeros((1, 8, 8, 3), np.uint8)}, 1)
-    state = State.create(jax.random.key(0), {}, (), {"frozen": {}, "stats": {}})
-    found = _detector_pictures._precision_recall(detector, batches, state)
-    assert ("precision_recall" in found) == drawn

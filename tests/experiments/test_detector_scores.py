@@ -1,0 +1,65 @@
+"""What a detector is scored by, and the pictures of its scores."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import _detector_evaluation, _detector_pictures, detectors_study
+from jaxstruct.training import State, batches_in_order
+
+
+def rows(**changes):
+    """One image in which two of three true boxes are found; the third is difficult."""
+    boxes = np.array([[[0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 60, 60]]], np.float32)
+    made = {
+        "scale": np.array([0.5], np.float32),
+        "boxes": boxes,
+        "boxes_valid": np.ones((1, 3), bool),
+        "classes": np.array([[1, 2, 2]]),
+        "difficult": np.array([[False, False, True]]),
+        "found_boxes": boxes,
+        "found_scores": np.array([[0.9, 0.8, 0.7]], np.float32),
+        "found_classes": np.array([[1, 2, 2]]),
+        "found_valid": np.ones((1, 3), bool),
+        "proposals": boxes[:, :1],
+        "proposals_valid": np.ones((1, 1), bool),
+    }
+    return made | changes
+
+
+def scores(rows, classes, scored=()):
+    detector = _detector_evaluation.Detector(None, (8, 8), 1, classes, scored or classes)
+    return _detector_evaluation.scores(detector, rows)
+
+
+def test_scores():
+    found = scores(rows(), ("cat", "dog", "cow"))
+    assert found["ap50/cat"] == found["ap50/dog"] == found["ap50"] == found["ap50_11"] == 1
+    assert found["ap"] == pytest.approx(1)
+    assert (found["recall50"], found["recall70"]) == (0.5, 0.5)
+    assert "ap50/cow" not in found
+    # Half of the dogs are found: at 6 of 11 recalls, and over half of the area.
+    two = rows(found_valid=np.array([[True, True, False]]), difficult=np.zeros((1, 3), bool))
+    found = scores(two, ("cat", "dog"), ("dog",))
+    assert (found["ap50"], found["ap50_11"]) == (0.5, pytest.approx(6 / 11))
+    missed = rows(found_valid=np.array([[True, False, False]]))
+    found = scores(missed, ("cat", "dog"))
+    assert (found["ap50/cat"], found["ap50/dog"], found["ap50"]) == (1, 0, 0.5)
+    assert scores(missed, ("cat", "dog"), ("cat",))["ap50"] == 1
+    assert "ap50" not in scores(missed, ("cat", "dog", "cow"), ("cow",))
+
+
+@pytest.mark.parametrize(("scored", "drawn"), [(("cat",), True), (("cow",), False)])
+def test_precision_is_drawn_where_there_is_a_class(monkeypatch, scored, drawn):
+    detector = _detector_evaluation.Detector(None, (8, 8), 1, ("cat", "dog", "cow"), scored)
+    monkeypatch.setattr(_detector_pictures, "swept", lambda detector: lambda *given: rows())
+    batches = batches_in_order({"image": np.zeros((1, 8, 8, 3), np.uint8)}, 1)
+    state = State.create(jax.random.key(0), {}, (), {"frozen": {}, "stats": {}})
+    found = _detector_pictures._precision_recall(detector, batches, state)
+    assert ("precision_recall" in found) == drawn
+
+
+def test_a_study_without_a_precision_has_no_bars():
+    assert detectors_study.draw_metrics({"joint": {"test/seconds": 1.0}}) == {}
+    both = {"joint": {"test/seconds": 1.0, "test/ap50": 0.5}, "sppnet": {"test/seconds": 2.0}}
+    assert [*detectors_study.draw_metrics(both)] == ["precision_and_time"]

@@ -1,0 +1,56 @@
+"""Proposals of every kind: what the network begins with, windows, searches at full width."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments import proposals_study
+from jaxstruct import data, models
+
+
+@pytest.fixture(autouse=True)
+def no_real_data(monkeypatch):
+    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", ""])
+def test_a_proposal_network_begins_with_the_weights_that_are_named(weights):
+    config = dataclasses.replace(
+        proposals_study.SMOKE, backbone="efficientnet_lite0", weights=weights
+    )
+    with data.looking(imitations=True):
+        (stage,) = proposals_study.experiment(config).stages
+    assert (stage.start is not None) == bool(weights)
+
+
+def test_windows_are_spread_for_each_number():
+    boxes = [models.sliding_windows(64, 64, 100)[-1:]]
+    there = proposals_study.Sought(boxes, [np.array([0])], [(64, 64)])
+    config = dataclasses.replace(proposals_study.SMOKE, numbers=(1, 10, 100))
+    found = proposals_study.of_windows(config, there)
+    assert found["boxes"] > 10
+    assert found["mabo"] == found["recall70/100"] == 1
+    assert found["recall70/1"] == 0
+    with pytest.raises(ValueError, match=r"--numbers are \(100, 10\), expected the smaller ones f"):
+        dataclasses.replace(config, numbers=(100, 10))
+
+
+def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch):
+    searched = []
+    box = np.array([[0, 0, 9, 9]], np.float32)
+    monkeypatch.setattr(
+        data, "selective_search", lambda image, **_: searched.append(len(image)) or box
+    )
+
+    class Two:
+        size = 2
+
+        def __call__(self, indices):
+            return {"image": [np.zeros((20 + [0, 1][i], 20, 3), np.uint8) for i in indices]}
+
+    there = proposals_study.Sought([box, box], [np.array([0])] * 2, [(20, 20), (21, 20)])
+    config = dataclasses.replace(proposals_study.SMOKE, full=9)
+    found = proposals_study.of_full_width(config, Two(), there, "fast")
+    assert searched == [20, 21]
+    assert found["recall50/1"] == 1
