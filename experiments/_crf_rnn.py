@@ -103,9 +103,10 @@ def stage(
 
     def init(key: jax.Array, previous: State | None) -> State:
         params, stats = _segmentation.begun(config, model, key, previous)
-        trained, frozen = _segmentation.parted(config, params)
-        if not joint:
-            trained, frozen = partition(params, [part for part in params if part != CRF])
+        network = [part for part in params if part != CRF]
+        trained, frozen = (
+            _segmentation.parted(config, params) if joint else partition(params, network)
+        )
         kept = {"frozen": frozen, "stats": stats}
         return State.create(key, trained, optimizer.init(trained), kept)
 

@@ -83,6 +83,8 @@ def test_the_papers_configuration_runs(tmp_path):
     config = dataclasses.replace(deeplab_crf_voc2012.PAPER, **SMALL)
     chosen = config.optimizer, config.schedule, config.dropout, config.gaussian_weights
     assert chosen == ("sgd", "poly", 0.5, (3.0,))
+    paper = deeplab_crf_voc2012.PAPER
+    assert (paper.frozen, paper.seen_height, paper.seen_width) == (0, 512, 512)  # whole images
     with data.looking(imitations=True):
         made = deeplab_crf_voc2012.experiment(config)
         found = run(made, tmp_path / "run", devices=jax.devices()[:1])

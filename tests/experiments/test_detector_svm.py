@@ -10,7 +10,7 @@ import pytest
 from experiments import _detection, _detector_svm, faster_rcnn_bccd
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import Detector
-from jaxstruct import models
+from jaxstruct import data, models
 from jaxstruct.training import State
 
 BATCH = {
@@ -120,6 +120,14 @@ def iter_of(batches):
             key: np.asarray(x, np.float32) / 255 if key == "image" else np.asarray(x)
             for key, x in batch.items()
         }
+
+
+def test_the_svms_one_step_reads_a_training_batch():
+    """Any set and any number of devices that train the network have such a batch."""
+    with data.looking(imitations=True):
+        made = faster_rcnn_bccd.experiment(CONFIG)
+    assert made.stages[-1].name == "svm"
+    assert made.stages[-1].batches is made.stages[0].batches
 
 
 @pytest.mark.parametrize("method", ["joint", "four_step"])

@@ -26,6 +26,8 @@ def test_the_papers_configurations_run(module, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg, "_WIDTHS", (4, 4, 8, 8, 8))
     small = SMALL | {"train": "train[:8]", "validation": "val[:4]", "test": "val[:4]"}
     config = dataclasses.replace(module.PAPER, **small)
+    whole = {fcn_camvid: (360, 480), fcn_voc2012: (512, 512)}[module]
+    assert (module.PAPER.seen_height, module.PAPER.seen_width) == whole
     assert (config.trunk, config.optimizer, config.dropout) == ("vgg16", "sgd", 0.5)
     with data.looking(imitations=True):
         found = run(module.experiment(config), tmp_path, devices=jax.devices()[:1])

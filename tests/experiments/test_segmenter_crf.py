@@ -116,6 +116,16 @@ def test_what_was_found_is_read_again(found, tmp_path):
     assert written["tried"][0]["network"] == "alone"
 
 
+@pytest.mark.parametrize("metrics", [{}, {"test/mean_iou": 0.5}])
+def test_a_search_says_whether_scores_are_of_another_crf(monkeypatch, capsys, tmp_path, metrics):
+    monkeypatch.setattr(_deeplab_scores, "found_crf", lambda *given: GOOD)
+    run = SimpleNamespace(workdir=tmp_path, state="a state", metrics=metrics)
+    _deeplab_scores.search_crf(None, SEGMENTER, None, SearchCRF(), run)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path / 'crf.json'} has the best of these; predict reads it")
+    assert ("remove metrics.json for new ones" in said) == bool(metrics)
+
+
 def test_pictures_are_of_the_crf_that_was_scored():
     metrics = {f"crf/{name}": float(x) for name, x in GOOD._asdict().items()}
     found = _segmenter_crf.scored({**metrics, "crf/seconds": 0.5, "test/mean_iou": 0.5})
