@@ -95,6 +95,16 @@ def identity(path: Path) -> tuple[str, str]:
     return place, f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"
 
 
+def digest(path: Path, split: str) -> str:
+    """Of the examples of a whole split: the same in any folder, and when prepared again."""
+    found = hashlib.sha256()
+    files = [*path.glob(f"*-{split}.array_record*")] or [*path.iterdir()]  # named otherwise by TFDS
+    for file in sorted(files):
+        with file.open("rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
+
+
 def described(name: str, path: Path, origin: str, classes: tuple[str, ...] = ()) -> Prepared:
     """What TFDS's own files say of a set. Raises errors of several kinds where they are damaged."""
     check_all_regular(path)

@@ -55,7 +55,7 @@ def record_of(prepared: Prepared, split: str) -> dict[str, Any]:
         "set": prepared.name,
         "version": prepared.version,
         "split": split,
-        "prepared": on_disk.identity(prepared.path),
+        "examples": on_disk.digest(prepared.path, split),
     }
 
 
@@ -101,11 +101,11 @@ def read(prepared: Prepared, kind: str, split: str) -> Kept:
     boxes = boxes_of(path, arrays["boxes"], arrays["counts"], again)
     with blamed(path, again, "a record that is not what was written"):
         record = json.loads(str(arrays["record"]))
-        made_of, seconds = tuple(record["prepared"]), record.get("seconds")
+        made_of, seconds = record["examples"], record.get("seconds")
         kept = Kept(boxes, None if seconds is None else float(seconds))
-    if made_of != on_disk.identity(prepared.path) or len(boxes) != prepared.splits[split]:
+    if made_of != on_disk.digest(prepared.path, split) or len(boxes) != prepared.splits[split]:
         raise DataError(
-            f"{path}: of another preparation of {prepared.name}; expected proposals of the set in "
+            f"{path}: of other examples of {prepared.name}; expected proposals of the set in "
             f"{prepared.path}; make them again with: {command}"
         )
     return kept

@@ -126,7 +126,7 @@ def with_proposals(reader: Reader, kind: str) -> ReaderWithProposals:
     such as "selective_search-fast-320"; of the latter, what is missing is searched now, once.
     Raises ValueError for a kind that is no name, and for examples that have proposals of their own;
     DataError that names the command to run where a user's own are missing, or where proposals are
-    damaged or of a set that was prepared again since.
+    damaged or of other examples than the set has.
     """
     _check_kind(kind)
     if "proposals" in reader.keys:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxstruct import data
 from jaxstruct.data import DataError, proposals
@@ -216,17 +218,39 @@ def test_a_search_by_the_options_of_a_kind(raw):
         data.searched("mine", image)
 
 
-def test_a_set_that_was_prepared_again_needs_new_ones(raw, searches):
+def test_a_set_that_was_prepared_again_or_copied_has_them_still(
+    raw, searches, monkeypatch, tmp_path
+):
     data.propose("cells", ["val"], width=24)
+    expected = data.with_proposals(data.open_reader("cells", "val"), KIND)(EVERY[:3])["proposals"]
     data.prepare_folder("cells", raw)
-    reader = data.open_reader("cells", "val")
-    command = "python -m jaxstruct.data propose cells --split val"
-    message = rf"val\.npz: of another preparation of cells; .* make them again with: {command}"
+    shutil.copytree(data.places.prepared_root(), tmp_path / "copy")
+    for root in (data.places.prepared_root(), tmp_path / "copy"):
+        monkeypatch.setenv("JAXSTRUCT_PREPARED", str(root))
+        reader = data.with_proposals(data.open_reader("cells", "val"), KIND)
+        assert_equal(reader(EVERY[:3])["proposals"], expected)
+        data.propose("cells", ["val"], width=24)
+    assert len(searches) == 3
+
+
+def test_a_set_of_other_images_needs_new_ones(raw, searches):
+    data.propose("cells", width=24)
+    first, *_ = sorted((raw / "JPEGImages").iterdir())
+    named = {split: (raw / f"ImageSets/Main/{split}.txt").read_text() for split in SIZES}
+    (changed,) = (split for split in SIZES if first.stem in named[split].split())
+    pixels = np.asarray(Image.open(first)).copy()
+    pixels[3:20, 3:20] = 255 - pixels[3:20, 3:20]
+    Image.fromarray(pixels).save(first)
+    data.prepare_folder("cells", raw)
+    command = f"python -m jaxstruct.data propose cells --split {changed}"
+    message = rf"{changed}\.npz: of other examples of cells; .* make them again with: {command}"
     with pytest.raises(DataError, match=message):
-        data.with_proposals(reader, KIND)
-    data.propose("cells", ["val"], width=24)
-    assert len(searches) == 6
-    assert len(data.with_proposals(reader, KIND)(EVERY[:3])["proposals"]) == 3
+        data.with_proposals(data.open_reader("cells", changed), KIND)
+    del searches[:]
+    data.propose("cells", width=24)
+    assert len(searches) == SIZES[changed]
+    read = data.with_proposals(data.open_reader("cells", changed), KIND)(EVERY[: SIZES[changed]])
+    assert_equal(read["proposals"], [data.selective_search(x, width=24) for x in read["image"]])
 
 
 def changed(content, **arrays):
