@@ -117,6 +117,7 @@ def stage(
         update=make_step(loss_of(segmenter, sets.weights), optimizer),
         batches=sets.train,
         evaluate=lambda state: evaluate(whole(state)),
+        metrics=("mean_iou",),
         evaluate_every=every,
     )
 

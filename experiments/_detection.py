@@ -233,6 +233,7 @@ def stage(
         batches=splits.train,
         prepare=(lambda state: prepare(variables_of(state))) if prepare else None,
         evaluate=evaluate.get(learning.measured),
+        metrics=("ap50",) if learning.measured == "ap" else (),
         evaluate_every=every,
         compilations=_canvases.shapes_of(detector.canvas),
     )

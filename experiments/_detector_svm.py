@@ -111,5 +111,6 @@ def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, 
         update=update,
         batches=images,
         evaluate=partial(evaluated, detector._replace(svm=True), validation),
+        metrics=("ap50",),
         compilations=_canvases.shapes_of(detector.canvas),
     )

@@ -175,6 +175,7 @@ def stage(
         update=make_step(loss_of(config, segmenter, sets.weights), optimizer),
         batches=sets.train,
         evaluate=_segmenter_evaluation.evaluation(segmenter, sets.validation),
+        metrics=("mean_iou",),
         evaluate_every=every,
         compilations=_canvases.shapes_of((config.height, config.width)),
     )

@@ -43,7 +43,8 @@ class Claim:
     Exactly one of the following says how the claim is judged:
 
     - `values`: each number is compared with the paper's value;
-    - `orders`: in each sequence, every number is better than the next one;
+    - `orders`: in each sequence, every number is better than the next one, or worse by no more than
+      `within`;
     - `figure`: the name of a picture, to be judged by eye.
 
     `source`: the place of the claim in the paper, if not the table or figure of its values; a claim
@@ -57,6 +58,7 @@ class Claim:
     text: str
     values: Sequence[Reference] = ()
     orders: Sequence[Sequence[Reference]] = ()
+    within: float = 0.0
     figure: str = ""
     source: str = ""
     why: str = ""
@@ -103,7 +105,8 @@ class Stage:
       called when the stage begins, after `start`, and when it resumes, and gives the same each
       time. Results name the sets of `batches`.
     - `evaluate(state) -> {metric: float}`: made by `make_evaluation` or `make_collection`; called
-      every `evaluate_every` steps and after the last step.
+      every `evaluate_every` steps and after the last step. `metrics` are names that it is known to
+      give; see `Experiment.best`.
     - `save_every`: steps between checkpoints (by default a checkpoint follows each evaluation); the
       last state of a stage is always saved.
     - `steps_per_call`: steps in one compiled call. More than 1 only without convolutions, or on an
@@ -121,6 +124,7 @@ class Stage:
     update: Callable[[State, Any], tuple[State, dict]]
     batches: Batches | Interleaved
     evaluate: Callable[[State], dict[str, float]] | None = None
+    metrics: Sequence[str] = ()
     start: Callable[[State], State] | None = None
     prepare: Callable[[State], Batches | Interleaved] | None = None
     compilations: int = 1
@@ -168,9 +172,9 @@ class Experiment:
     - `collect(records) -> {file name: JSON}`: one file about all images of a `predict`; the records
       are those that `predict` returned, in order, with the image's path as `image`.
     - `best`: ("stage/metric", "max" or "min"): the best checkpoint by this metric is kept. With a
-      single stage, ("metric", ...) is enough. Before the first step, the stage's initial state is
-      evaluated once; where the metric is missing, the run ends. Stages without the metric have no
-      rank.
+      single stage, ("metric", ...) is enough. Unless the stage's `metrics` name the metric, its
+      initial state is evaluated once before the first step, and the run ends where the metric is
+      missing. Stages without the metric have no rank.
     - `model`: the module whose parameters `State.params` are, for use by hand.
     - `colors`: uint8 [L, 3] of the class indices that `predict` returns; by default VOC's colors.
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};

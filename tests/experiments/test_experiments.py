@@ -73,11 +73,15 @@ def smoke(name, change=lambda member, stage: stage):
     return dataclasses.replace(made, experiments=members)
 
 
+def members(name):
+    """The experiments of a study by name, or the experiment itself as ""."""
+    made = smoke(name)
+    return made.experiments if isinstance(made, Study) else {"": made}
+
+
 def stages(name):
     """All stages of an experiment; there are some that train nothing."""
-    made = smoke(name)
-    members = made.experiments.values() if isinstance(made, Study) else [made]
-    return [stage for one in members for stage in one.stages]
+    return [stage for one in members(name).values() for stage in one.stages]
 
 
 def half(stage):
@@ -131,6 +135,10 @@ def test_smoke_gives_finite_metrics_and_pictures(finished):
     evaluated = {(member, metric) for member, _, stage, metric in keys if stage is not None}
     assert not evaluated & {(m, metric) for m, _, stage, metric in keys if stage is None}
     assert {source["origin"] for source in results["data"]} <= {"imitation", "package"}
+    with data.looking(imitations=True):
+        ranked = [member for member, one in members(name).items() if one.best]
+    for member in ranked:  # a stage that promises the metric of best has it
+        assert "best" in json.loads((workdir / member / "metrics.json").read_text())
     pictures = list((workdir / "figures").glob("*.png"))
     assert pictures
     for path in pictures:

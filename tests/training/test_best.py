@@ -43,6 +43,19 @@ def test_the_metric_of_best_is_looked_for_before_the_first_step(tmp_path, device
     assert int(restore(made, tmp_path, which="best").states["second"].step) == 20
 
 
+@pytest.mark.parametrize(("metrics", "before"), [((), [0]), (("loss",), [0]), (("ap",), [])])
+def test_a_stage_that_names_the_metric_is_not_evaluated_before(tmp_path, devices, metrics, before):
+    steps = []
+
+    def evaluate(state):
+        steps.append(int(state.step))
+        return {"ap": 0.5}
+
+    changes = {"evaluate": evaluate, "evaluate_every": 10, "metrics": metrics}
+    run(small(stage=changes, best=("ap", "max")), tmp_path, devices=devices())
+    assert steps == [*before, 10]
+
+
 def test_an_evaluation_without_the_metric_of_best_has_no_rank(tmp_path, devices):
     # Nothing counts for it at step 4, as for a class that did not occur.
     evaluate = lambda state: {"loss": 1.0} | ({"ap": 0.5} if int(state.step) != 4 else {})
