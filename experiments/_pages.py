@@ -52,9 +52,10 @@ def with_table(readme: str, content: str) -> str:
 
 
 def table(results: Results) -> str:
-    """A row for each experiment, with its first claim; `all_claims` has the others, and reasons.
+    """A row for each experiment, with the first of its claims that was measured.
 
-    Without a claim, the row has the first number that was measured at the end.
+    `all_claims` has the others, and reasons. Without a claim, the row has the first number that was
+    measured at the end.
     """
     header = ("experiment", "claim", "compared with", "ours", "verdict")
     rows = []
@@ -75,8 +76,12 @@ def table(results: Results) -> str:
             ours = _minus(str(mean_and_spread(values)))
             rows.append((link, f"`{metric}`", NOT_IN_THE_PAPER, ours, ""))
             continue
-        claim, result = found[0]
-        judged = judge(claim, result["metrics"])
+        claim, judged = found[0][0], judge(found[0][0], found[0][1]["metrics"])
+        for one, result in found:
+            told = [j for j in judge(one, result["metrics"]) if j.ours or one.figure]
+            if told:
+                claim, judged = one, told
+                break
         numbers = _first_of([_minus(j.paper) for j in judged])
         compared = numbers or judged[0].source or NOT_IN_THE_PAPER
         ours = _first_of([_minus(j.ours) for j in judged])
@@ -130,7 +135,7 @@ def page(name: str, folders: Mapping[str, Result]) -> str:
         if variant:
             parts += [f"## Variant `{variant}`", claims[folder]]
         else:
-            parts.append("## The default configuration")
+            parts.append("## The run")
         parts.append(f"```sh\n{result['cost']['command']}\n```")
         parts += [*_measured(result), _made(result)]
         within = "" if folder == name else f"../{folder}/"
@@ -157,7 +162,7 @@ def _claims(claims: Iterable[Claim], result: Result, *, unmeasured: bool = True)
     for claim in claims:
         text, why, source = claim.text, claim.why, ""
         for judged in judge(claim, result["metrics"]):
-            if not (judged.ours or unmeasured):
+            if not (judged.ours or claim.figure or unmeasured):
                 continue
             compared = _compared(judged, source)
             ours = _minus(judged.ours)

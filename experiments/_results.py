@@ -32,6 +32,7 @@ from jaxstruct.training.results import (
 from jaxstruct.training.study import SEED
 
 HERE = Path(__file__).parent
+FROM = {"official": "from raw files", "package": "from an installed package"}
 RESULTS = HERE / "results"
 
 Result = dict[str, Any]
@@ -218,8 +219,8 @@ def _strings(config: Any) -> list[str]:
 
 
 def data_of(result: Result) -> str:
-    """The sets that a run read, with their splits and origins."""
-    return ", ".join(f"{d['name']} {d['split']} ({d['origin']})" for d in result["data"])
+    """The sets that a run read, with their splits and where they come from."""
+    return ", ".join(f"{d['name']} {d['split']} ({FROM[d['origin']]})" for d in result["data"])
 
 
 def _read(folder: Path, remedy: str) -> Result:
@@ -245,9 +246,9 @@ def _demand_name(folder: str, result: Result) -> None:
 
 def _demand_real_data(name: str, result: Result) -> None:
     for source in result["data"]:
-        if source["origin"] not in ("official", "package"):
+        if source["origin"] not in FROM:
             raise ResultsError(
                 f"{name} was made on {source['name']} of origin {source['origin']!r}; results are "
-                "made on real data (official or package), handed to the stages as they were "
-                "loaded: python -m jaxstruct.data list says what there is"
+                "made on real data (raw files or an installed package), handed to the stages as "
+                "they were loaded: python -m jaxstruct.data list says what there is"
             )

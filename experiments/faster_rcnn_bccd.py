@@ -18,7 +18,7 @@ CLAIMS = [
             Reference("test/ap50", "higher", value=0.947, source="Chen et al. 2025, YOLOv8"),
             Reference("test/ap50", "higher", value=0.8535, source="Joshi et al. 2022"),
         ],
-        why="from scratch; YOLOv8 begins trained, and their images and splits may be others",
+        why="YOLOv8 begins with a trained detector; their images and splits may be others",
     )
 ]
 

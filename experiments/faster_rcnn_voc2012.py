@@ -2,7 +2,7 @@
 
 python -m experiments.faster_rcnn_voc2012 --weights FILE   # torchvision's vgg16-397923af.pth
 python -m experiments.faster_rcnn_voc2012 --backbone efficientnet_lite0 --frozen 0 \\
-    --weights imagenet         # those that jaxstruct[fid] installs
+    --weights imagenet         # installed with the extra experiments
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CLAIMS = [
 
 @dataclass(frozen=True)
 class Config(_detection.Config):
-    """The defaults: the lists pack_*, two hours and a half on two cores."""
+    """The defaults: the lists pack_*, an hour and a quarter on two cores."""
 
     dataset: Literal["voc2012", "voc2007"] = "voc2012"  # paper: voc2007, all of its classes scored
     train: str = "pack_train"  # split that is trained on; paper: train+val

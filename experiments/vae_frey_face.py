@@ -29,7 +29,7 @@ PAPER = Config(
     **_vae.PAPER,
     epochs=5666,  # 1e7 images
 )
-CLAIMS = _vae.bound_claims(_vae.FREY_FACE_BOUNDS, split="random")
+CLAIMS = _vae.claims(manifold="4a", split="random")
 
 
 def experiment(config: Config) -> Experiment:

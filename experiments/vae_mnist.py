@@ -26,7 +26,7 @@ PAPER = Config(
     **_vae.PAPER,
     epochs=1667,  # 1e8 images
 )
-CLAIMS = _vae.bound_claims(_vae.MNIST_BOUNDS)
+CLAIMS = _vae.claims(manifold="4b")
 
 
 def experiment(config: Config) -> Experiment:

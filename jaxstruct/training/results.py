@@ -185,7 +185,7 @@ def judge(claim: Claim, records: Iterable[Record]) -> list[Judgement]:
         seen = f"to be seen in {claim.figure}.png"
         return [Judgement("", "", claim.source, "", seen)]
     found = [_judged_value(reference, measured) for reference in claim.values]
-    found += [_judged_order(order, measured) for order in claim.orders]
+    found += [_judged_order(order, measured, claim.within) for order in claim.orders]
     return [j._replace(source=claim.source or j.source) for j in found]
 
 
@@ -242,7 +242,9 @@ def _judged_value(reference: Reference, measured: Mapping[Key, Sequence[float]])
     )
 
 
-def _judged_order(order: Sequence[Reference], measured: Mapping[Key, Sequence[float]]) -> Judgement:
+def _judged_order(
+    order: Sequence[Reference], measured: Mapping[Key, Sequence[float]], within: float
+) -> Judgement:
     found = [_number(reference, measured) for reference in order]
     sign = "<" if order[0].better == "lower" else ">"
     sources = dict.fromkeys(reference.source for reference in order if reference.source)
@@ -255,10 +257,14 @@ def _judged_order(order: Sequence[Reference], measured: Mapping[Key, Sequence[fl
     for a, b in itertools.pairwise(ours):
         between = "<" if a.mean < b.mean else ">" if a.mean > b.mean else "="
         text += f" {between} {b}"
-        if between != sign:
+        gap = abs(a.mean - b.mean)
+        if between == sign:
+            if word == "order holds" and gap < max(a.spread or 0, b.spread or 0):
+                word = "order holds, by less than the spread"
+        elif not within or gap > within:
             word = "order does not hold"
-        elif word == "order holds" and abs(a.mean - b.mean) < max(a.spread or 0, b.spread or 0):
-            word = "order holds, by less than the spread"
+        elif word != "order does not hold":
+            word = f"order holds within {within:g}"
     return Judgement(names, paper, "; ".join(sources), text, word)
 
 

@@ -10,15 +10,31 @@ from jaxstruct.training import Claim, Reference
 from tests.experiments.written import record, write_result
 
 
-def test_the_readme_s_row_is_of_the_default_configuration_s_first_claim(folder):
+@pytest.fixture
+def bounds(monkeypatch):
+    """Claims about a number of 20 dimensions and of 2, the first of which is of no run."""
+    values = {20: -104.0, 2: -152.0}
+    claims = [
+        Claim(
+            f"{metric} of {n} dimensions",
+            values=[Reference(metric, "higher", value=value, source="A 2020")],
+            config={"latent": n},
+        )
+        for n, value in values.items()
+        for metric in ("unknown", "bound")
+    ]
+    monkeypatch.setattr(_results, "claims", lambda name: claims)
+
+
+def test_the_readme_s_row_is_of_the_first_claim_that_was_measured(folder, bounds):
     # -101.3 is their mean, and 0.4 / sqrt(2) their deviation.
     write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
     write_result(folder / "vae_mnist")
     _, _, *found = _pages.table(_results.results()).splitlines()
     (row,) = [row for row in found if "[vae_mnist]" in row]
     assert row == (
-        "| [vae_mnist](experiments/results/vae_mnist) | bound with 20 dimensions reaches "
-        "others' (nats) | −104 | −101.30 ± 0.28 | reached |"
+        "| [vae_mnist](experiments/results/vae_mnist) | bound of 20 dimensions "
+        "| −104 | −101.30 ± 0.28 | reached |"
     )
 
 
@@ -35,16 +51,14 @@ def test_the_readme_has_a_row_for_each_experiment(folder, monkeypatch):
     assert "| [vae_digits](experiments/vae_digits.py) |  |  |  | no run is kept |" in found
 
 
-def test_all_claims_stand_beside_their_sources(folder):
+def test_all_claims_stand_beside_their_sources(folder, bounds):
     write_result(folder / "vae_mnist", metrics=[record("bound", -104.5)])
     write_result(folder / "vae_mnist-latent=2", config={"latent": 2})
     write_result(folder / "vae_mnist-latent=7", config={"latent": 7})
     text = _pages.all_claims(_results.results())
-    assert (
-        "| −104 (measured elsewhere: Adam, real-valued pixels, 20 epochs) | −104.5 | missed" in text
-    )
+    assert "| −104 (A 2020) | −104.5 | missed" in text
     variant = text[text.index("Variant `latent=2`:") :]
-    assert "| −152 (measured elsewhere: Adam, real-valued pixels, 13 epochs) | −101.30" in variant
+    assert "| −152 (A 2020) | −101.30" in variant
     assert "No claim is about `latent=7`: not in the paper." in text
 
 
@@ -75,7 +89,7 @@ def test_a_page_has_numbers_notes_pictures_and_how_they_were_made(folder):
     assert "| `bound` | −101.30 ± 0.28 |\n| `log_likelihood` | −96.0 ± 1.4 |" in text
     assert text.index("Words.") < text.index("python -m experiments.vae_mnist --seeds 2")
     for line in (
-        "- data: mnist train (official)",
+        "- data: mnist train (from raw files)",
         "- seeds: 0, 1",
         "- hardware: 1 x CPU, cores: 2",
         "- wall time: 1.5 min",
@@ -137,6 +151,6 @@ def test_the_list_has_a_line_for_each_experiment(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == _results.names()
     (mnist,) = (line for line in lines if line.startswith("vae_mnist "))
-    assert mnist.endswith("[results: latent=2 mnist train (official)]")
+    assert mnist.endswith("[results: latent=2 mnist train (from raw files)]")
     (digits,) = (line for line in lines if line.startswith("vae_digits"))
     assert digits.endswith("[no results yet]")

@@ -170,6 +170,21 @@ def test_an_order_holds_where_each_is_better_than_the_next(records, ours, verdic
     assert judged.source == "table 1"
 
 
+@pytest.mark.parametrize(
+    ("records", "verdict"),
+    [
+        (members(a=[1], b=[2], c=[3]), "order holds"),
+        (members(a=[2.25], b=[2], c=[3]), "order holds within 0.25"),
+        (members(a=[2], b=[2], c=[3]), "order holds within 0.25"),
+        (members(a=[2.5], b=[2], c=[3]), "order does not hold"),
+        (members(a=[4], b=[2], c=[2]), "order does not hold"),
+    ],
+)
+def test_an_order_may_be_missed_by_so_much(records, verdict):
+    claim = order(ranked("a"), ranked("b"), ranked("c"), within=0.25)
+    assert [j.verdict for j in results.judge(claim, records)] == [verdict]
+
+
 def test_an_order_of_metrics_where_higher_is_better():
     claim = order(
         *(Reference(m, "higher", member="coffee") for m in ("after", "before")), source="figure 2"
