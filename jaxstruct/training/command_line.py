@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
 import itertools
 import os
@@ -204,6 +205,17 @@ def _base(kind: type, variants: dict[str, Any], arguments: list[str]) -> tuple[A
     return variants[chosen[0]], chosen[0]
 
 
+def _description(kind: type) -> str:
+    """What the experiment's file and its configuration say of themselves."""
+    said = sys.modules["__main__"].__doc__ or ""
+    # Indented lines of commands stay lines.
+    said = "\n".join(
+        f"  {line}" if line.startswith("python") else line for line in said.split("\n")
+    )
+    own = inspect.getdoc(kind) or ""
+    return said if own.startswith(f"{kind.__name__}(") else f"{said.strip()}\n\n{own}"
+
+
 def _parse(
     kind: type, options: type, own: type | None, base: Any, variant: str, arguments: list[str]
 ) -> tuple[Any, Any, Any]:
@@ -236,7 +248,7 @@ def _parse(
                 args=arguments,
                 default=default,
                 prog=_invocation(),
-                description=sys.modules["__main__"].__doc__ or "",
+                description=_description(kind),
                 config=(tyro.conf.FlagCreatePairsOff,),
                 registry=_of_paths(arguments),
             )

@@ -5,6 +5,7 @@ Parametrised over the files of experiments/, so that a new one is tested the mom
 
 import dataclasses
 import importlib
+import inspect
 import json
 import runpy
 import shutil
@@ -304,6 +305,10 @@ def test_help_lists_every_field(name, told):
         assert f"--{field.name.replace('_', '-')}" in said
     for option in ("--smoke", "--paper", "--workdir", "--seeds"):
         assert option in said
+    lines = [line.strip() for line in said.splitlines()]
+    for line in module.__doc__.splitlines():
+        assert not line.startswith("python") or line in lines
+    assert inspect.getdoc(type(module.SMOKE)).splitlines()[0] in lines
 
 
 @AGAIN
