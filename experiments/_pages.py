@@ -101,6 +101,8 @@ def all_claims(results: Results) -> str:
         "it is worse by no more than that, and else *missed*. A value with a target is by the "
         "stated amount *above* or *below* it. An *order holds* where each number is better than "
         "the next.",
+        "To cite a number, name the experiment, its variant, the seeds and the commit on its page. "
+        "A `+` behind a commit means that the code had changes that were not committed.",
     ]
     for name, folders in results.items():
         parts += [f"## [{name}](../experiments/results/{name}/README.md)", _results.title(name)]
