@@ -77,7 +77,8 @@ def found_crf(
         print(f"CRFs on {len(indices)} images of {config.validation}:")
         print(_segmenter_crf.table(tried))
         if workdir is not None:
-            _segmenter_crf.write(workdir, best, tried, config.validation, len(indices))
+            step = int(state.step)
+            _segmenter_crf.write(workdir, best, tried, config.validation, len(indices), step)
     return best
 
 
@@ -98,10 +99,11 @@ def score(
 ) -> dict[str, float]:
     """The scores on the test set, of the network alone and with the CRF, and what the CRF adds.
 
-    The CRF's parameters are those of crf.json in the workdir, or are searched.
+    The CRF's parameters are those of crf.json in the workdir, if they were found for this network,
+    or are searched.
     """
     (state,) = states.values()
-    parameters = _segmenter_crf.read(workdir)
+    parameters = _segmenter_crf.read(workdir, int(state.step))
     if parameters is None:
         parameters = found_crf(config, segmenter, sets, workdir, state, SearchCRF())
     reader, classes = sets.readers["test"], len(segmenter.classes)

@@ -25,7 +25,7 @@ from experiments._beside import Beside, beside
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import models
 from jaxstruct.metrics import Confusion
-from jaxstruct.training import Claim, Experiment, State
+from jaxstruct.training import Claim, Experiment, Run, State
 
 BOUND_OF = 50  # test images on which it is measured what scores of a stride can say
 
@@ -83,6 +83,13 @@ def experiment(
         for number, (stage, epochs) in enumerate(zip(segmenters, passes, strict=True))
     ]
     last, segmenter = list(segmenters.items())[-1]
+
+    def predict(key: Any, state: State | None, image: Any) -> Any:
+        return _segmenter_evaluation.predict(of_state(segmenters, state), key, state, image)
+
+    def draw_beside(own: Beside, run: Run) -> None:
+        beside(of_state(segmenters, run.state), own, run)
+
     counts: dict[str, np.ndarray] = {}
     score = _segmentation.score_of(config, segmenters, sets, counts)
 
@@ -97,14 +104,22 @@ def experiment(
         stages,
         score=scores,
         figures=partial(_segmenter_pictures.pictures, segmenters, sets, counts),
-        predict=partial(_segmenter_evaluation.predict, segmenter),
+        predict=predict,
         best=(f"{last}/mean_iou", "max"),
         claims=claims,
-        commands={"beside": (Beside, partial(beside, segmenter))},
+        commands={"beside": (Beside, draw_beside)},
         model=segmenter.model,
         data=[sets.readers["validation"].source, sets.readers["test"].source],
         colors=colors,
     )
+
+
+def of_state(segmenters: Mapping[str, Segmenter], state: State | None) -> Segmenter:
+    """The segmenter whose score layers a state has: a run that has not ended has coarser ones."""
+    having = [
+        one for one in segmenters.values() if state and f"score{one.model.finest}" in state.params
+    ]
+    return having[-1] if having else list(segmenters.values())[-1]
 
 
 def bound(segmenter: Segmenter, reader: Any, stride: int) -> float:

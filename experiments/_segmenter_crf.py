@@ -247,19 +247,25 @@ def table(tried: Sequence[Tried]) -> str:
     return "\n".join(lines)
 
 
-def write(workdir: Path, best: CRF, tried: Sequence[Tried], split: str, images: int) -> None:
-    """Writes crf.json. Raises RunError where that is impossible."""
+def write(
+    workdir: Path, best: CRF, tried: Sequence[Tried], split: str, images: int, step: int
+) -> None:
+    """Writes crf.json, of the network of a step. Raises RunError where that is impossible."""
     rows = [
         {**(one.parameters._asdict() if one.parameters else {"network": "alone"})}
         | {"mean_iou": one.mean_iou, f"mean_iou_{BAND}px": one.mean_iou_near}
         for one in tried
     ]
-    found = {"parameters": best._asdict(), "split": split, "images": images, "tried": rows}
+    about = {"split": split, "images": images, "step": step}
+    found = {"parameters": best._asdict(), **about, "tried": rows}
     files.write_json(workdir / FILE, found)
 
 
-def read(workdir: Path | None) -> CRF | None:
-    """The parameters in crf.json, or None without it. Raises RunError for another file."""
+def read(workdir: Path | None, step: int | None = None) -> CRF | None:
+    """The parameters in crf.json; None without it, or where they are of another step's network.
+
+    Raises RunError for another file.
+    """
     if workdir is None:
         return None
     path, remedy = workdir / FILE, "remove it, and search_crf writes it again"
@@ -275,4 +281,4 @@ def read(workdir: Path | None) -> CRF | None:
         if not files.is_finite(value) or not limits.hold(value) or (whole and value % 1):
             kind = "a whole number" if whole else "a number"
             raise RunError(f"{path}: {name} is {value!r}, expected {kind}, {limits}; {remedy}")
-    return CRF(**given)
+    return CRF(**given) if step in (None, found.get("step")) else None

@@ -191,6 +191,19 @@ def objects(tmp_path):
     return write
 
 
+def test_a_state_is_answered_for_by_the_network_that_it_is_of():
+    """A run that has not ended has a coarser network than its last."""
+    segmenters = {
+        f"{finest}s": SEGMENTER._replace(model=SimpleNamespace(finest=finest))
+        for finest in (32, 16, 8)
+    }
+    state = lambda *scores: SimpleNamespace(params={f"score{n}": 0 for n in scores})
+    for scores, name in (((32,), "32s"), ((32, 16), "16s"), ((32, 16, 8), "8s")):
+        assert _fcn.of_state(segmenters, state(*scores)) is segmenters[name]
+    alone = {"8s": segmenters["8s"]}
+    assert _fcn.of_state(alone, state(32, 16, 8)) is _fcn.of_state(alone, None) is alone["8s"]
+
+
 def test_classes_stand_beside_the_boxes_of_a_detector(objects, tmp_path, capsys):
     run = SimpleNamespace(state=State.create(None, {}, {}, {"frozen": {}, "stats": {}}))
     segmenter = SEGMENTER._replace(model=Constant())

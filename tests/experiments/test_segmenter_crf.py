@@ -109,8 +109,9 @@ def test_what_was_found_is_read_again(found, tmp_path):
     best, tried = found
     assert _segmenter_crf.read(None) is None
     assert _segmenter_crf.read(tmp_path) is None
-    _segmenter_crf.write(tmp_path, best, tried, "val", 2)
-    assert _segmenter_crf.read(tmp_path) == best
+    _segmenter_crf.write(tmp_path, best, tried, "val", 2, 70)
+    assert _segmenter_crf.read(tmp_path) == _segmenter_crf.read(tmp_path, 70) == best
+    assert _segmenter_crf.read(tmp_path, 71) is None  # found for a network that learned on
     written = json.loads((tmp_path / "crf.json").read_text())
     assert (written["split"], written["images"], len(written["tried"])) == ("val", 2, 4)
     assert written["tried"][0]["network"] == "alone"
