@@ -86,13 +86,15 @@ def batches_of(config: Config, reader: Reader, *, train: bool, mirrored: bool = 
 class Batched(NamedTuple):
     """The splits as batches: what trains, and sweeps through all, given the network's variables.
 
-    `prepare` makes what trains of the variables, where maps are known; None elsewhere.
+    `prepare` makes what trains of the variables, where maps are known; None elsewhere. `kept` are
+    these maps, to be forgotten when the last score is known.
     """
 
     train: Batches
     sweeps: dict[str, Sweep]
     images: dict[str, Batches]
     prepare: Sweep | None = None
+    kept: Sequence[dict[bytes, _detector_maps.Rows]] = ()
 
 
 def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -> Batched:
@@ -104,19 +106,21 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
     sizes = {split: reader.size for split, reader in readers.items()}
     total = sum(sizes.values()) + sizes["train"]
+    kept: list[dict[bytes, _detector_maps.Rows]] = [{} for _ in range(len(images) + 1)]
     rows = {
-        split: _detector_maps.known(detector, x, sizes[split], total) for split, x in images.items()
+        split: _detector_maps.known(detector, x, sizes[split], total, own)
+        for (split, x), own in zip(images.items(), kept, strict=False)
     }
     mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
     sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
     prepare = _detector_maps.shuffled(
         rows["train"],
-        _detector_maps.known(detector, mirrored, sizes["train"], total),
+        _detector_maps.known(detector, mirrored, sizes["train"], total, kept[-1]),
         config.batch_size,
         flip=config.flip,
         seed=config.seed,
     )
-    return Batched(train, sweeps, images, prepare)
+    return Batched(train, sweeps, images, prepare, kept)
 
 
 def sets_of(
@@ -160,12 +164,19 @@ def experiment(
         detector = detector._replace(svm=True)
         judged["test"] = stages[-1].name, detector
 
+    def predict(key: Any, state: State | None, image: Any) -> Any:
+        # Of a run that has not ended, too, whose stage of SVMs has not begun.
+        svm = state is not None and _detector_svm.has_svms(state)
+        return _detector_evaluation.predict(detector._replace(svm=svm), key, state, image)
+
     def score(states: Mapping[str, State]) -> dict[str, float]:
         found: dict[str, float] = {}
         for prefix, (last, one) in judged.items():
             values = _detector_evaluation.evaluated(one, splits.sweeps["test"], states[last])
             seconds = _detector_evaluation.seconds(one, states[last], readers["test"])
             found |= {f"{prefix}/{k}": v for k, v in {**values, **seconds}.items()}
+        for kept in splits.kept:  # gigabytes, and other members of a study may follow
+            kept.clear()
         return found
 
     return Experiment(
@@ -175,7 +186,7 @@ def experiment(
         figures=partial(
             _detector_pictures.pictures, detector, readers["test"], splits.images["test"]
         ),
-        predict=partial(_detector_evaluation.predict, detector),
+        predict=predict,
         collect=_detector_evaluation.coco_results,
         best=(f"{stages[-1].name}/ap50", "max"),
         claims=claims,

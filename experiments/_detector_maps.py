@@ -31,12 +31,14 @@ from jaxstruct.training import (
 Rows = Mapping[str, np.ndarray]  # the examples of a split, with a map in place of the image
 
 
-def known(detector: Detector, images: Batches, size: int, total: int) -> Callable[[Any], Rows]:
+def known(
+    detector: Detector, images: Batches, size: int, total: int, kept: dict[bytes, Rows]
+) -> Callable[[Any], Rows]:
     """A function of the network's variables: the rows of a sweep, computed for one backbone once.
 
     A row's map [S, S, D] holds both orientations of the canvas; beyond the image's own it is 0. The
-    sweep is of `size` images, and maps of `total` images are kept in all. The function raises
-    RunError for maps beyond the memory.
+    sweep is of `size` images; its rows are in `kept`, and maps of `total` images are kept in all.
+    The function raises RunError for maps beyond the memory.
     """
     side = max(detector.canvas) // detector.model.backbone.strides()[detector.model.levels[0]]
 
@@ -47,7 +49,6 @@ def known(detector: Detector, images: Batches, size: int, total: int) -> Callabl
         return {"map": jnp.pad(found, ((0, 0), (0, below), (0, beside), (0, 0))), **others}
 
     sweep = make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))
-    kept: dict[bytes, Rows] = {}
 
     def rows(variables: Any) -> Rows:
         needed = {**variables, "params": {"backbone": variables["params"]["backbone"]}}

@@ -88,6 +88,11 @@ def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> Stat
     return state.replace(params={**state.params, "class_logits": layer})
 
 
+def has_svms(state: State) -> bool:
+    """Whether a state's layer of classes holds SVMs: in their stage, it alone is not frozen."""
+    return set(state.params) == {"class_logits"}
+
+
 def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, most: int) -> Stage:
     """The stage whose start trains the SVMs on a sweep of images; its one step changes nothing."""
 

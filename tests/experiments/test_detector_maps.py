@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detection, _detector_maps, faster_rcnn_bccd
+from experiments import _detection, _detector_evaluation, _detector_maps, faster_rcnn_bccd
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import evaluated, maps_of
 from jaxstruct import data
@@ -59,7 +59,7 @@ def test_a_detector_learns_the_same_from_known_maps(tmp_path):
 def test_maps_are_computed_once_for_one_backbone():
     readers, detector, state = detector_of(CONFIG)
     images = _detection.batches_of(CONFIG, readers["test"], train=False)
-    rows = _detector_maps.known(detector, images, 3, 3)
+    rows = _detector_maps.known(detector, images, 3, 3, {})
     variables = variables_of(state)
     first = rows(variables)
     head = jax.tree.map(lambda x: x + 1, variables["params"]["head"])
@@ -114,6 +114,26 @@ def test_training_draws_mirrored_maps_by_chance():
     assert 0.15 < batch["map"].mean() < 0.35
     never = _detector_maps.shuffled(lambda _: plain, None, 200, flip=0.0, seed=0)({})
     assert not never.finished(never.augment(draws, never.read(never.indices(0))))["map"].any()
+
+
+def test_maps_are_forgotten_when_the_last_score_is_known(monkeypatch):
+    """Gigabytes, which the other members of a study need."""
+    monkeypatch.setattr(_detector_evaluation, "seconds", lambda *given: {})
+    splits = []
+
+    batched = _detection.batched
+    monkeypatch.setattr(
+        _detection, "batched", lambda *given: splits.append(batched(*given)) or splits[-1]
+    )
+    made = _detection.experiment(CONFIG, "bccd")
+    _, _, state = detector_of(CONFIG)
+    last = made.stages[-1].name
+    sweep = splits[0].sweeps["test"]
+    sweep(variables_of(state))
+    assert any(splits[0].kept)
+    found = made.score({last: state})
+    assert found["test/recall50"] >= 0
+    assert not any(splits[0].kept)
 
 
 def test_scores_are_the_same():

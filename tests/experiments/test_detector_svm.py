@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _detection, _detector_svm, faster_rcnn_bccd
+from experiments import _detection, _detector_evaluation, _detector_svm, faster_rcnn_bccd
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import Detector
 from jaxstruct import data, models
@@ -93,6 +93,8 @@ def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
     stage = _detector_svm.stage(detector, batches, sweep, sweep, 30)
     begun = stage.init(jax.random.key(0), previous)
     assert {*begun.params} == {"class_logits"}
+    assert _detector_svm.has_svms(begun)
+    assert not _detector_svm.has_svms(previous)
     fitted = stage.start(begun)
     batch = next(iter_of(batches))
     variables = variables_of(fitted)
@@ -128,6 +130,19 @@ def test_the_svms_one_step_reads_a_training_batch():
         made = faster_rcnn_bccd.experiment(CONFIG)
     assert made.stages[-1].name == "svm"
     assert made.stages[-1].batches is made.stages[0].batches
+
+
+def test_predict_judges_by_svms_where_a_state_has_them(monkeypatch):
+    """A run that has not ended answers by the softmax of the stage before."""
+    judged = []
+    monkeypatch.setattr(
+        _detector_evaluation, "predict", lambda detector, *given: judged.append(detector.svm)
+    )
+    with data.looking(imitations=True):
+        made = faster_rcnn_bccd.experiment(CONFIG)
+    for params in ({"class_logits": 0}, {"class_logits": 0, "class_deltas": 0}):
+        made.predict(None, State.create(jax.random.key(0), params, (), {}), None)
+    assert judged == [True, False]
 
 
 @pytest.mark.parametrize("method", ["joint", "four_step"])
