@@ -209,7 +209,7 @@ def _numbers(metrics: Sequence[str], block: Mapping[tuple[str, str], Mapping[str
     heads = [f"`{metric}`" for metric in metrics]
     if len(block) == 1 or len(metrics) > COLUMNS:
         return _table(
-            ["metric", *(" ".join(filter(None, place)) or "value" for place in block)],
+            ["metric", *(": ".join(filter(None, place)) or "value" for place in block)],
             [
                 [head, *(row.get(metric, "") for row in block.values())]
                 for head, metric in zip(heads, metrics, strict=True)
