@@ -57,20 +57,21 @@ class Learning(NamedTuple):
 METHODS: dict[Method, tuple[Learning, ...]] = {
     # Ren et al. 2015, section 3.2, approximate joint training.
     "joint": (Learning("joint", ("anchors", "class", "box"), ("backbone", *PROPOSER, *HEAD)),),
-    # The same section, 4-step alternating training; shares as in the authors' code.
+    # The same section, 4-step alternating training. In the authors' code each stage sees 80,000
+    # images: 80,000 steps of one, and 40,000 of two.
     "four_step": (
-        Learning("rpn_1", ("anchors",), ("backbone", *PROPOSER), share=1 / 3, measured="recall"),
+        Learning("rpn_1", ("anchors",), ("backbone", *PROPOSER), share=1 / 4, measured="recall"),
         Learning(
             "fast_rcnn_1",
             ("class", "box"),
             ("backbone", *HEAD),
             "former",
-            1 / 6,
+            1 / 4,
             afresh=("backbone",),
             measured="nothing",
         ),
-        Learning("rpn_2", ("anchors",), PROPOSER, share=1 / 3, measured="recall"),
-        Learning("fast_rcnn_2", ("class", "box"), HEAD, share=1 / 6),
+        Learning("rpn_2", ("anchors",), PROPOSER, share=1 / 4, measured="recall"),
+        Learning("fast_rcnn_2", ("class", "box"), HEAD, share=1 / 4),
     ),
     # Girshick 2015, section 2.3.
     "fast_rcnn": (Learning("fast_rcnn", ("class", "box"), ("backbone", *HEAD), "stored"),),

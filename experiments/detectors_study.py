@@ -27,7 +27,7 @@ class Config(_detector_config.Shared):
 
     dataset: Literal["voc2012", "bccd", "voc2007"] = "voc2012"  # paper: voc2007, all its classes
     methods: tuple[Method, ...] = ("sppnet", "fast_rcnn", "four_step", "joint")
-    epochs: tuple[float, ...] = (16.0, 2.5, 4.0, 2.5)  # passes through the training images, of each
+    epochs: tuple[float, ...] = (16.0, 5.0, 8.0, 5.0)  # passes through the training images, of each
     stored: str = "selective_search-fast-320"  # proposals of the set, for fast_rcnn and sppnet
     searched: int = 1000  # regions that fast_rcnn and sppnet classify, the first stored ones
     proposed: int = 300  # regions that a network proposes
@@ -133,7 +133,7 @@ PAPER = Config(
     height=608,
     width=1008,
     scales=(128.0, 256.0, 512.0),
-    epochs=(16.0,) * 4,
+    epochs=(16.0, 16.0, 64.0, 14.0),
     stored="selective_search-fast-full",
     searched=2000,
 )

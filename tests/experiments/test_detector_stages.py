@@ -8,7 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detector_evaluation, _detector_training, faster_rcnn_bccd
+from experiments import (
+    _detector_evaluation,
+    _detector_training,
+    detectors_study,
+    faster_rcnn_bccd,
+)
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import call
 from experiments._detector_training import METHODS, PROPOSER
@@ -33,6 +38,14 @@ FOUR = dataclasses.replace(
 OUTPUTS = "class_logits", "class_deltas"
 
 pytestmark = pytest.mark.slow
+
+
+def test_each_step_of_the_paper_sees_as_many_images_as_the_authors_code():
+    """80,000 of the 5,011 images of VOC 2007 trainval, one or two at a time."""
+    paper = detectors_study.PAPER
+    passes = dict(zip(paper.methods, paper.epochs, strict=True))["four_step"]
+    for learning in METHODS["four_step"]:
+        assert passes * learning.share * 5011 == pytest.approx(80_000, rel=0.01)
 
 
 @pytest.fixture(scope="module")
