@@ -318,6 +318,19 @@ class _Kept:
         return [one.step in keep for one in checkpoints]
 
 
+def check_place(workdir: Path) -> None:
+    """Raises RunError for a workdir whose checkpoints could not be read back.
+
+    Orbax lists files by patterns that begin with the whole path, and takes \\ for /.
+    """
+    place = str(workdir.resolve())
+    if found := [mark for mark in ("[", "]", "\\", "**") if mark in place]:
+        raise RunError(
+            f"the workdir {place} has {' and '.join(found)} in its path, expected a path without: "
+            "checkpoints there could not be read again; choose another --workdir"
+        )
+
+
 def kept(numbers: Iterable[int], ends: Sequence[int], best: int | None) -> set[int]:
     """Which checkpoints to keep: the latest two, the best, and the last of each stage.
 

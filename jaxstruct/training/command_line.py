@@ -9,6 +9,7 @@ import inspect
 import io
 import itertools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -368,7 +369,8 @@ def _default_workdir(name: str, config: Any, base: Any, variant: str, options: A
         parts.append(f"{key}={'x'.join(map(str, value)) if _listed(value) else value}")
     parts += ["seeds"] if getattr(options, "seeds", 1) > 1 else []
     try:
-        return expanded(Path("runs") / "-".join(parts).replace("/", "_"))
+        # Neither further folders, nor what `run` refuses in a path.
+        return expanded(Path("runs") / re.sub(r"[/\\[\]]|\*\*", "_", "-".join(parts)))
     except ValueError as error:
         raise WrongUsage(
             f"the workdir is named after the options: {error}; give --workdir"

@@ -23,7 +23,7 @@ from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import best_of
+from jaxstruct.training.checkpoints import best_of, check_place
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.finished import Run
 from jaxstruct.training.keys import seed_of
@@ -70,9 +70,11 @@ def run(
     What functions of the experiment raise is passed on.
     """
     folder = expanded(workdir)
-    members = experiment.experiments.values() if isinstance(experiment, Study) else [experiment]
-    for member in members:  # before anything is written
+    members = experiment.experiments if isinstance(experiment, Study) else {"": experiment}
+    for inside, member in members.items():  # before anything is written
         seed_of(member.config)
+        if member.stages:
+            check_place(folder / inside)
     devices = list(devices or jax.devices())
     with unbroken(), files.locked(folder) if parallel.is_first() else contextlib.nullcontext():
         if isinstance(experiment, Study):

@@ -249,6 +249,12 @@ def test_default_workdirs(call, place, monkeypatch, arguments, name):
     assert seen == [Path("runs") / name]
 
 
+def test_a_default_workdir_is_one_that_a_run_takes(call, place):
+    status, _, err = call("train", "--label", "a/b[:80%]\\c**d", make=small)
+    assert status == 0, err
+    assert [path.name for path in (place / "runs").iterdir()] == ["tiny-label=a_b_:80%__c_d"]
+
+
 def test_a_tilde_is_the_home_folder_in_every_path(call, place, monkeypatch):
     home = place / "home"
     monkeypatch.setenv("HOME", str(home))

@@ -323,6 +323,20 @@ def test_a_seed_that_is_none_is_refused_before_anything_is_written(tmp_path, dev
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["train[:80%]", "a]", "a\\b", "a**b"])
+def test_a_folder_whose_checkpoints_could_not_be_read_is_refused(tmp_path, devices, name):
+    study = Study(CONFIG, {"first": small(), name: small()})
+    for made, folder in ((small(), name), (small(), f"{name}/run"), (study, "study")):
+        with pytest.raises(RunError) as caught:
+            run(made, tmp_path / folder, devices=devices())
+        place = tmp_path / folder / (name if made is study else "")
+        assert str(caught.value).startswith(f"the workdir {place} has ")
+        assert "choose another --workdir" in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+    # Without stages there are no checkpoints.
+    assert run(Experiment(CONFIG), tmp_path / name, devices=devices()).states == {}
+
+
 def test_nothing_to_restore(tmp_path):
     with pytest.raises(RunError, match=r"no run in .*--workdir"):
         restore(small(), tmp_path)
