@@ -3,7 +3,8 @@
 Orbax writes a checkpoint into a temporary folder and renames the folder, so that a checkpoint is
 whole or absent; checksums detect damage that comes later. The number of a checkpoint counts the
 steps of all stages. The last checkpoint of every stage is kept, and holds that stage's final state;
-later checkpoints do not repeat it. A damaged checkpoint is set aside, never deleted.
+later checkpoints do not repeat it. A damaged checkpoint is set aside, never deleted, where another
+one is whole; where none is, the run ends and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +60,9 @@ class Checkpoints:
 
     Keeps the latest two checkpoints, the best by `ranking` = (stage, metric, "max" or "min"), and
     the last of every stage; see `kept`. A damaged checkpoint is named on stderr and not used: its
-    folder N is renamed to damaged-N. With `write` false nothing is renamed or written. Raises
-    RunError where the folder cannot be written, and where a checkpoint cannot be read now but may
-    be readable later.
+    folder N is renamed to damaged-N when a whole one was found. With `write` false nothing is
+    renamed or written. Raises RunError where the folder cannot be written, and where a checkpoint
+    cannot be read now but may be readable later.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class Checkpoints:
         self._write, self._folder = write, folder
         self._ends = np.cumsum([stage.steps for stage in stages]).tolist()
         self._metas: dict[int, dict[str, Any]] = {}  # of each checkpoint that is not damaged
+        self._damaged: dict[int, str] = {}  # why, of those that were not named yet
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_Kept(self._to_keep),
             create=write,
             read_only=not write,
-            # Reading needs none of orbax's own metadata, which might be damaged.
-            lightweight_initialize=not write,
+            # Nothing here needs orbax's own metadata, which might be damaged.
+            lightweight_initialize=True,
         )
         self._read_metas()
         self._manager = self._writing(
@@ -136,12 +139,12 @@ class Checkpoints:
         self._writing(self._manager.wait_until_finished)
 
     def restore(self, key: jax.Array, which: str = "last") -> Restored | None:
-        """The newest whole checkpoint, or None where there is none.
+        """The newest whole checkpoint, or None where there is no checkpoint.
 
         With `which` "best", the checkpoint that ranks first, or None where no checkpoint has a
         rank. `key` is the key of the run: shapes come from an abstract evaluation of each stage's
-        `init`. Raises RunError where a checkpoint belongs to another model or to other stages, and
-        where the best checkpoint is damaged.
+        `init`. Raises RunError where a checkpoint belongs to another model or to other stages,
+        where the best checkpoint is damaged, and where all checkpoints are damaged.
         """
         shapes = self._shapes(key)
         numbers = self._numbers()
@@ -157,6 +160,7 @@ class Checkpoints:
                 stage.name: self._whole(self._ends[i], shapes)
                 for i, stage in enumerate(self._stages[:index])
             }
+            self._name_damaged()
             return Restored(
                 index,
                 state,
@@ -166,17 +170,24 @@ class Checkpoints:
                 meta.get("records", 0),
                 meta.get("metrics", {}),
             )
+        if self._damaged and not self._metas:  # beginning again would replace what is left of them
+            newest = max(self._damaged)
+            raise RunError(
+                f"all checkpoints in {self._folder} are damaged (the newest, {newest}: "
+                f"{self._damaged[newest]}) and were left unchanged; put back copies of them, or "
+                "remove that folder to begin again"
+            )
+        self._name_damaged()
         return None
 
     def restore_stage(self, stage: Stage, key: jax.Array) -> State | None:
         """The newest whole state of a stage before its last state, or None; to train from."""
         index, shapes = self._stages.index(stage), self._shapes(key)
-        for number in self._numbers():
-            if self._start(index) < number < self._ends[index]:
-                state = self._whole(number, shapes)
-                if state is not None:
-                    return state
-        return None
+        inside = [n for n in self._numbers() if self._start(index) < n < self._ends[index]]
+        states = (self._whole(number, shapes) for number in inside)
+        state = next((one for one in states if one is not None), None)
+        self._name_damaged()
+        return state
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint on the disk."""
@@ -260,7 +271,7 @@ class Checkpoints:
         return jax.tree.map(_from_host, shapes[index], tree)
 
     def _leave_out(self, number: int, error: Exception, *, needed: bool = False) -> None:
-        """Excludes a checkpoint that could not be read, and sets its folder aside if `write`."""
+        """Excludes a checkpoint that could not be read; `_name_damaged` says so."""
         folder, why = self._folder / str(number), damage.reason(error)
         named = f"checkpoint {number} in {self._folder}"
         if damage.is_gone(folder):  # the run that writes them has removed it as an old one
@@ -277,12 +288,22 @@ class Checkpoints:
                 "best, the last checkpoint is used"
             ) from error
         self._metas.pop(number, None)
-        done = "is not used"
-        if self._write:
-            done = f"was set aside as {self._writing(lambda: damage.set_aside(folder)).name}"
-            if hasattr(self, "_manager"):
-                self._manager.reload()
-        print(f"warning: {named} is damaged and {done} ({why})", file=sys.stderr)
+        self._damaged[number] = why
+
+    def _name_damaged(self) -> None:
+        """Names the damaged checkpoints on stderr, and sets their folders aside if `write`."""
+        for number, why in sorted(self._damaged.items()):
+            done = "is not used"
+            if self._write:
+                set_aside = partial(damage.set_aside, self._folder / str(number))
+                done = f"was set aside as {self._writing(set_aside).name}"
+            print(
+                f"warning: checkpoint {number} in {self._folder} is damaged and {done} ({why})",
+                file=sys.stderr,
+            )
+        if self._damaged and self._write:
+            self._manager.reload()
+        self._damaged.clear()
 
     def _check(self, number: int, kind: str, saved: dict, expected: dict) -> None:
         for name in {**saved, **expected}:

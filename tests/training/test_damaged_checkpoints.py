@@ -208,14 +208,23 @@ def test_it_alone_is_named(saved, capsys):
     assert line.startswith(f"warning: checkpoint 20 in {saved} is damaged")
 
 
-def test_all_are_damaged(saved, capsys):
+@pytest.mark.parametrize("write", [True, False])
+@pytest.mark.parametrize("damage", [flip_a_bit, half_of_meta, without("_CHECKPOINT_METADATA")])
+def test_where_all_are_damaged_nothing_is_changed(saved, capsys, damage, write):
     for number in steps(saved):
-        flip_a_bit(saved / str(number))
-    with open_again(saved) as kept:
-        assert kept.restore(KEY) is None
-    assert len(capsys.readouterr().err.splitlines()) == 4
-    assert steps(saved) == []
-    assert len(list(saved.glob("damaged-*"))) == 4
+        damage(saved / str(number))
+    before = {f: f.read_bytes() for f in saved.rglob("*") if f.is_file()}
+    for which in ("last", "best") if damage is half_of_meta else ("last",):
+        with (
+            open_again(saved, write=write) as kept,
+            pytest.raises(RunError) as caught,
+        ):
+            kept.restore(KEY, which)
+        said = str(caught.value)
+        assert said.startswith(f"all checkpoints in {saved} are damaged (the newest, 30: ")
+        assert said.endswith("put back copies of them, or remove that folder to begin again")
+    assert capsys.readouterr().err == ""
+    assert {f: f.read_bytes() for f in saved.rglob("*") if f.is_file()} == before
 
 
 def cannot_be_read(error):

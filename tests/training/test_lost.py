@@ -82,6 +82,22 @@ def test_a_stage_that_is_trained_again_can_be_stopped_and_goes_on(finished, devi
     assert restore(MADE, finished).states.keys() == whole.states.keys()
 
 
+def test_where_no_checkpoint_can_be_read_the_run_does_not_begin_again(finished, devices):
+    whole, checkpoints = restore(MADE, finished), finished / "checkpoints"
+    for checkpoint in checkpoints.iterdir():
+        emptied(checkpoint)
+    (finished / "metrics.json").unlink()
+    kept = content(finished)
+    for again in (lambda: run(MADE, finished, devices=devices()), lambda: restore(MADE, finished)):
+        with pytest.raises(RunError, match=rf"^all checkpoints in {checkpoints} are damaged \("):
+            again()
+        assert {f: x for f, x in content(finished).items() if f.name != "config.json"} == {
+            f: x for f, x in kept.items() if f.name != "config.json"
+        }
+    shutil.rmtree(checkpoints)
+    assert bits(run(MADE, finished, devices=devices()).state) == bits(whole.state)
+
+
 def test_a_damaged_line_in_the_middle_is_named_and_the_others_stay(finished, devices, capsys):
     path, before = finished / "metrics.jsonl", numbers_of(finished)
     lines = path.read_text().splitlines(keepends=True)
