@@ -18,18 +18,18 @@ from typing import Any
 
 import jax
 
-from jaxstruct.data import Examples
 from jaxstruct.data.output import unbroken
 from jaxstruct.data.places import expanded
 from jaxstruct.training import hardware, parallel
 from jaxstruct.training import workdir as files
-from jaxstruct.training.checkpoints import best_of, check_place
+from jaxstruct.training.checkpoints import Restored, best_of, check_place
 from jaxstruct.training.experiment import Experiment, Stage
 from jaxstruct.training.finished import Run
 from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress, announce_devices
 from jaxstruct.training.results import read_results, records_of
+from jaxstruct.training.sets import check_sets, data_of, sets_of
 from jaxstruct.training.stages import train_all
 from jaxstruct.training.study import Study, run_study
 
@@ -92,9 +92,10 @@ def _run_one(
     profile: bool,
 ) -> Run:
     experiment = experiment.at(folder)
-    config, sources = files.plain(experiment.config), _data(experiment)
+    config, sources, sets = files.plain(experiment.config), data_of(experiment), sets_of(experiment)
     files.check_config(folder, name, config)
     before = files.read_config(folder) or {}
+    results = read_results(folder)
     about = {
         "hardware": hardware.hardware(devices),
         "versions": hardware.versions(),
@@ -107,22 +108,28 @@ def _run_one(
             "experiment": name,
             "config": config,
             "data": sources,
-            "sets": _sets(experiment),
+            "sets": [record.plain() for record in sets],
         }
         if parallel.is_first():
             files.write_json(folder / "config.json", {**about_run, "weights": weights, **about})
+
+    def begins(at: Restored | None) -> None:
+        """What is only drawn again keeps its config.json; what resumes keeps its data."""
+        if before and results is not None and _has_ended(experiment, at):
+            return
+        if at is not None:
+            check_sets(folder, sources, sets)
+        write_config()
 
     def started(stage: Stage, read: list[dict[str, str]]) -> None:
         weights[stage.name] = read
         write_config()
 
-    results = read_results(folder)
-    write_config()
     since = time.perf_counter()
     with Progress(devices, quiet=not parallel.is_first()) as progress:
         progress.say(f"{name or 'run'} in {folder}, {announce_devices(devices)}")
         states, history, cost = train_all(
-            experiment, folder, config, devices, progress, profile, started
+            experiment, folder, config, devices, progress, profile, begins, started
         )
         if results is None:
             scored: Mapping[str, Any] = {}
@@ -143,35 +150,19 @@ def _run_one(
                 **about,
             }
         finished = Run(
-            folder, experiment.config, states, history, results["metrics"], sources,
+            folder, experiment.config, states, history, results["metrics"], results["data"],
             results["cost"], experiment,
         )  # fmt: skip
         write_outcome(folder, results, experiment.figures, finished, experiment.claims, progress)
     return finished
 
 
-def _data(experiment: Experiment) -> list[dict[str, Any]]:
-    """The sets that the experiment and its stages read."""
-    found = [source.plain() for source in experiment.data]
-    for read in (part.read for s in experiment.stages for part in s.batches.parts.values()):
-        source = getattr(read, "source", None)
-        if isinstance(read, Examples) and source is None:
-            about: dict[str, Any] = {"name": "given arrays", "origin": "user", "size": read.size}
-        elif source is None:
-            about = {"name": "given arrays", "origin": "user"}
-        else:
-            about = source.plain()
-        if about not in found:
-            found.append(about)
-    return found
-
-
-def _sets(experiment: Experiment) -> list[dict[str, Any]]:
-    """What a machine without these sets must know about them, to predict."""
-    reads = [part.read for stage in experiment.stages for part in stage.batches.parts.values()]
-    sources = [*experiment.data, *(getattr(read, "source", None) for read in reads)]
-    records = {s.record.name: s.record for s in sources if s is not None and s.record}
-    return [record.plain() for record in records.values()]
+def _has_ended(experiment: Experiment, at: Restored | None) -> bool:
+    """Whether no step is missing where an experiment resumes."""
+    if at is None:
+        return not experiment.stages
+    ends = at.index == len(experiment.stages) - 1 == len(at.finals)
+    return ends and int(at.state.step) == experiment.stages[-1].steps
 
 
 def _scored(experiment: Experiment) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import jax
 
 from jaxstruct import data
 from jaxstruct.training import parallel
-from jaxstruct.training.checkpoints import Checkpoints
+from jaxstruct.training.checkpoints import Checkpoints, Restored
 from jaxstruct.training.errors import RunError, Stopped
 from jaxstruct.training.experiment import Experiment, Stage
-from jaxstruct.training.journal import Journal, Record, check_history
+from jaxstruct.training.journal import Journal, Record, check_history, read_records
 from jaxstruct.training.keys import root_key, stage_key
 from jaxstruct.training.loop import train
 from jaxstruct.training.progress import Progress
@@ -32,21 +32,26 @@ def train_all(
     devices: list[jax.Device],
     progress: Progress,
     profile: bool,
+    begins: Callable[[Restored | None], None],
     started: Callable[[Stage, list[dict[str, str]]], None],
 ) -> tuple[dict[str, State], list[dict], dict[str, Any]]:
     """Trains the steps that are missing; returns (last states by stage, records, cost).
 
     A stage whose last state is lost is trained again to the same bits, and the checkpoints of later
-    stages stay. `started(stage, weights)` is called where a stage has read weights at its start.
+    stages stay. `begins(at)` is called once, when what is there could be read, and before anything
+    is written. `started(stage, weights)` is called where a stage has read weights at its start.
     Raises RunError, Stopped, TraceError, DataError and ValueError as `run` does, and what functions
     of the experiment raise.
     """
     root = root_key(experiment)
     cost: dict[str, Any] = {"wall_seconds": 0.0}
     if not experiment.stages:
+        begins(None)
         return {}, [], cost
     with Checkpoints(folder / "checkpoints", experiment.stages, config, experiment.ranking) as kept:
         at = kept.restore(root)
+        read_records(folder / "metrics.jsonl")  # a damaged line ends the run before it writes
+        begins(at)
         number = 0
         if at:
             ends = [stage.steps for stage in experiment.stages[: at.index]]
