@@ -33,7 +33,7 @@ from jaxstruct.training.predictions import predict_images
 from jaxstruct.training.restored import restore
 from jaxstruct.training.run import run
 from jaxstruct.training.study import Study, of_member, seeds
-from jaxstruct.training.workdir import read_config, stored_config, stored_sets
+from jaxstruct.training.workdir import below, read_config, stored_config, stored_sets
 
 
 @dataclass(frozen=True)
@@ -385,14 +385,14 @@ def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
         given = [value] if equals else arguments[i + 1 : i + 2]
         if flag == "--workdir" and given:
             folder = _path(given[0], arguments)
-    found = (stored_sets(path.parent) for path in sorted(folder.glob("**/config.json")))
+    found = (stored_sets(path.parent) for path in below(folder, "config.json"))
     return next(filter(None, found), [])
 
 
 def _folder(workdir: Path, member: str | None) -> Path:
     """The folder of the run that --workdir and --member name."""
-    runs = sorted(path.parent for path in workdir.glob("**/config.json") if path.parent != workdir)
-    members = [str(run.relative_to(workdir)) for run in runs]
+    runs = [path.parent for path in below(workdir, "config.json")]
+    members = [str(run.relative_to(workdir)) for run in runs if run != workdir]
     if members and member not in members:
         choice = f"choose one with --member ({', '.join(members)})"
         missing = f", and not {member}" if member else ""

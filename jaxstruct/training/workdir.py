@@ -164,6 +164,21 @@ def check_config(
         )
 
 
+def below(folder: Path, name: str) -> list[Path]:
+    """The paths of a name in a workdir and all below it but checkpoints, behind links, too."""
+    found: list[Path] = []
+    for inside, folders, names in os.walk(folder, followlinks=True):
+        here = Path(inside)
+        found += [here / name] if name in (*folders, *names) else []
+        around = {os.path.realpath(one) for one in (here, *here.parents)}
+        folders[:] = [
+            one
+            for one in folders
+            if one != "checkpoints" and os.path.realpath(here / one) not in around  # a circle
+        ]
+    return sorted(found)
+
+
 def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
     """The configuration of the run in a workdir, or `config` where there is no run.
 
@@ -171,7 +186,7 @@ def stored_config(workdir: Path, config: Any, *, trained: bool = True) -> Any:
     the code wrote the fields.
     """
     stored = read_config(workdir)
-    if stored is None or (trained and next(workdir.glob("**/checkpoints"), None) is None):
+    if stored is None or (trained and not below(workdir, "checkpoints")):
         return config
     kept = stored["config"]
     unknown = set(kept) ^ set(plain(config))

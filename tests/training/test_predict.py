@@ -306,6 +306,18 @@ def test_predict_of_seeds(call, place):
     assert not np.array_equal(seen[0].params["w"], seen[1].params["w"])
 
 
+def test_members_may_lie_behind_links(call, place):
+    assert call("--seeds", "2", "--rate", "0.2", "--workdir", "x", make=small)[0] == 0
+    (place / "big").mkdir()
+    for member in ("seed=0", "seed=1"):
+        (place / "x" / member).rename(place / "big" / member)
+        (place / "x" / member).symlink_to(place / "big" / member)
+    status, _, err = call("predict", "--workdir", "x", make=small)
+    assert (status, "choose one with --member (seed=0, seed=1)" in err) == (2, True)
+    status, _, err = call("predict", "--workdir", "x", "--member", "seed=1", make=small)
+    assert (status, err) == (0, "")  # with the configuration of the run
+
+
 def test_predict_of_a_study(call, place):
     @dataclass(frozen=True)
     class Sizes:

@@ -12,6 +12,7 @@ import pytest
 from jaxstruct.training import RunError
 from jaxstruct.training.journal import Journal
 from jaxstruct.training.workdir import (
+    below,
     check_config,
     locked,
     plain,
@@ -136,6 +137,18 @@ def test_another_configuration_is_refused(tmp_path):
     write_json(tmp_path / "config.json", ["somebody else's"])
     with pytest.raises(RunError, match="is no configuration of a run"):
         check_config(tmp_path, "x", config)
+
+
+def test_what_is_below_is_found_behind_links_and_in_no_circle(tmp_path):
+    for folder in ("big/seed=0", "run/a/seed=1", "run/checkpoints/8"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").touch()
+    (tmp_path / "run" / "a" / "seed=0").symlink_to(tmp_path / "big" / "seed=0")
+    (tmp_path / "run" / "a" / "again").symlink_to(tmp_path / "run")
+    (tmp_path / "big" / "seed=0" / "up").symlink_to(tmp_path)
+    found = [str(path.relative_to(tmp_path)) for path in below(tmp_path / "run", "config.json")]
+    assert found == ["run/a/seed=0/config.json", "run/a/seed=1/config.json"]
+    assert below(tmp_path / "none", "config.json") == []
 
 
 def test_pictures_of_no_run_are_not_replaced(tmp_path):
