@@ -113,15 +113,21 @@ def _run_one(
         if parallel.is_first():
             files.write_json(folder / "config.json", {**about_run, "weights": weights, **about})
 
+    resumes = results is not None
+
     def begins(at: Restored | None) -> None:
         """What is only drawn again keeps its config.json; what resumes keeps its data."""
+        nonlocal resumes
         if before and results is not None and _has_ended(experiment, at):
             return
         if at is not None:
             check_sets(folder, sources, sets)
+            resumes = True
         write_config()
 
     def started(stage: Stage, read: list[dict[str, str]]) -> None:
+        if resumes:
+            files.check_weights(folder, stage.name, weights.get(stage.name), read)
         weights[stage.name] = read
         write_config()
 

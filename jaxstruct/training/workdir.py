@@ -13,7 +13,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -135,6 +135,7 @@ def check_config(
 ) -> None:
     """Raises RunError where the folder holds a run of another configuration, naming the fields.
 
+    A file of weights that the run has read is known by its name: it may lie in another folder now.
     Also where the folder holds no run, but pictures that this run might replace.
     """
     before = read_config(workdir)
@@ -156,12 +157,51 @@ def check_config(
             f"{workdir} is a run of {before['experiment']}, not of {name}; choose another --workdir"
         )
     old = before["config"]
-    fields = [key for key in {**old, **config} if old.get(key) != config.get(key)]
+    names = weights_below(workdir) if old != config else []
+    was, is_now = by_name(old, names), by_name(config, names)
+    fields = [key for key in {**old, **config} if was.get(key) != is_now.get(key)]
     if fields:
         differing = ", ".join(f"{k} was {old.get(k)} and is now {config.get(k)}" for k in fields)
         raise RunError(
             f"{workdir} is a run of another configuration: {differing}; choose another --workdir"
         )
+
+
+def weights_of(about: Mapping[str, Any]) -> list[str]:
+    """The names of the files of weights that a config.json or a metrics.json records."""
+    stages = about.get("weights", {})
+    entries = [one for read in stages.values() if are_objects(read, {"file"}) for one in read]
+    return [one["file"] for one in entries if isinstance(one["file"], str)]
+
+
+def weights_below(workdir: Path) -> list[str]:
+    """The names of the files of weights that the run of a workdir, or its members, have read."""
+    found = [read_config(path.parent) or {} for path in below(workdir, "config.json")]
+    return [name for one in found for name in weights_of(one)]
+
+
+def by_name(value: Any, names: Iterable[str]) -> Any:
+    """A value of JSON in which every path of a file of these names is the name alone."""
+    if isinstance(value, dict):
+        return {key: by_name(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [by_name(one, names) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).name in names else value
+
+
+def check_weights(
+    workdir: Path, stage: str, before: Any, read: Iterable[Mapping[str, str]]
+) -> None:
+    """Raises RunError where a stage has read another file of weights than `before` records."""
+    known = before if are_objects(before, {"file", "sha256"}) else []
+    for new in read:
+        former = [old["sha256"] for old in known if old["file"] == new["file"]]
+        if former and new["sha256"] not in former:
+            raise RunError(
+                f"{workdir} is a run from other weights: stage {stage!r} began with "
+                f"{new['file']} of sha256 {former[0]} and has read one of {new['sha256']}; put the "
+                "former file back, or choose another --workdir"
+            )
 
 
 def below(folder: Path, name: str) -> list[Path]:

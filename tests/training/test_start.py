@@ -69,6 +69,42 @@ def test_trained_weights_are_read_once_on_a_fresh_start(tmp_path, devices, weigh
     assert bits(restore(made, tmp_path / "cut").state) == bits(whole.state)
 
 
+def at_place(path):
+    """`weighted`, with an option that names the file."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        weights: str
+        seed: int = 0
+
+    return dataclasses.replace(weighted(read=path, started=[]), config=Config(str(path)))
+
+
+def test_a_run_goes_on_where_its_weights_lie_elsewhere(tmp_path, devices, weights_file):
+    whole = run(at_place(weights_file), tmp_path / "whole", devices=devices())
+    with pytest.raises(Stopped):
+        run(stopping(at_place(weights_file), 6, ask_to_stop), tmp_path / "cut", devices=devices())
+    (tmp_path / "moved").mkdir()
+    moved = weights_file.rename(tmp_path / "moved" / weights_file.name)
+    for file in (tmp_path / "cut" / "checkpoints" / "20").rglob("*"):  # the first stage's last
+        file.write_bytes(b"") if file.is_file() else None
+    before = moved.read_bytes()
+    moved.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    words = (
+        r"from other weights: stage 'first' began with trained\.safetensors of sha256 .* read one"
+    )
+    with pytest.raises(RunError, match=words):
+        run(at_place(moved), tmp_path / "cut", devices=devices())
+    moved.write_bytes(before)
+    again = run(at_place(moved), tmp_path / "cut", devices=devices())
+    for stage in whole.states:
+        assert bits(again.states[stage]) == bits(whole.states[stage])
+    assert restore(at_place(weights_file), tmp_path / "cut").metrics == whole.metrics
+    other = moved.rename(tmp_path / "other.safetensors")
+    with pytest.raises(RunError, match="is a run of another configuration: weights was"):
+        run(at_place(other), tmp_path / "cut", devices=devices())
+
+
 def test_a_start_that_changes_shapes_is_refused(tmp_path, devices):
     first, second = tiny.experiment(CONFIG).stages
     wide = dataclasses.replace(

@@ -139,6 +139,24 @@ def test_another_configuration_is_refused(tmp_path):
         check_config(tmp_path, "x", config)
 
 
+def test_files_of_weights_are_known_by_their_names(tmp_path):
+    read = {"first": [{"file": "vgg16.pth", "sha256": "0"}]}
+    about = {"experiment": "x", "config": {"weights": "/home/a/vgg16.pth", "also": ["b/vgg16.pth"]}}
+    config = {"weights": "~/vgg16.pth", "also": ["vgg16.pth"]}
+    (tmp_path / "one").mkdir()
+    write_json(tmp_path / "one" / "config.json", {**about, "data": [], "weights": read})
+    check_config(tmp_path / "one", "x", config)
+    # Of a study, the members have read them.
+    write_json(tmp_path / "config.json", about)
+    check_config(tmp_path, "x", config, study=True)
+    with pytest.raises(RunError, match=r"weights was /home/a/vgg16\.pth and is now c/vgg19\.pth;"):
+        check_config(tmp_path / "one", "x", {**config, "weights": "c/vgg19.pth"})
+    # What was not read as weights is another option.
+    write_json(tmp_path / "one" / "config.json", {**about, "data": [], "weights": {}})
+    with pytest.raises(RunError, match=r"of another configuration: weights was .*, also was"):
+        check_config(tmp_path / "one", "x", config)
+
+
 def test_what_is_below_is_found_behind_links_and_in_no_circle(tmp_path):
     for folder in ("big/seed=0", "run/a/seed=1", "run/checkpoints/8"):
         (tmp_path / folder).mkdir(parents=True)
