@@ -12,8 +12,9 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +101,20 @@ def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
     for value in _strings(result["config"]):
         if Path(value).is_absolute():
             content = content.replace(json.dumps(value)[1:-1], Path(value).name)
+    weights = {*files.weights_of(result), *files.weights_below(workdir)}
+    result = _by_name(json.loads(content), weights)
     copied: list[Path] = []
     if add:
         kept = _read(target, "collect it again from its workdir")
-        result = _joined(kept, json.loads(content), folder)
-        content = json.dumps(result, indent=2) + "\n"
+        weights |= {*files.weights_of(kept)}
+        result = _joined(_by_name(kept, weights), _by_name(result, weights), folder)
     else:
         target.mkdir(parents=True, exist_ok=True)
         copied = sorted((workdir / "figures").glob("*.png"))
         for path in copied:
             shutil.copy(path, target / path.name)
+    if result != json.loads(content):
+        content = json.dumps(result, indent=2) + "\n"
     (target / "metrics.json").write_text(content, encoding="utf-8")
     # Not before: what cannot be copied must not cost the old ones.
     for path in set() if add else set(target.glob("*.png")) - {target / x.name for x in copied}:
@@ -119,6 +124,16 @@ def collect(workdir: Path, folder: str, *, add: bool = False) -> str:
         figure.savefig(target / f"{name}.png")
     count = len(copied) + len(drawn) + 1
     return f"{target}: {count} files; python -m experiments write brings the pages up to date"
+
+
+def _by_name(result: Result, weights: Collection[str]) -> Result:
+    """The result with these files of weights by their names, wherever the run found them."""
+    command = result["cost"].get("command")
+    for value in _strings(result["config"]) if isinstance(command, str) else ():
+        if (name := Path(value).name) in weights:
+            command = command.replace(shlex.quote(value), shlex.quote(name))
+    cost = {**result["cost"], **({"command": command} if command else {})}
+    return {**result, "config": files.by_name(result["config"], weights), "cost": cost}
 
 
 def _joined(kept: Result, further: Result, folder: str) -> Result:

@@ -1,6 +1,7 @@
 """Finished runs become results: what is taken, what is refused, what joins."""
 
 import json
+import shlex
 
 import pytest
 
@@ -57,6 +58,39 @@ def test_files_that_a_run_read_are_known_by_their_names(folder, tmp_path):
     text = (folder / "vae_mnist" / "metrics.json").read_text()
     assert text == path.read_text().replace("/home/someone/", "")
     assert json.loads(text)["config"] == config | {"weights": "vgg16.pth"}
+
+
+PLACES = ["vgg16.pth", "/w/vgg16.pth", "../w/vgg16.pth", "~/my w/vgg16.pth"]
+
+
+@pytest.mark.parametrize("here", PLACES)
+@pytest.mark.parametrize("there", PLACES)
+def test_weights_are_known_by_their_names_wherever_they_lay(folder, tmp_path, here, there):
+    target, workdir = folder / "vae_mnist", tmp_path / "vae_mnist"
+    read = {"weights": {"first": [{"file": "vgg16.pth", "sha256": "0"}]}}
+
+    def write(place, seed, **changes):
+        config = {"latent": 20, "hidden": 500, "optimizer": place, "seed": seed}
+        command = shlex.join(["run", "--optimizer", place, "--seed", str(seed)])
+        made = of_seed(seed, config=config, cost={"wall_seconds": 60.0, "command": command})
+        write_result(workdir, **made, **changes)
+
+    write(here, 0, **read)
+    _results.collect(workdir, "vae_mnist")
+    if here.startswith("~"):  # as it was collected before
+        kept = json.loads((target / "metrics.json").read_text())
+        kept["config"]["optimizer"] = here
+        (target / "metrics.json").write_text(json.dumps(kept))
+    write(there, 1)  # as of a study, whose members alone have read files
+    about = {"experiment": "vae_mnist", "config": {}, "data": [], **read}
+    (workdir / "seed=1").mkdir()
+    (workdir / "seed=1" / "config.json").write_text(json.dumps(about))
+    _results.collect(workdir, "vae_mnist", add=True)
+    found = json.loads((target / "metrics.json").read_text())
+    assert found["config"]["optimizer"] == "vgg16.pth"
+    assert found["cost"]["command"] == (
+        "run --optimizer vgg16.pth --seed 0\nrun --optimizer vgg16.pth --seed 1"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "5", '{"metrics": []}'])
