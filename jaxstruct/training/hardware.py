@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,13 @@ def commit(folder: Path) -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def commit_of_code() -> str | None:
+    """The commit of the main module's folder, or else of this package's; None outside of any.
+
+    A program without a file, such as a notebook, has no folder.
+    """
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    code = [Path(file).resolve().parent for file in (main, __file__) if file]
+    return next(filter(None, map(commit, code)), None)

@@ -99,7 +99,7 @@ def _run_one(
     about = {
         "hardware": hardware.hardware(devices),
         "versions": hardware.versions(),
-        "commit": hardware.commit(Path.cwd()),
+        "commit": hardware.commit_of_code(),
     }
     weights: dict[str, Any] = dict(before.get("weights", {}))
 

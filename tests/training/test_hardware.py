@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -82,6 +83,34 @@ def test_commit(checkout):
     git("checkout", "a.py")
     (folder / "b.py").write_text("new")
     assert hardware.commit(folder) == head[:12] + "+"
+
+
+def test_the_commit_is_that_of_the_code_and_not_of_the_current_folder(
+    checkout, tmp_path, monkeypatch
+):
+    folder, git = checkout
+    git("init")
+    (folder / "mine.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")[:12]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(hardware, "__file__", str(tmp_path / "elsewhere" / "hardware.py"))
+    main = SimpleNamespace(__file__=str(folder / "mine.py"))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert hardware.commit_of_code() == head
+    # Otherwise that of the package; a notebook has no file.
+    (tmp_path / "link.py").symlink_to(folder / "mine.py")
+    monkeypatch.chdir(folder)
+    for place in (tmp_path / "elsewhere" / "mine.py", None):
+        main.__file__ = place and str(place)
+        assert hardware.commit_of_code() is None
+        with monkeypatch.context() as patch:
+            patch.setattr(hardware, "__file__", str(tmp_path / "link.py"))
+            assert hardware.commit_of_code() == head
+    del main.__file__
+    assert hardware.commit_of_code() is None
 
 
 def test_commit_without_git(tmp_path, monkeypatch):
