@@ -28,7 +28,7 @@ from jaxstruct.training.finished import Run
 from jaxstruct.training.keys import seed_of
 from jaxstruct.training.outcome import write_outcome
 from jaxstruct.training.progress import Progress, announce_devices
-from jaxstruct.training.results import read_results, records_of
+from jaxstruct.training.results import one_or_all, read_results, records_of
 from jaxstruct.training.sets import check_sets, data_of, sets_of
 from jaxstruct.training.stages import train_all
 from jaxstruct.training.study import Study, run_study
@@ -123,6 +123,9 @@ def _run_one(
         if at is not None:
             check_sets(folder, sources, sets)
             resumes = True
+            # Of all processes that have trained, on another day and machine perhaps.
+            shared = about.keys() & before.keys()
+            about.update({key: one_or_all([before[key], about[key]]) for key in shared})
         write_config()
 
     def started(stage: Stage, read: list[dict[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxstruct.training import (
     RunError,
     Stopped,
     Study,
+    hardware,
     restore,
     run,
 )
@@ -220,6 +222,32 @@ def test_whatever_ended_it_it_goes_on_to_the_same_bits(
     assert outcome(tmp_path) == outcome(uninterrupted.workdir)
     assert bits(found.state) == bits(uninterrupted.state)
     assert found.cost["wall_seconds"] > 0
+
+
+def test_results_name_every_machine_and_commit_that_trained(tmp_path, devices, monkeypatch):
+    def at(commit, machine):
+        monkeypatch.setattr(hardware, "commit_of_code", lambda: commit)
+        monkeypatch.setattr(hardware, "hardware", lambda _: {"devices": machine})
+
+    made = tiny.experiment(CONFIG)
+    for after, commit, machine in ((2, "a", "abacus"), (2, None, "loom"), (3, "a", "abacus")):
+        at(commit, machine)
+        with pytest.raises(Stopped):
+            run(stopping(made, after, ask_to_stop), tmp_path, devices=devices())
+    at("b", "loom")
+    run(made, tmp_path, devices=devices())
+    at("c", "none that trained")
+    run(made, tmp_path, devices=devices())
+    for name in ("config.json", "metrics.json"):
+        found = json.loads((tmp_path / name).read_text())
+        assert found["commit"] == ["a", None, "b"]
+        assert found["hardware"] == [{"devices": "abacus"}, {"devices": "loom"}]
+        assert found["versions"]["jax"] == jax.__version__
+    # What begins again is made here alone.
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "metrics.json").unlink()
+    run(made, tmp_path, devices=devices())
+    assert json.loads((tmp_path / "metrics.json").read_text())["commit"] == "c"
 
 
 def test_a_request_between_two_records_loses_no_sums(tmp_path, devices):
