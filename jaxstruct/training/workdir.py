@@ -6,6 +6,7 @@ What may be added: another file that every run has.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import math
@@ -32,8 +33,9 @@ def plain(config: Any) -> dict[str, Any]:
 def locked(workdir: Path) -> Iterator[None]:
     """Makes the folder and holds its lock.
 
-    The kernel releases the lock when the process ends, however it ends. Raises RunError where
-    another run holds the lock, and where the folder cannot be written.
+    The kernel releases the lock when the process ends, however it ends. Where the file system has
+    no locks, a line on stderr says so. Raises RunError where another run holds the lock, and where
+    the folder cannot be written or locked.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -46,11 +48,25 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(
-                f"another run is writing into {workdir}; wait for its end or choose another "
-                "--workdir"
-            ) from error
+            if error.errno in _HELD:
+                raise RunError(
+                    f"another run is writing into {workdir}; wait for its end or choose another "
+                    "--workdir"
+                ) from error
+            if error.errno not in _NO_LOCKS:
+                raise RunError(
+                    f"cannot lock {workdir / 'lock'} ({error.strerror}); choose another --workdir"
+                ) from error
+            print(
+                f"warning: the file system of {workdir} has no locks ({error.strerror}); start no "
+                "other run there before this one has ended",
+                file=sys.stderr,
+            )
         yield
+
+
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def write_json(path: Path, value: Any) -> None:

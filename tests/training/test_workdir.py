@@ -1,6 +1,8 @@
 """The files of a run: whole or absent, of one configuration, written by one run at a time."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -95,6 +97,30 @@ def test_the_lock_goes_with_its_process(tmp_path):
         process.communicate()
     with locked(tmp_path):
         pass
+
+
+def failing(monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys, number):
+    failing(monkeypatch, number)
+    with locked(tmp_path):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: the file system of {tmp_path} has no locks (")
+    assert os.strerror(number) in line
+
+
+def test_a_lock_that_fails_is_not_another_run(tmp_path, monkeypatch):
+    failing(monkeypatch, errno.EIO)
+    words = r"^cannot lock .*/lock \(Input/output error\); choose another --workdir$"
+    with pytest.raises(RunError, match=words), locked(tmp_path):
+        raise AssertionError
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
