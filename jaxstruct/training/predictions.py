@@ -8,6 +8,7 @@ What may be added: another kind of value in a record that has a file format of i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -96,34 +97,45 @@ class Predictions:
         """
         arrays = {k: x for k, x in record.items() if isinstance(x, np.ndarray | jax.Array)}
         maps = {k: np.asarray(x) for k, x in arrays.items() if (x.ndim, x.dtype) == (2, np.uint8)}
-        endings = [".png", ".json", *(f"-{key}.png" for key in maps)]
-        stem = self._free("samples" if image is None else image.stem, endings)
-        figure.savefig(self._folder / f"{stem}.png")
-        about = {"image": str(image) if image else None, **record}
+        endings = [".json", ".png", *(f"-{key}.png" for key in maps)]
+        stem = self._claimed("samples" if image is None else image.stem, endings)
+        try:
+            figure.savefig(self._folder / f"{stem}.png")
+            about = {"image": str(image) if image else None, **record}
+            named = {key: f"{stem}-{key}.png" for key in maps}
+            for key, labels in maps.items():
+                write_class_map(self._folder / named[key], labels, self._colors)
+            _write_json(self._folder / f"{stem}.json", {**about, **named})
+        except BaseException:
+            (self._folder / f"{stem}.json").unlink()  # it holds nothing
+            raise
         self._records.append(about)
-        written = dict(about)
-        for key, labels in maps.items():
-            written[key] = f"{stem}-{key}.png"
-            write_class_map(self._folder / written[key], labels, self._colors)
-        _write_json(self._folder / f"{stem}.json", written)
         return self._folder / f"{stem}.png"
 
     def collect(self, of_all: Callable[[Sequence[dict]], Mapping[str, Any]] | None) -> list[Path]:
         """Writes what the records of all images become, a JSON file for each name."""
         found = []
         for name, value in (of_all(self._records) if of_all else {}).items():
-            stem = self._free(Path(name).stem, [Path(name).suffix or ".json"])
+            stem = self._claimed(Path(name).stem, [Path(name).suffix or ".json"])
             found.append(self._folder / f"{stem}{Path(name).suffix or '.json'}")
             _write_json(found[-1], value)
         return found
 
-    def _free(self, stem: str, endings: Sequence[str]) -> str:
-        """The stem, or one with a number, of whose files none is there."""
-        return next(
+    def _claimed(self, stem: str, endings: Sequence[str]) -> str:
+        """The stem, or one with a number, of whose files none is there; the first is made empty.
+
+        Of two calls at once that see the same name free, one makes that file and has the name.
+        """
+        free = (
             name
             for name in numbered(stem)
             if not any(taken(self._folder / f"{name}{ending}") for ending in endings)
         )
+        for name in free:
+            with contextlib.suppress(FileExistsError):
+                (self._folder / f"{name}{endings[0]}").touch(exist_ok=False)
+                return name
+        raise AssertionError("numbers do not end")
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxstruct.training import Experiment, RunError, Study, restore
+from jaxstruct.training.predictions import Predictions
 from tests.training import tiny
 from tests.training.one_stage import Config, small
 
@@ -178,6 +181,44 @@ def test_predict_replaces_no_file(call, place, trained):
     assert call(*command)[1] == "samples-2.png\n"
     assert {f: f.read_bytes() for f in before} == before
     assert not (place / "nowhere").exists()
+
+
+def test_two_calls_at_once_replace_nothing_of_each_other(tmp_path):
+    """Each writes while the other has found the name free, and has written nothing yet."""
+    both = threading.Barrier(2, timeout=60)
+
+    class Slow:
+        def __init__(self, text):
+            self.text = text
+
+        def savefig(self, path):
+            both.wait()
+            path.write_text(self.text)
+
+    def call(name):
+        written = Predictions(tmp_path)
+        path = written.add(Path("a.jpg"), {"by": name}, Slow(name))
+        written.collect(lambda records: {"all.txt": [r["by"] for r in records]})
+        return path
+
+    with ThreadPoolExecutor(2) as pool:
+        paths = dict(zip("12", pool.map(call, "12"), strict=True))
+    assert sorted(path.name for path in paths.values()) == ["a-2.png", "a.png"]
+    for name, path in paths.items():
+        assert path.read_text() == name
+        assert json.loads(path.with_suffix(".json").read_text())["by"] == name
+    found = [json.loads((tmp_path / name).read_text()) for name in ("all.txt", "all-2.txt")]
+    assert sorted(found) == [["1"], ["2"]]
+
+
+def test_a_picture_that_fails_leaves_its_name_free(tmp_path):
+    class Failing:
+        def savefig(self, path):
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        Predictions(tmp_path).add(Path("a.jpg"), {}, Failing())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_file_for_all_images_replaces_none(call, place):
