@@ -27,7 +27,7 @@ from jaxstruct.data.places import expanded
 from jaxstruct.interrupts import raise_on_interrupt
 from jaxstruct.training import memory, parallel
 from jaxstruct.training.errors import Stopped
-from jaxstruct.training.experiment import Experiment, config_type
+from jaxstruct.training.experiment import Experiment, config_type, mistyped
 from jaxstruct.training.keys import check_seed
 from jaxstruct.training.predictions import predict_images
 from jaxstruct.training.restored import restore
@@ -123,6 +123,8 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     known: dict[str, type] = {"train": Train, "predict": Predict}
     added: type | None = None
     if verb not in known:
+        if meant := mistyped(verb):  # before the experiment is made, which may take long
+            raise WrongUsage(f"unknown verb {verb!r}; did you mean {meant}?")
         default = "-".join(filter(None, (Path(sys.argv[0]).stem, variant)))
         sets = _sets_of(arguments, Path("runs") / default)
         with data.looking(None, imitations=True), data.recorded(sets):

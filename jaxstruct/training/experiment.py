@@ -6,6 +6,7 @@ What may be added: another value that an experiment may state. `run` runs them.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from typing import Any, Literal, NamedTuple
 from jaxstruct.data import Source
 from jaxstruct.training.batches import Batches, Interleaved
 from jaxstruct.training.state import State
+
+VERBS = ("train", "predict")
+"""What every command line has."""
 
 Better = Literal["lower", "higher", "near"]
 
@@ -179,7 +183,8 @@ class Experiment:
     - `colors`: uint8 [L, 3] of the class indices that `predict` returns; by default VOC's colors.
     - `commands`: further verbs of the command line, {name: (dataclass of arguments, function)};
       a field without a default must be given; the function gets the arguments and the restored
-      `Run`, which without stages has no states.
+      `Run`, which without stages has no states. No verb may be a slip of the pen for another one
+      that every experiment has, see `mistyped`.
     - `in_workdir(experiment, workdir) -> Experiment`: this experiment with functions that know the
       folder of the run, such as a `score` that writes a file there and a `predict` that reads it.
       `run` and `restore` call it, and `predict` answers without it where there is no run.
@@ -207,6 +212,11 @@ class Experiment:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages must have different names, got {names}")
+        for verb in self.commands:
+            if other := mistyped(verb):
+                raise ValueError(
+                    f"command {verb!r} would be taken for {other}; give it another name"
+                )
         if self.best:
             self._check_best(*self.best)
 
@@ -240,6 +250,12 @@ class Experiment:
         if not named or stage not in evaluated:
             stages = ", ".join(evaluated)
             raise ValueError(f"best is by {name!r}, expected STAGE/metric, STAGE one of {stages}")
+
+
+def mistyped(verb: str) -> str | None:
+    """Which of `VERBS` this is, but for a letter or two; None where it is another word."""
+    near = [one for one in VERBS if abs(len(one) - len(verb)) <= 1]
+    return next(iter(difflib.get_close_matches(verb, near, n=1, cutoff=0.8)), None)
 
 
 def config_type(make: Callable[[Any], Any]) -> type:

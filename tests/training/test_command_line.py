@@ -153,6 +153,16 @@ def test_what_an_experiment_does_not_have(call):
     assert (status, err) == (1, "error: this experiment has no predict\n")
 
 
+@pytest.mark.parametrize(("verb", "meant"), [("trian", "train"), ("predic", "predict")])
+def test_a_mistyped_verb_is_refused_before_the_experiment_is_made(call, place, verb, meant):
+    def make(config: Config) -> Experiment:
+        raise AssertionError
+
+    status, _, err = call(verb, make=make)
+    assert status == 2
+    assert err.startswith(f"error: unknown verb '{verb}'; did you mean {meant}?")
+
+
 @dataclass(frozen=True)
 class Limited(Config):
     def __post_init__(self):

@@ -133,3 +133,12 @@ def test_claims_that_can_be_judged():
     assert Claim("a", values=[NEAR]).values == [NEAR]
     assert Claim("a", orders=[[LOWER, LOWER], [HIGHER, HIGHER]]).why == ""
     assert Claim("a", figure="samples").config == {}
+
+
+@pytest.mark.parametrize("verb", ["train", "trian", "trains", "predct", "predict"])
+def test_a_command_that_would_be_taken_for_another_is_refused(verb):
+    meant = "train" if verb.startswith("t") else "predict"
+    with pytest.raises(ValueError, match=f"^command '{verb}' would be taken for {meant}; give it"):
+        Experiment(None, commands={verb: (dict, print)})
+    for other in ("retrain", "trace", "beside", "refine", "edict"):
+        assert list(Experiment(None, commands={other: (dict, print)}).commands) == [other]
