@@ -129,5 +129,5 @@ def _are_equal(made: Path, target: Path) -> bool:
         ]
     except (DataError, OSError, ValueError):
         return False
-    ours, theirs = ({**(record or {}), "files": None} for record in records)
+    ours, theirs = ({**(record or {}), "files": None, "stamps": None} for record in records)
     return ours == theirs and None not in records

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ RECORD = "jaxstruct.json"
 """The file beside TFDS's that says where the set comes from, and how large its files are."""
 
 _INFO = "dataset_info.json"  # TFDS's
+_STAMPS = 16  # of copies of the raw files, the last ones
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def read(name: str, path: Path, remedy: str, classes: tuple[str, ...] = ()) -> P
 def read_record(path: Path) -> dict[str, Any]:
     """What `write_record` wrote. Raises OSError or ValueError for anything else."""
     record = _json(path / RECORD)
-    if not isinstance(record["origin"], str) or not isinstance(record.get("files", {}), dict):
+    kinds = {"origin": str, "files": dict, "stamps": list}
+    if not all(isinstance(record[key], kinds[key]) for key in kinds.keys() & record.keys()):
         raise ValueError(f"{RECORD} is not what was written")
     return record
 
@@ -81,8 +85,30 @@ def read_record(path: Path) -> dict[str, Any]:
 def write_record(path: Path, origin: str, raw: Any) -> None:
     """Write down where a set comes from, beside its files, which are then complete."""
     files = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
-    record = {"origin": origin, "raw": raw, "files": files}
-    (path / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    _write(path / RECORD, {"origin": origin, "raw": raw, "files": files})
+
+
+def add_stamp(path: Path, raw: Any, stamp: str) -> None:
+    """Add to the record of a set made of `raw` a cheap sign by which these raw files are known.
+
+    Copies of them, with dates of their own, have other ones: the last few are kept. Does nothing
+    where the folder cannot be written.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        record = read_record(path)
+        if record["raw"] != raw:  # another process has put another set into its place
+            return
+        stamps = [one for one in record.get("stamps", []) if one != stamp]
+        made = path / f".{RECORD}-{uuid.uuid4().hex}"
+        try:
+            _write(made, {**record, "stamps": [*stamps[1 - _STAMPS :], stamp]})
+            os.replace(made, path / RECORD)
+        finally:
+            made.unlink(missing_ok=True)
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def identity(path: Path) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxstruct.data import imitate, on_disk, places
+from jaxstruct.data import imitate, on_disk, places, raw_files
 from jaxstruct.data.builder import build, install
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.download import fetch
@@ -260,9 +260,20 @@ def _ours(name: str, raw: Path | None) -> Prepared | None:
     path = _target(places.prepared_root(), name)
     found = on_disk.read(name, path, _of_raw_files(name), CATALOGUE[name].classes)
     if found and raw and not absent(name, raw):
-        made_of = on_disk.read_record(path)["raw"]
-        return found if made_of == _fingerprint(name, raw) else None
+        return found if _is_made_of(path, _of_entry(name, raw)) else None
     return found
+
+
+def _is_made_of(path: Path, files: dict[str, Path]) -> bool:
+    """Whether the set in `path` was made of these raw files, or of files of the same contents."""
+    record, stamp = on_disk.read_record(path), raw_files.stamp_of(files)
+    if stamp in record.get("stamps", []):
+        return True
+    digests = raw_files.digests_of(files, stamp)
+    if record["raw"] != digests:
+        return False
+    on_disk.add_stamp(path, digests, stamp)
+    return True
 
 
 def _of_raw_files(name: str) -> str:
@@ -283,18 +294,10 @@ def _of_imitation(name: str) -> Prepared | None:
     return on_disk.read(name, target, "remove this folder", CATALOGUE[name].classes)
 
 
-def _fingerprint(name: str, raw: Path) -> dict[str, list[int]]:
+def _of_entry(name: str, raw: Path) -> dict[str, Path]:
+    """The raw files of a set that are in the folder `raw`, by their names there."""
     paths = [path for file in CATALOGUE[name].files if (path := file.find(raw))]
-    return {path.relative_to(raw).as_posix(): _stamp(path) for path in paths}
-
-
-def _stamp(path: Path) -> list[int]:
-    """Size and date; of a folder, of all that stands in it: the sum, and the last."""
-    stats = [
-        path.stat(),
-        *(inside.lstat() for inside in (path.rglob("*") if path.is_dir() else ())),
-    ]
-    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+    return {path.relative_to(raw).as_posix(): path for path in paths}
 
 
 def _of_user(name: str) -> Prepared | None:
@@ -352,6 +355,11 @@ def _prepare(name: str, raw: Path | None, *, replace: bool = False) -> Prepared:
             f"{_remedy(name)}"
         )
     target = _target(places.prepared_root(), name)
-    made_of = _fingerprint(name, raw) if raw else None
-    origin = "official" if raw else "package"
-    return build(name, CATALOGUE[name], target, origin, made_of, raw, replace=replace)
+    if raw is None:
+        return build(name, CATALOGUE[name], target, "package", None, replace=replace)
+    files = _of_entry(name, raw)
+    stamp = raw_files.stamp_of(files)
+    made_of = raw_files.digests_of(files, stamp)
+    found = build(name, CATALOGUE[name], target, "official", made_of, raw, replace=replace)
+    on_disk.add_stamp(target, made_of, stamp)
+    return found
