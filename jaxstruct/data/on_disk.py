@@ -6,6 +6,7 @@ What may be added: another sign by which a damaged set is told from a whole one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -111,21 +112,20 @@ def _write(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def identity(path: Path) -> tuple[str, str]:
-    """Of a set prepared in the folder `path`: the folder's own text, and that of the preparation.
-
-    The second is another one when the set is prepared again.
-    """
-    stat = (path / _INFO).stat()
-    place = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    return place, f"{stat.st_mtime_ns:x}-{stat.st_ino:x}"
-
-
 def digest(path: Path, split: str) -> str:
-    """Of the examples of a whole split: the same in any folder, and when prepared again."""
-    found = hashlib.sha256()
+    """Of the examples of a whole split: the same in any folder, and when prepared again.
+
+    Files are read once in a process, and again where their size or date is another one.
+    """
     files = [*path.glob(f"*-{split}.array_record*")] or [*path.iterdir()]  # named otherwise by TFDS
-    for file in sorted(files):
+    stats = [(file, file.stat()) for file in sorted(files)]
+    return _digest(tuple((file, about.st_size, about.st_mtime_ns) for file, about in stats))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for file, *_ in files:
         with file.open("rb") as content:
             found.update(hashlib.file_digest(content, "sha256").digest())
     return found.hexdigest()

@@ -117,6 +117,10 @@ def raw_folders(name: str) -> list[Path]:
     return [root / name for root in (*roots, prepared_root() / "downloads")]
 
 
+class NotWritable(DataError):
+    """A folder that this process may not write: by its permissions, or its file system."""
+
+
 @contextmanager
 def workshop(
     root: Path,
@@ -126,7 +130,7 @@ def workshop(
     """A new folder on the file system of `root`: what is made there is renamed when it is whole.
 
     Raises DataError that says that `root` is a folder for `content`, and the `remedy`, where it
-    cannot be written, or is full before all is made; then nothing is left of that.
+    is full before all is made, and NotWritable where it may not be written; then nothing is left.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -145,18 +149,25 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where a disk is full, or the user's share of it."""
 
 _TEXTS = tuple(map(os.strerror, FULL))
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _about(error: Exception, root: Path, content: str, remedy: str) -> DataError:
     full = next((text for text in _TEXTS if text in str(error)), None)
     reason = full or getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
     place = getattr(error, "filename", None)
-    if isinstance(place, str) and not full and not Path(place).absolute().is_relative_to(root):
+    if isinstance(place, str) and not full and not _is_around(root, Path(place).absolute()):
         return DataError(f"{place}: cannot be read ({reason}); expected a file of {content}")
     room, make = ("with room for", "make room there, or ") if full else ("for", "")
-    return DataError(
+    kind = NotWritable if getattr(error, "errno", None) in _FORBIDDEN else DataError
+    return kind(
         f"{root}: cannot be written ({reason}); expected a folder {room} {content}; {make}{remedy}"
     )
+
+
+def _is_around(root: Path, place: Path) -> bool:
+    """Whether one is in the other: `root` may have to be made first."""
+    return place.is_relative_to(root) or root.is_relative_to(place)
 
 
 def user_root() -> Path:

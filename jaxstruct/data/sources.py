@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from jaxstruct.data import on_disk, places
+from jaxstruct.data import decoded, on_disk, places
 from jaxstruct.data.catalogue import CATALOGUE
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.kinds import Kind
@@ -27,10 +23,8 @@ from jaxstruct.data.later import Later
 from jaxstruct.data.on_disk import Damaged, Prepared
 from jaxstruct.data.prepared import again, remedy
 from jaxstruct.data.recorded import SetRecord, absent, find
-from jaxstruct.data.regular_files import check_all_regular
 
 _AT_ONCE = 4096  # records decoded between two copies into the stacked array
-_KEYS = "keys.json"  # beside decoded arrays: which there are
 
 
 @dataclass(frozen=True)
@@ -209,10 +203,10 @@ def load(name: str, split: str) -> Examples:
 
     Looks for a set we prepared (prepared again if raw files on the machine are others), raw files,
     a set the user prepared with TFDS, and, where `looking` allows, an imitation. Decoded arrays
-    are kept beside the prepared sets and mapped into memory. What is damaged of all these is made
-    again where its raw files are there. Inside `recorded`, a set that is absent is known by its
-    record, and reading it is what fails. Raises DataError if nothing is found, the files are bad,
-    there is no such split, or examples differ in shape.
+    are kept beside the prepared sets, where that folder can be written, and mapped into memory.
+    What is damaged of all these is made again where its raw files are there. Inside `recorded`, a
+    set that is absent is known by its record, and reading it is what fails. Raises DataError if
+    nothing is found, the files are bad, there is no such split, or examples differ in shape.
     """
     found = find(name)
     slices = slices_of(found, split)
@@ -325,33 +319,20 @@ def _stack(key: str, values: list, feature: Any) -> np.ndarray | list:
 
 
 def _decoded(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
-    """All examples of a split, from the cache of decoded arrays, which is filled if need be."""
-    place, made = on_disk.identity(prepared.path)
-    folder = places.prepared_root() / "decoded" / place / made / split
-    arrays = _kept(folder, prepared.splits[split])
-    if arrays is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        with on_disk.reading(prepared.path, remedy(prepared)):
-            _fill(prepared, split, folder)
-            arrays = _kept(folder, prepared.splits[split])
-    if arrays is None:
-        raise DataError(f"{folder}: damaged; expected decoded arrays; remove this folder")
+    """All examples of a split, as they are kept; decoded and kept if need be and if possible."""
+    with on_disk.reading(prepared.path, remedy(prepared)):
+        folder = decoded.folder_of(prepared, split)
+        arrays = decoded.read(folder, prepared.splits[split])
+        if arrays is None:
+            arrays = _decode(prepared, split)
+            if folder == decoded.folder_of(prepared, split):  # it was not prepared again meanwhile
+                with contextlib.suppress(places.NotWritable):
+                    arrays = decoded.write(prepared, split, folder, arrays)
     return arrays
 
 
-def _kept(folder: Path, size: int) -> dict[str, np.ndarray] | None:
-    """The arrays of so many examples that `_fill` wrote; None where they are not all there."""
-    try:
-        check_all_regular(folder)
-        keys = json.loads((folder / _KEYS).read_text("utf-8"))
-        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in sorted(keys)}
-        whole = all(len(array) == size for array in arrays.values())
-        return {key: array.view(np.ndarray) for key, array in arrays.items()} if whole else None
-    except Exception:  # of what is cut or overwritten, NumPy raises several kinds
-        return None
-
-
-def _fill(prepared: Prepared, split: str, folder: Path) -> None:
+def _decode(prepared: Prepared, split: str) -> dict[str, np.ndarray]:
+    """All examples of a split, in memory and read-only."""
     records = _builder(prepared).as_data_source(split=split)
     keys = tuple(records.dataset_info.features)
     arrays: dict[str, np.ndarray] = {}
@@ -372,15 +353,6 @@ def _fill(prepared: Prepared, split: str, folder: Path) -> None:
             longer = np.promote_types(whole.dtype, values.dtype)  # text may become longer
             arrays[key] = whole.astype(longer, copy=False)
             arrays[key][start:stop] = values
-    with places.workshop(places.prepared_root()) as temporary:
-        made = temporary / split
-        made.mkdir()
-        for key, array in arrays.items():
-            np.save(made / f"{key}.npy", array)
-        (made / _KEYS).write_text(json.dumps(sorted(arrays)), encoding="utf-8")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for old in folder.parent.parent.iterdir():
-            if old != folder.parent:
-                shutil.rmtree(old, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was faster: its arrays are the same
-            os.rename(made, folder)
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays

@@ -202,7 +202,7 @@ def test_a_damaged_imitation_is_made_again(tmp_path):
 @pytest.mark.parametrize("key", ["image", "label"])
 def test_damaged_decoded_arrays_are_made_again(place, damage, key):
     before = data.load("mnist", "train")[key].copy()
-    (file,) = (place / "prepared" / "decoded").glob(f"*/*/train/{key}.npy")
+    (file,) = (place / "prepared" / "decoded").glob(f"*/train/*/{key}.npy")
     content = file.read_bytes()
     file.unlink()
     if damage:

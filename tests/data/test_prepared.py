@@ -66,11 +66,11 @@ def test_prepared_once_and_kept_without_raw_files(data_dir, tmp_path, capsys):
 def test_other_raw_files_are_prepared_again_and_empty_the_cache(data_dir, write_mnist, tmp_path):
     with data.looking(data_dir):
         old = data.load("mnist", "train")["image"].copy()
-        assert len(list((tmp_path / "prepared" / "decoded").glob("*/*"))) == 1
+        assert len(list((tmp_path / "prepared" / "decoded").glob("*/*/*"))) == 1
         write_mnist(data_dir / "mnist", seed=1)
         new = data.load("mnist", "train")["image"]
     assert (old != new).any()
-    assert len(list((tmp_path / "prepared" / "decoded").glob("*/*"))) == 1
+    assert len(list((tmp_path / "prepared" / "decoded").glob("*/*/*"))) == 1
 
 
 def test_imitations_are_announced_and_give_way_to_the_real_set(data_dir, tmp_path, capsys):
