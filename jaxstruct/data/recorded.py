@@ -19,6 +19,8 @@ from jaxstruct.data import places
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.prepared import Prepared, locate
 
+_SHOWN = 5  # names of classes in an error
+
 
 @dataclass(frozen=True)
 class SetRecord:
@@ -59,7 +61,8 @@ class SetRecord:
 def recorded(records: Iterable[SetRecord]) -> Iterator[None]:
     """For the code inside: a run knew these sets; where one is absent, its record stands in.
 
-    A set of this machine with another origin, version or size counts as absent.
+    A set of this machine with another origin or version, with other classes, or without a split of
+    the recorded size counts as absent. It may have further splits.
     """
     token = _recorded.set({record.name: record for record in records})
     try:
@@ -82,15 +85,19 @@ def find(name: str) -> Prepared | SetRecord:
             found = locate(name)
     except DataError:
         return record
-    known = record.origin, record.version, record.splits
-    return found if (found.origin, found.version, found.splits) == known else record
+    same = all(getattr(found, of) == getattr(record, of) for of in ("origin", "version", "classes"))
+    return found if same and record.splits.items() <= found.splits.items() else record
 
 
 def absent(record: SetRecord) -> DataError:
     """What is raised where a set is read that is known by its record alone."""
-    splits = ", ".join(f"{split} of {size:,}" for split, size in record.splits.items())
+    about = ", ".join(f"{split} of {size:,}" for split, size in record.splits.items())
+    if record.classes:
+        names = ", ".join(record.classes[:_SHOWN])
+        more = len(record.classes) - _SHOWN
+        about += f"; classes {names}{f' and {more} more' if more > 0 else ''}"
     return DataError(
-        f"{record.name}: the set of this run ({record.origin}, version {record.version}: {splits}) "
+        f"{record.name}: the set of this run ({record.origin}, version {record.version}: {about}) "
         f"is not on this machine; expected it where examples are read; python -m jaxstruct.data "
         f"describe {record.name} says where it is looked for"
     )

@@ -1,10 +1,14 @@
 """Sets that are known by what a run wrote down of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from jaxstruct import data
 from jaxstruct.data import DataError
+from jaxstruct.data.recorded import absent
+from tests.data.written import image, write
 
 
 @pytest.fixture
@@ -45,3 +49,37 @@ def test_a_recorded_set_has_shapes_slices_and_classes_without_its_files(record):
 def test_a_recorded_set_that_is_there_is_read(record, data_dir):
     with data.looking(data_dir), data.recorded([record]):
         assert data.load("mnist", "test")["label"].tolist() == [0, 1, 2, 3, 4]
+
+
+def pets(tmp_path, *classes, splits=("train",)):
+    """Own images of the same number in each class, prepared."""
+    names = [f"{split}/{name}/a.png" for split in splits for name in classes]
+    root = tmp_path / "_".join([*classes, *splits])
+    data.prepare_folder("pets", write(root, {name: image() for name in names}), size=8)
+    return data.load("pets", "train").source.record
+
+
+def test_a_set_whose_classes_have_other_names_is_absent(tmp_path):
+    record = pets(tmp_path, "cat", "dog")
+    pets(tmp_path, "dog", "wildcat")
+    with data.recorded([record]):
+        reader = data.open_reader("pets", "train")
+        assert (reader.absent, reader.classes) == (True, ("cat", "dog"))
+        assert data.load("pets", "train").classes == ("cat", "dog")
+        about = r"user, version 1\.0\.0: train of 2; classes cat, dog"
+        with pytest.raises(DataError, match=rf"pets: the set of this run \({about}\) is not on"):
+            reader(np.arange(1))
+    many = dataclasses.replace(record, classes=tuple("abcdefgh"))
+    assert "; classes a, b, c, d, e and 3 more) is not" in str(absent(many))
+
+
+def test_a_set_that_has_a_further_split_is_read(tmp_path):
+    record = pets(tmp_path, "cat", "dog")
+    both = pets(tmp_path, "cat", "dog", splits=("train", "test"))
+    with data.recorded([record]):
+        assert not data.open_reader("pets", "train").absent
+    pets(tmp_path, "cat", "dog")
+    with data.recorded([both]):  # but not one that lacks a split
+        assert data.open_reader("pets", "train").absent
+    with data.recorded([dataclasses.replace(record, splits={"train": 3})]):
+        assert data.open_reader("pets", "train").absent

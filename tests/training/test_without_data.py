@@ -134,9 +134,9 @@ def test_reading_an_absent_set_says_what_is_absent(call, moved):
     status, _, err = call("predict", "--workdir", "elsewhere", make=experiment)
     assert status == 1
     assert err == (
-        "error: mnist: the set of this run (official, version 1.0.0: train of 12, test of 12) is "
-        "not on this machine; expected it where examples are read; python -m jaxstruct.data "
-        "describe mnist says where it is looked for\n"
+        "error: mnist: the set of this run (official, version 1.0.0: train of 12, test of 12; "
+        "classes 0, 1, 2, 3, 4 and 5 more) is not on this machine; expected it where examples are "
+        "read; python -m jaxstruct.data describe mnist says where it is looked for\n"
     )
 
 
@@ -147,7 +147,7 @@ def test_another_set_of_that_name_does_not_stand_in(call, moved):
     assert status == 0, err
     status, _, err = call("predict", *options, make=experiment)
     assert status == 1
-    assert "train of 12, test of 12) is not on this machine" in err
+    assert "train of 12, test of 12; classes 0, 1, 2, 3, 4 and 5 more) is not on this mac" in err
 
 
 def test_from_python(moved):
