@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
@@ -129,12 +130,15 @@ def workshop(
 ) -> Iterator[Path]:
     """A new folder on the file system of `root`: what is made there is renamed when it is whole.
 
+    Folders of processes that were killed, in which nothing was written for two days, are removed.
+
     Raises DataError that says that `root` is a folder for `content`, and the `remedy`, where it
     is full before all is made, and NotWritable where it may not be written; then nothing is left.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=root) as folder:
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=root) as folder:
+            _remove_abandoned(root, Path(folder).stat().st_mtime)
             yield Path(folder)
     except DataError:
         raise
@@ -143,6 +147,19 @@ def workshop(
         if not of_disk:  # a library of C++ has other errors, but the same words
             raise
         raise _about(error, root, content, remedy) from None
+
+
+_UNFINISHED = ".unfinished-"
+_ABANDONED = 2 * 24 * 3600  # seconds without a change
+
+
+def _remove_abandoned(root: Path, now: float) -> None:
+    """`now` is by the clock of the file system, which may be another machine's."""
+    for folder in root.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):
+            newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+            if newest < now - _ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,6 +1,8 @@
 """Where data are looked for, whatever the surroundings: one line names what has to be set."""
 
+import os
 import pwd
+import time
 
 import pytest
 
@@ -112,6 +114,31 @@ def test_files_of_a_user_s_own_are_found_in_the_home_folder(tmp_path, monkeypatc
             use("")
     with pytest.raises(DataError, match=rf"^{tmp_path}/w\.pth: missing"):
         data.read_weights("~/w.pth")
+
+
+def test_what_a_killed_process_left_is_removed_after_two_days(tmp_path, capsys):
+    day = 24 * 3600.0
+    ages = {"old": (3, 3), "made long ago": (3, 1), "new": (0, 0)}
+    for name, (of_folder, of_file) in ages.items():
+        file = tmp_path / f".unfinished-{name}" / "mnist" / "file"
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        for path, age in ((file, of_file), *((p, of_folder) for p in file.parents[:2])):
+            os.utime(path, (time.time() - age * day,) * 2)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    (aside / "kept").write_text("")
+    (tmp_path / ".unfinished-old" / "link").symlink_to(aside)  # not a file of its own
+    os.utime(tmp_path / ".unfinished-old" / "link", (1, 1), follow_symlinks=False)
+    os.utime(tmp_path / ".unfinished-old", (1, 1))
+    (tmp_path / "mnist").mkdir()
+    os.utime(tmp_path / "mnist", (1, 1))
+    with places.workshop(tmp_path) as folder:
+        there = {path.name for path in tmp_path.iterdir()}
+    expected = {".unfinished-made long ago", ".unfinished-new", "aside", "mnist", folder.name}
+    assert there == expected
+    assert (aside / "kept").exists()
+    assert capsys.readouterr() == ("", "")
 
 
 def _two_labels():
