@@ -142,13 +142,14 @@ def _main(make: Callable, variants: dict[str, Any], arguments: list[str]) -> int
     if verb == "train":
         with data.looking(options.data_dir, imitations=options.smoke):
             return _train(make, config, base, variant, options, workdir, name)
-    folder = _folder(workdir, options.member)
+    member = _member(workdir, options.member)
+    folder = workdir / (member or "")
     config = stored_config(workdir, config)
     with (
         data.looking(options.data_dir, imitations=options.smoke or _imitated(folder)),
         data.recorded(stored_sets(folder)),
     ):
-        made = of_member(make, config, options.member)
+        made = of_member(make, config, member)
         if verb == "predict":
             failed = predict_images(
                 made,
@@ -391,17 +392,19 @@ def _sets_of(arguments: Sequence[str], default: Path) -> list[data.SetRecord]:
     return next(filter(None, found), [])
 
 
-def _folder(workdir: Path, member: str | None) -> Path:
-    """The folder of the run that --workdir and --member name."""
+def _member(workdir: Path, member: str | None) -> str | None:
+    """Which of the runs in --workdir answers: that of --member, or the only one of a study."""
     runs = [path.parent for path in below(workdir, "config.json")]
     members = [str(run.relative_to(workdir)) for run in runs if run != workdir]
+    if len(members) == 1:
+        member = member or members[0]
     if members and member not in members:
         choice = f"choose one with --member ({', '.join(members)})"
         missing = f", and not {member}" if member else ""
         raise WrongUsage(f"{workdir} holds several runs{missing}; {choice}")
     if member and not members:
         raise WrongUsage(f"{workdir} does not hold several runs; leave out --member")
-    return workdir / (member or "")
+    return member
 
 
 def _imitated(workdir: Path) -> bool:

@@ -321,6 +321,16 @@ def test_without_stages_a_verb_has_the_configuration_of_its_command(call, place)
     assert call(*there, "--rate", "0.5", make=without_stages)[1] == "a None {} 0.5\n"
 
 
+def test_predict_of_a_study_of_one_member_needs_no_name(call, place):
+    def made(config: Config) -> Study:
+        return Study(config, {"alone": small(config)})
+
+    assert call("--workdir", "x", make=made)[0] == 0
+    status, out, err = call("predict", "--workdir", "x", make=made)
+    assert status == 0, err
+    assert "predictions" in out
+
+
 def test_predict_of_seeds(call, place):
     status, _, err = call("--seeds", "2", "--seed", "3", "--workdir", "x", make=small)
     assert status == 0, err
