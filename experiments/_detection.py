@@ -86,8 +86,8 @@ def batches_of(config: Config, reader: Reader, *, train: bool, mirrored: bool = 
 class Batched(NamedTuple):
     """The splits as batches: what trains, and sweeps through all, given the network's variables.
 
-    `prepare` makes what trains of the variables, where maps are known; None elsewhere. `kept` are
-    these maps, to be forgotten when the last score is known.
+    `prepare` makes what trains of the variables, where maps are known or proposals are stored;
+    None elsewhere. `kept` are these maps, to be forgotten when the last score is known.
     """
 
     train: Batches
@@ -103,7 +103,8 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
     images = {split: batches_of(config, x, train=False) for split, x in readers.items()}
     if not (config.method == "sppnet" and config.maps == "once"):
         fixed = lambda batches: lambda variables: batches
-        return Batched(train, {split: fixed(x) for split, x in images.items()}, images)
+        stored = None if proposes(config.method) else searched_first(readers, fixed(train))
+        return Batched(train, {split: fixed(x) for split, x in images.items()}, images, stored)
     sizes = {split: reader.size for split, reader in readers.items()}
     total = sum(sizes.values()) + sizes["train"]
     kept: list[dict[bytes, _detector_maps.Rows]] = [{} for _ in range(len(images) + 1)]
@@ -120,7 +121,26 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
         flip=config.flip,
         seed=config.seed,
     )
-    return Batched(train, sweeps, images, prepare, kept)
+    return Batched(train, sweeps, images, searched_first(readers, prepare), kept)
+
+
+def searched_first(readers: Mapping[str, Reader], prepare: Sweep) -> Sweep:
+    """The same, before which proposals of all splits are there: they are searched in this thread.
+
+    It is called before the first step, and raises what `ReaderWithProposals.ready` raises.
+    """
+
+    def searched(variables: Any) -> Batches:
+        _search(readers)
+        return prepare(variables)
+
+    return searched
+
+
+def _search(readers: Mapping[str, Reader]) -> None:
+    for reader in readers.values():
+        if isinstance(reader, data.ReaderWithProposals):
+            reader.ready()
 
 
 def sets_of(
@@ -170,6 +190,7 @@ def experiment(
         return _detector_evaluation.predict(detector._replace(svm=svm), key, state, image)
 
     def score(states: Mapping[str, State]) -> dict[str, float]:
+        _search(readers)
         found: dict[str, float] = {}
         for prefix, (last, one) in judged.items():
             values = _detector_evaluation.evaluated(one, splits.sweeps["test"], states[last])

@@ -216,10 +216,11 @@ def experiment(config: Config) -> Experiment:
     own = _detector_config.Config(**shared, epochs=config.epochs, method="four_step")
     readers, detector = _detection.sets_of(own, config.dataset)
     learning = METHODS["four_step"][0]._replace(share=1.0)
-    splits = _detection.batched(own, detector, readers)
-    stage = _detection.stage(own, detector, splits, readers["train"].size, learning)
-    reader = readers["test"]
+    splits, reader = _detection.batched(own, detector, readers), readers["test"]
     searched = {kind: data.with_proposals(reader, kind) for kind in config.kinds}
+    prepare = _detection.searched_first(searched, lambda variables: splits.train)
+    prepared = splits._replace(prepare=prepare)
+    stage = _detection.stage(own, detector, prepared, readers["train"].size, learning)
     proposer = Proposer(detector, config.network_boxes)
 
     def score(states: Mapping[str, State]) -> dict[str, dict[str, float]]:

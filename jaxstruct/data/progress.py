@@ -16,7 +16,7 @@ INTERVAL = 30.0  # seconds between plain lines
 @contextlib.contextmanager
 def progress(what: str, size: int) -> Iterator[Callable[[], None]]:
     """Yields a function that is to be called after each of so many images."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _has_bar():
         with _bar(what, size) as advance_bar:
             yield advance_bar
         return
@@ -32,6 +32,13 @@ def progress(what: str, size: int) -> Iterator[Callable[[], None]]:
             print(f"{what}: {done:,} of {size:,} images, {left:,.0f} s left", file=sys.stderr)
 
     yield advance
+
+
+def _has_bar() -> bool:
+    """Whether there is a bar already, such as that of a run: lines are written above it."""
+    from rich.file_proxy import FileProxy
+
+    return isinstance(sys.stderr, FileProxy)
 
 
 @contextlib.contextmanager

@@ -59,6 +59,16 @@ def record_of(prepared: Prepared, split: str) -> dict[str, Any]:
     }
 
 
+def check_writable(prepared: Prepared, kind: str) -> None:
+    """Raises DataError where `write` would, before hours of work; nothing is left behind."""
+    with places.workshop(_root(prepared), "proposals"):
+        pass
+    place = path_of(prepared, kind, "").parent
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    with places.workshop(there, "proposals"):
+        pass
+
+
 def write(
     prepared: Prepared, kind: str, split: str, boxes: list[np.ndarray], record: dict[str, Any]
 ) -> None:

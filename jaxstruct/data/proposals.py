@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,17 @@ from jaxstruct.data.on_disk import Prepared
 from jaxstruct.data.prepared import locate
 from jaxstruct.data.progress import progress
 from jaxstruct.data.proposal_files import read_proposals
-from jaxstruct.data.proposal_store import options_of, path_of, read, record_of, write
+from jaxstruct.data.proposal_store import (
+    Kept,
+    check_writable,
+    options_of,
+    path_of,
+    read,
+    record_of,
+    write,
+)
 from jaxstruct.data.selective_search import check_options, selective_search
-from jaxstruct.data.sources import Reader, open_reader, slices_of
+from jaxstruct.data.sources import Reader, reader_of, slices_of
 
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _BEYOND = 0.01  # pixels that a box may reach over the border, by rounding
@@ -65,7 +74,8 @@ def propose(
         workers: threads that search at once, by default as many as there are cores.
 
     A split is stored as soon as it is done, all of it or nothing. Raises ValueError for other
-    options, and DataError as `load` does, for a set without images, and for a full disk.
+    options, and DataError as `load` does, for a set without images, for a full disk, and, before
+    anything is searched, for a folder that cannot be written.
     """
     check_options(mode, width)
     kind = f"selective_search-{mode}-{width or 'full'}"
@@ -97,9 +107,10 @@ def keep_proposals(
     given, prepared = read_proposals(path), locate(name)
     file = places.given(path).absolute()
     wanted = _whole(prepared, splits)
+    check_writable(prepared, kind)
     found = {}
     for split in wanted:
-        reader, record = _begin(name, split, "image", "name")
+        reader, record = _begin(prepared, split, "image", "name")
 
         def one(index: int, split: str = split, reader: Reader = reader) -> np.ndarray:
             example = reader(np.array([index]))
@@ -123,28 +134,13 @@ def with_proposals(reader: Reader, kind: str) -> ReaderWithProposals:
 
     `reader` is what `open_reader` gives, of any slice or sum of splits. That of a set which is not
     on this machine stays so. `kind` is what `keep_proposals` was told, or one that `propose` makes,
-    such as "selective_search-fast-320"; of the latter, what is missing is searched now, once.
-    Raises ValueError for a kind that is no name, and for examples that have proposals of their own;
-    DataError that names the command to run where a user's own are missing, or where proposals are
-    damaged or of other examples than the set has.
+    such as "selective_search-fast-320". Proposals are looked for when examples are first read.
+    Raises ValueError for a kind that is no name, and for examples that have proposals of their own.
     """
     _check_kind(kind)
     if "proposals" in reader.keys:
         raise ValueError(f"{reader.source.name} has `proposals` of its own, expected a set without")
-    if reader.prepared is None:
-        return ReaderWithProposals(reader, [], None)
-    slices = slices_of(reader.prepared, reader.source.split)
-    if options := options_of(kind):
-        missing = {s for s, *_ in slices if not path_of(reader.prepared, kind, s).exists()}
-        if missing:
-            print(f"{reader.source.name}: searching proposals {kind} (once)", file=sys.stderr)
-            propose(reader.prepared.name, sorted(missing), **options)
-    kept = {split: read(reader.prepared, kind, split) for split, _, _ in slices}
-    boxes = [one for split, start, stop in slices for one in kept[split].boxes[start:stop]]
-    times = [kept[split].seconds for split, *_ in slices]
-    known = [one for one in times if one is not None]
-    seconds = sum(known) / len(known) if len(known) == len(times) and known else None
-    return ReaderWithProposals(reader, boxes, seconds)
+    return ReaderWithProposals(reader, kind)
 
 
 def searched(kind: str, image: np.ndarray) -> np.ndarray:
@@ -163,10 +159,14 @@ def searched(kind: str, image: np.ndarray) -> np.ndarray:
 
 
 class ReaderWithProposals(Reader):
-    """A reader whose examples have `proposals`, and the seconds that an image's took, if known."""
+    """A reader whose examples have `proposals`, which it looks for once: see `ready`.
 
-    def __init__(self, reader: Reader, proposals: list[np.ndarray], seconds: float | None):
-        self._reader, self._proposals, self.seconds = reader, proposals, seconds
+    A copy by pickle has what was found, so that it is not looked for in each of several processes.
+    """
+
+    def __init__(self, reader: Reader, kind: str):
+        self._reader, self._kind = reader, kind
+        self._found: Kept | None = None
         self.prepared, self.source, self.size = reader.prepared, reader.source, reader.size
         self.classes, self.keys = reader.classes, (*reader.keys, "proposals")
 
@@ -175,10 +175,59 @@ class ReaderWithProposals(Reader):
         """As the reader without proposals."""
         return self._reader.absent
 
+    @property
+    def seconds(self) -> float | None:
+        """The mean time of a core that an image's search took, if known; raises as `ready` does."""
+        found = self._look()
+        return found and found.seconds
+
+    def ready(self) -> None:
+        """Look for the proposals now, not when examples are first read; does nothing a second time.
+
+        Of those that `propose` makes, what is missing is searched, which may take hours: best in
+        the main thread, which can be interrupted. Raises DataError that names the command to run
+        where a user's own are missing, or where proposals are damaged or of other examples than the
+        set has; and as `propose` does.
+        """
+        self._look()
+
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray | list]:
-        """What the reader without proposals reads, and raises, and the proposals."""
+        """What the reader without proposals reads, and raises, and the proposals; see `ready`."""
         read = self._reader(indices)
-        return {**read, "proposals": [self._proposals[i] for i in np.asarray(indices)]}
+        found = self._look()
+        assert found is not None  # an absent set is not read
+        return {**read, "proposals": [found.boxes[i] for i in np.asarray(indices)]}
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._look()
+        return self.__dict__
+
+    def _look(self) -> Kept | None:
+        """What is stored for its examples; None of a set that is absent."""
+        if self._found is None and self.prepared is not None:
+            with _LOOKING:
+                if self._found is None:
+                    self._found = _found(self.prepared, self.source.split, self._kind)
+        return self._found
+
+
+_LOOKING = threading.Lock()  # since a search keeps all cores busy
+
+
+def _found(prepared: Prepared, split: str, kind: str) -> Kept:
+    """The proposals of a slice or sum of splits; of a kind that is searched, made where missing."""
+    slices = slices_of(prepared, split)
+    options = options_of(kind)
+    missing = {s for s, *_ in slices if not path_of(prepared, kind, s).exists()}
+    if options and missing:
+        print(f"{prepared.name}: searching proposals {kind} (once)", file=sys.stderr)
+        for part in sorted(missing):
+            _search(prepared, kind, part, **options)
+    kept = {split: read(prepared, kind, split) for split, _, _ in slices}
+    boxes = [one for split, start, stop in slices for one in kept[split].boxes[start:stop]]
+    times = [kept[split].seconds for split, *_ in slices]
+    known = [one for one in times if one is not None]
+    return Kept(boxes, sum(known) / len(known) if len(known) == len(times) and known else None)
 
 
 def _check_kind(kind: str) -> None:
@@ -197,25 +246,29 @@ def _whole(prepared: Prepared, splits: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(splits or prepared.splits))
 
 
-def _begin(name: str, split: str, *keys: str) -> tuple[Reader, dict[str, Any]]:
+def _begin(prepared: Prepared, split: str, *keys: str) -> tuple[Reader, dict[str, Any]]:
     """A reader of examples that have these keys, and the begin of the record."""
-    reader = open_reader(name, split)
+    reader = reader_of(prepared, split)
     if missing := [key for key in keys if key not in reader.keys]:
         raise DataError(
-            f"{name}: its examples have no {' and no '.join(missing)}, but "
+            f"{prepared.name}: its examples have no {' and no '.join(missing)}, but "
             f"{', '.join(sorted(reader.keys))}; expected {' and '.join(keys)}"
         )
-    if reader.prepared is None:
-        raise DataError(f"{name}: known by the record of a run alone; expected the set itself")
-    return reader, record_of(reader.prepared, split)
+    return reader, record_of(reader.prepared or prepared, split)
 
 
 def _search(
-    prepared: Prepared, kind: str, split: str, mode: str, width: int | None, workers: int | None
+    prepared: Prepared,
+    kind: str,
+    split: str,
+    mode: str,
+    width: int | None,
+    workers: int | None = None,
 ) -> None:
     import cv2
 
-    reader, record = _begin(prepared.name, split, "image")
+    check_writable(prepared, kind)
+    reader, record = _begin(prepared, split, "image")
     times = []
 
     def one(index: int) -> np.ndarray:

@@ -170,7 +170,11 @@ def open_reader(name: str, split: str, *, without: Sequence[str] = ()) -> Reader
     Looks, prepares and raises as `load` does. Of its records, the first and the last are read. The
     keys `without` are neither decoded nor read: without "image", boxes come a hundred times faster.
     """
-    found = find(name)
+    return reader_of(find(name), split, without)
+
+
+def reader_of(found: Prepared | SetRecord, split: str, without: Sequence[str] = ()) -> Reader:
+    """The reader that `open_reader` gives of a set that was found."""
     slices = slices_of(found, split)
     if isinstance(found, SetRecord):
         keys = tuple(key for key in found.keys if key not in without)

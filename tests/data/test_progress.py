@@ -5,6 +5,7 @@ import sys
 import time
 
 from rich.console import Console
+from rich.progress import Progress
 
 from jaxstruct.data import progress
 
@@ -30,3 +31,16 @@ def test_a_bar_in_a_terminal(monkeypatch):
             advance()
     assert "cells, [train]" in console.file.getvalue()
     assert "4/4" in console.file.getvalue()
+
+
+def test_lines_where_a_bar_is_on_the_terminal_already(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "_bar", None)
+    with Progress(console=console) as bar, progress.progress("cells, train", 1) as advance:
+        bar.add_task("training", total=1)
+        advance()
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert any("cells, train: 1 of 1 images, 0 s left" in line for line in lines)

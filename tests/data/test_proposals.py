@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,12 +133,15 @@ def test_slices_and_sums_have_the_proposals_of_their_images(raw, split, expected
             reader(np.array(bad))
 
 
-def test_a_reader_with_proposals_pickles_and_keeps_them_as_they_are(raw):
+def test_a_reader_with_proposals_pickles_and_keeps_them_as_they_are(raw, searches):
     data.propose("cells", "val", width=24)
     reader = data.with_proposals(data.open_reader("cells", "val"), KIND)
-    again = pickle.loads(pickle.dumps(reader))
+    pickled = pickle.dumps(reader)
+    (data.places.prepared_root() / "proposals").rename(data.places.prepared_root() / "aside")
+    again = pickle.loads(pickled)  # with what was found
     read = reader(EVERY[:3])["proposals"]
     assert_equal(again(EVERY[:3])["proposals"], read)
+    assert len(searches) == SIZES["val"]
     with pytest.raises(ValueError, match="read-only"):
         read[0][0] = 0
 
@@ -158,7 +162,7 @@ def test_an_imitation_has_its_own(monkeypatch):
     with data.looking(imitations=True):
         reader = data.open_reader("bccd", "test[:2]")
         with pytest.raises(DataError, match=r"propose bccd --split test .* --imitations$"):
-            data.with_proposals(reader, "mine")
+            data.with_proposals(reader, "mine").ready()
         stored = data.propose("bccd", ["test"], width=24)
     assert stored.path.is_relative_to(data.places.imitations_root())
     assert len(data.with_proposals(reader, KIND)(EVERY[:2])["proposals"]) == 2
@@ -182,12 +186,14 @@ def test_missing_ones_of_a_users_own_are_named_with_the_command_that_makes_them(
         f"{folder / 'mine' / 'train.npz'}: missing; expected the proposals mine of cells, train; "
     )
     command = "make them with: python -m jaxstruct.data propose cells --split train --from FILE"
-    with pytest.raises(DataError) as error:
-        data.with_proposals(train, "mine")
-    assert str(error.value) == f"{expected}{command} --as mine"
+    reader = data.with_proposals(train, "mine")
+    for look in (reader.ready, lambda: reader(EVERY), lambda: reader.seconds):
+        with pytest.raises(DataError) as error:
+            look()
+        assert str(error.value) == f"{expected}{command} --as mine"
     data.propose("cells", ["train"], width=24)
     with pytest.raises(DataError) as error:
-        data.with_proposals(train, "mine")
+        reader.ready()
     assert str(error.value) == f"{expected}there are {KIND}; {command} --as mine"
 
 
@@ -195,6 +201,9 @@ def test_missing_ones_are_searched_once(raw, searches, capsys):
     data.propose("cells", ["train"], width=24)
     searches.clear()
     both = data.with_proposals(data.open_reader("cells", "train+val[:1]"), KIND)
+    assert searches == []  # nothing is read yet
+    assert capsys.readouterr().err == ""
+    both.ready()
     assert len(searches) == SIZES["val"]
     assert f"cells: searching proposals {KIND} (once)" in capsys.readouterr().err
     assert both.size == 5
@@ -204,6 +213,52 @@ def test_missing_ones_are_searched_once(raw, searches, capsys):
     assert len(searches) == SIZES["val"]
     assert again.seconds > 0
     assert "searching" not in capsys.readouterr().err
+
+
+def test_threads_that_read_first_search_once(raw, searches):
+    readers = [data.with_proposals(data.open_reader("cells", "val"), KIND) for _ in range(2)]
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(lambda i: readers[i % 2](EVERY[:3])["proposals"], range(16))]
+    for boxes in found:
+        assert_equal(boxes, found[0])
+    assert len(searches) == SIZES["val"]
+
+
+def test_the_set_that_was_opened_is_searched_wherever_one_looks_now(searches):
+    with data.looking(imitations=True):
+        reader = data.with_proposals(data.open_reader("bccd", "test[:2]"), KIND)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: reader.seconds).result() > 0
+    assert len(searches) == reader.prepared.splits["test"]
+
+
+@pytest.mark.parametrize("place", [".", "proposals"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_search(
+    raw, searches, monkeypatch, tmp_path, place
+):
+    root = data.places.prepared_root()
+    (root / "proposals" / "cells").mkdir(parents=True)
+    make = data.places.tempfile.TemporaryDirectory
+    there = root if place == "." else root / "proposals" / "cells"
+
+    def refuse(dir, **options):
+        if dir == there:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+        return make(dir=dir, **options)
+
+    monkeypatch.setattr(data.places.tempfile, "TemporaryDirectory", refuse)
+    message = rf"^{there}: cannot be written \(Read-only file system\); expected a folder for prop"
+    reader = data.with_proposals(data.open_reader("cells", "val"), KIND)
+    boxes = file_of(tmp_path / "x.npz", **dict.fromkeys(NAMES, UNIT))
+    for use in (
+        lambda: data.propose("cells", width=24),
+        lambda: reader(EVERY[:1]),
+        lambda: data.keep_proposals("cells", boxes, "mine"),
+    ):
+        with pytest.raises(DataError, match=message):
+            use()
+    assert searches == []
+    assert [*(root / "proposals").rglob("*")] == [root / "proposals" / "cells"]
 
 
 def test_a_search_by_the_options_of_a_kind(raw):
@@ -245,7 +300,7 @@ def test_a_set_of_other_images_needs_new_ones(raw, searches):
     command = f"python -m jaxstruct.data propose cells --split {changed}"
     message = rf"{changed}\.npz: of other examples of cells; .* make them again with: {command}"
     with pytest.raises(DataError, match=message):
-        data.with_proposals(data.open_reader("cells", changed), KIND)
+        data.with_proposals(data.open_reader("cells", changed), KIND).ready()
     del searches[:]
     data.propose("cells", width=24)
     assert len(searches) == SIZES[changed]
@@ -285,14 +340,14 @@ def test_damaged_ones_are_named_and_made_again(raw, folder, searches, damage):
     path.write_bytes(damage(path.read_bytes()))
     reader = data.open_reader("cells", "val")
     with pytest.raises(DataError) as error:
-        data.with_proposals(reader, KIND)
+        data.with_proposals(reader, KIND).ready()
     assert str(error.value).startswith(f"{path}: ")
     assert "make them again with: python -m jaxstruct.data propose cells --split val" in str(
         error.value
     )
     data.propose("cells", ["val"], width=24)
     assert len(searches) == 6
-    data.with_proposals(reader, KIND)
+    data.with_proposals(reader, KIND).ready()
 
 
 def test_a_full_disk_leaves_nothing(raw, folder, monkeypatch):

@@ -292,3 +292,30 @@ def test_fc6_behind_a_pyramid_is_in_no_file(monkeypatch, method, head):
     state = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
     _detection.from_weights(config, learning, state)
     assert asked == [head]
+
+
+@pytest.mark.parametrize("stored", ["selective_search-fast-24", "mine"])
+def test_proposals_are_searched_before_the_first_step_and_not_to_predict(
+    tmp_path, monkeypatch, stored
+):
+    box, found = np.array([[0, 0, 9, 9]], np.float32), []
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path))  # where nothing is stored
+    monkeypatch.setattr(data.proposals, "selective_search", lambda *_, **__: found.append(1) or box)
+    with data.looking(imitations=True):
+        config = dataclasses.replace(
+            faster_rcnn_bccd.SMOKE, method="fast_rcnn", stored=stored, test="test[:2]"
+        )
+        made = faster_rcnn_bccd.experiment(config)
+    (stage,) = made.stages
+    assert found == []
+    state = State.create(jax.random.key(0), {}, None, {"frozen": {}, "stats": {}})
+    if stored == "mine":
+        with pytest.raises(data.DataError, match=r"make them with: .* propose bccd --split train "):
+            stage.prepare(state)
+        with pytest.raises(data.DataError, match=r"make them with: .* propose bccd --split train "):
+            made.score({})
+        return
+    assert stage.prepare(state) is stage.batches
+    assert len(found) == sum(stage.batches.read.prepared.splits.values())
+    stage.prepare(state)  # on resuming
+    assert len(found) == sum(stage.batches.read.prepared.splits.values())

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import proposals_study
 from jaxstruct import data, models
+from jaxstruct.training import State
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +56,17 @@ def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch)
     found = proposals_study.of_full_width(config, Two(), there, "fast")
     assert searched == [20, 21]
     assert found["recall50/1"] == 1
+
+
+def test_proposals_are_searched_before_the_network_is_trained(tmp_path, monkeypatch):
+    box, found = np.array([[0, 0, 9, 9]], np.float32), []
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path))  # where nothing is stored
+    monkeypatch.setattr(
+        data.proposals, "selective_search", lambda *_, **given: found.append(given["mode"]) or box
+    )
+    with data.looking(imitations=True):
+        (stage,) = proposals_study.experiment(proposals_study.SMOKE).stages
+    assert found == []
+    state = State.create(jax.random.key(0), {}, None, {"frozen": {}, "stats": {}})
+    assert stage.prepare(state) is stage.batches
+    assert sorted(set(found)) == ["fast", "quality"]
