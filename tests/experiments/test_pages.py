@@ -111,7 +111,7 @@ def test_members_and_stages_are_rows_and_metrics_columns(folder):
     ]
     write_result(folder / "vae_mnist", metrics=metrics)
     text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
-    assert "| metric | a layer |\n| --- | --- |\n| `error` | 0.25 |\n" in text
+    assert "| metric | a: layer |\n| --- | --- |\n| `error` | 0.25 |\n" in text
     assert (
         "| member | stage | `hits` | `loss` |\n| --- | --- | --- | --- |\n"
         "| a | classifier | 3 | 0.5 |\n| b | classifier | 4 |  |\n"
