@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxstruct.data import idx
+from jaxstruct import data
+from jaxstruct.data import idx, proposals
+from jaxstruct.data.sets._scenes import imitate_voc
+from tests.data.cells import SIZES
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +52,33 @@ def _write_mnist(folder: Path, seed: int = 0) -> None:
         images = rng.integers(0, 256, (size, 28, 28), np.uint8)
         idx.write(folder / f"{stem}-images-idx3-ubyte.gz", images)
         idx.write(folder / f"{stem}-labels-idx1-ubyte.gz", np.arange(size, dtype=np.uint8) % 10)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Images of 30 x 40 and 40 x 30 in PASCAL VOC's layout, prepared as `cells`."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    lists = {f"Main/{split}": size for split, size in SIZES.items()}
+    imitate_voc(folder, classes=("dot", "ring"), size=(30, 40), lists=lists)
+    data.prepare_folder("cells", folder)
+    return folder
+
+
+@pytest.fixture
+def stored_in(cells):
+    """Where proposals of `cells` are stored."""
+    return data.places.prepared_root() / "proposals" / "cells"
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """The options of all searches of proposals to come."""
+    found = []
+
+    def search(image, **options):
+        found.append(options)
+        return data.selective_search(image, **options)
+
+    monkeypatch.setattr(proposals, "selective_search", search)
+    return found
