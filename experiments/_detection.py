@@ -107,21 +107,21 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images, stored)
     sizes = {split: reader.size for split, reader in readers.items()}
     total = sum(sizes.values()) + sizes["train"]
-    kept: list[dict[bytes, _detector_maps.Rows]] = [{} for _ in range(len(images) + 1)]
+    kept: dict[str, dict[bytes, _detector_maps.Rows]] = {x: {} for x in (*images, "mirrored")}
     rows = {
-        split: _detector_maps.known(detector, x, sizes[split], total, own)
-        for (split, x), own in zip(images.items(), kept, strict=False)
+        split: _detector_maps.known(detector, x, sizes[split], total, kept[split])
+        for split, x in images.items()
     }
     mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
     sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
     prepare = _detector_maps.shuffled(
         rows["train"],
-        _detector_maps.known(detector, mirrored, sizes["train"], total, kept[-1]),
+        _detector_maps.known(detector, mirrored, sizes["train"], total, kept["mirrored"]),
         config.batch_size,
         flip=config.flip,
         seed=config.seed,
     )
-    return Batched(train, sweeps, images, searched_first(readers, prepare), kept)
+    return Batched(train, sweeps, images, searched_first(readers, prepare), [*kept.values()])
 
 
 def searched_first(readers: Mapping[str, Reader], prepare: Sweep) -> Sweep:

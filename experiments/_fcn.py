@@ -116,10 +116,9 @@ def experiment(
 
 def of_state(segmenters: Mapping[str, Segmenter], state: State | None) -> Segmenter:
     """The segmenter whose score layers a state has: a run that has not ended has coarser ones."""
-    having = [
-        one for one in segmenters.values() if state and f"score{one.model.finest}" in state.params
-    ]
-    return having[-1] if having else list(segmenters.values())[-1]
+    every = list(segmenters.values())
+    having = [one for one in every if state and f"score{one.model.finest}" in state.params]
+    return (having or every)[-1]
 
 
 def bound(segmenter: Segmenter, reader: Any, stride: int) -> float:

@@ -76,12 +76,9 @@ def table(results: Results) -> str:
             ours = _minus(str(mean_and_spread(values)))
             rows.append((link, f"`{metric}`", NOT_IN_THE_PAPER, ours, ""))
             continue
-        claim, judged = found[0][0], judge(found[0][0], found[0][1]["metrics"])
-        for one, result in found:
-            told = [j for j in judge(one, result["metrics"]) if j.ours or one.figure]
-            if told:
-                claim, judged = one, told
-                break
+        judgements = [(claim, judge(claim, result["metrics"])) for claim, result in found]
+        told = [(one, [j for j in all_of if j.ours or one.figure]) for one, all_of in judgements]
+        claim, judged = next((pair for pair in told if pair[1]), judgements[0])
         numbers = _first_of([_minus(j.paper) for j in judged])
         compared = numbers or judged[0].source or NOT_IN_THE_PAPER
         ours = _first_of([_minus(j.ours) for j in judged])
