@@ -181,18 +181,24 @@ def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
 
 
 def draw_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
-    """Average precision, and the seconds that an image takes with its proposals."""
-    found = {name: x for name, x in found.items() if "test/ap50" in x}
-    if not found:
+    """Average precision, and the seconds that an image takes with its proposals.
+
+    A method with SVMs has a bar for these, and one for the softmax before them.
+    """
+    bars: dict[str, Any] = {"AP50": {}, "seconds an image": {}}
+    for name, x in found.items():
+        kinds = {"test_softmax": "softmax", "test": "SVMs"} if "test_softmax/ap50" in x else {}
+        for of, kind in (kinds or {"test": ""}).items():
+            if f"{of}/ap50" not in x:
+                continue
+            label, search = ", ".join(filter(None, (name, kind))), x.get(f"{of}/search_seconds", 0)
+            bars["AP50"][label] = x[f"{of}/ap50"]
+            bars["seconds an image"][label] = {
+                "network": x[f"{of}/seconds"] - search,
+                "Selective Search": search,
+            }
+    if not bars["AP50"]:
         return {}
-    search = {name: x.get("test/search_seconds", 0.0) for name, x in found.items()}
-    bars: dict[str, Any] = {
-        "AP50": {name: x["test/ap50"] for name, x in found.items()},
-        "seconds an image": {
-            name: {"network": x["test/seconds"] - search[name], "Selective Search": search[name]}
-            for name, x in found.items()
-        },
-    }
     return {"precision_and_time": figures.bar_panels(bars)}
 
 

@@ -63,3 +63,20 @@ def test_a_study_without_a_precision_has_no_bars():
     assert detectors_study.draw_metrics({"joint": {"test/seconds": 1.0}}) == {}
     both = {"joint": {"test/seconds": 1.0, "test/ap50": 0.5}, "sppnet": {"test/seconds": 2.0}}
     assert [*detectors_study.draw_metrics(both)] == ["precision_and_time"]
+
+
+def test_a_method_with_svms_has_a_bar_for_its_softmax_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr(detectors_study.figures, "bar_panels", lambda bars: seen.append(bars))
+    of = lambda name, ap50: {f"{name}/ap50": ap50, f"{name}/seconds": 0.75}
+    svms = {**of("test_softmax", 0.6), **of("test", 0.5)}
+    search = {f"{name}/search_seconds": 0.5 for name in ("test", "test_softmax")}
+    detectors_study.draw_metrics({"joint": of("test", 0.4), "fast_rcnn": svms | search})
+    (bars,) = seen
+    assert bars["AP50"] == {"joint": 0.4, "fast_rcnn, softmax": 0.6, "fast_rcnn, SVMs": 0.5}
+    of_search = {"network": 0.25, "Selective Search": 0.5}
+    assert bars["seconds an image"] == {
+        "joint": {"network": 0.75, "Selective Search": 0},
+        "fast_rcnn, softmax": of_search,
+        "fast_rcnn, SVMs": of_search,
+    }
