@@ -1,4 +1,7 @@
-"""Every test: eight devices on one CPU, prepared sets in a folder of the session, strict ranks."""
+"""Every test: eight devices on one CPU, prepared sets in a folder of the session, strict ranks.
+
+No test sees real data but through the fixture `real_data`.
+"""
 
 import os
 import signal
@@ -27,7 +30,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-REAL = os.environ.get("JAXSTRUCT_DATA")  # which many tests take away
+REAL = os.environ.get("JAXSTRUCT_DATA")  # before `prepared_sets` takes it away
 QUICKLY = jax.config.read("jax_disable_most_optimizations")
 
 
@@ -44,14 +47,18 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tiny.py"])
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     return tmp_path
 
 
 @pytest.fixture(scope="session", autouse=True)
 def prepared_sets(tmp_path_factory):
-    """A folder for prepared sets, shared by the session, so that nothing of the user's is used."""
-    before = {name: os.environ.get(name) for name in ("JAXSTRUCT_PREPARED", "TFDS_DATA_DIR")}
+    """A folder for prepared sets, shared by the session, so that nothing of the user's is used.
+
+    A real set that one test prepares there would take the place of the imitation in others.
+    """
+    names = "JAXSTRUCT_PREPARED", "TFDS_DATA_DIR", "JAXSTRUCT_DATA"
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.pop("JAXSTRUCT_DATA", None)
     root = tmp_path_factory.mktemp("prepared")
     os.environ |= {"JAXSTRUCT_PREPARED": str(root), "TFDS_DATA_DIR": str(root / "tfds")}
     yield root

@@ -17,7 +17,6 @@ from tests.data.cells import SIZES
 def places_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
 
 
 @pytest.fixture

@@ -200,8 +200,7 @@ def test_it_overfits_eight_images(kind, tmp_path):
 
 
 @pytest.fixture
-def imitations(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+def imitations():
     with data.looking(imitations=True):
         yield
 

@@ -17,11 +17,6 @@ CANVAS = SMALL.height, SMALL.width
 PLACING = _box_batches.Placing(CANVAS, SMALL.most)
 
 
-@pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-
-
 def photograph():
     """An image with a bright square, and the square's box."""
     image = np.zeros((60, 80, 3), np.uint8)

@@ -127,7 +127,6 @@ def command(tmp_path, monkeypatch, capsys):
     """Runs the command line of an experiment; its exit status and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets another
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
 
     def run(name, *arguments):
         module = importlib.import_module(f"experiments.{name}")

@@ -18,8 +18,7 @@ NORMAL = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
 @pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+def small(monkeypatch):
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
 
 

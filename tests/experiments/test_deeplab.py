@@ -16,8 +16,7 @@ from jaxstruct.training import run
 
 
 @pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+def small(monkeypatch):
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))  # compiles in half the time
 
 

@@ -47,11 +47,6 @@ CANVAS = EIGHT.height, EIGHT.width
 VGG16 = _backbones.backbone_of("vgg16", True)
 
 
-@pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-
-
 @pytest.mark.slow
 @pytest.mark.optimized
 @pytest.mark.parametrize(

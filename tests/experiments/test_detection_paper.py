@@ -25,7 +25,6 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "changes"), CASES, ids=["faster_rcnn", "fast_rcnn"])
 def test_the_papers_configurations_run(module, changes, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))  # compiles in half the time
     config = dataclasses.replace(module.PAPER, **SMALL, **changes)
     assert (config.optimizer, config.pooling, config.dropout) == ("sgd", "pool", 0.5)

@@ -24,7 +24,6 @@ CONFIG = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
     with data.looking(imitations=True):
         yield

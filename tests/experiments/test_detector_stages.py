@@ -52,7 +52,6 @@ def test_each_step_of_the_paper_sees_as_many_images_as_the_authors_code():
 def trained(tmp_path_factory):
     """A run of the four steps; its last state and the variables after each step, by its name."""
     with pytest.MonkeyPatch.context() as patch, data.looking(imitations=True):
-        patch.delenv("JAXSTRUCT_DATA", raising=False)
         patch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))  # which compiles in half the time
         made = faster_rcnn_bccd.experiment(FOUR)
         # Each evaluation compiles: the first is enough.

@@ -37,11 +37,6 @@ class Killed(BaseException):
     """Ends a run as a kill would: nothing handles it."""
 
 
-@pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """ResNet-18 with one block a stage, few samples of a GAN and few features of its FID."""
@@ -112,12 +107,9 @@ def finished(request, tmp_path_factory):
 
         return dataclasses.replace(saves_in_the_middle(member, stage), update=update)
 
-    patch = pytest.MonkeyPatch()
-    patch.delenv("JAXSTRUCT_DATA", raising=False)
     workdir = tmp_path_factory.mktemp(request.param) / "run"
     with data.looking(imitations=True):
         run(smoke(request.param, counted), workdir, devices=jax.devices()[:1], name=request.param)
-    patch.undo()
     yield request.param, workdir, traces
     jax.clear_caches()  # none of its programs is another experiment's
 

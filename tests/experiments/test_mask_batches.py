@@ -91,8 +91,7 @@ def test_the_edge_of_an_image_is_no_boundary():
 
 @pytest.fixture(scope="module")
 def readers():
-    with pytest.MonkeyPatch.context() as patch, data.looking(imitations=True):
-        patch.delenv("JAXSTRUCT_DATA", raising=False)
+    with data.looking(imitations=True):
         yield {name: data.open_reader(name, "val") for name in ("camvid", "voc2012_segmentation")}
 
 

@@ -11,11 +11,6 @@ from jaxstruct import data, models
 from jaxstruct.training import State
 
 
-@pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
-
-
 @pytest.mark.parametrize("weights", ["imagenet", ""])
 def test_a_proposal_network_begins_with_the_weights_that_are_named(weights):
     config = dataclasses.replace(

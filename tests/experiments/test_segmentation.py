@@ -51,8 +51,7 @@ ROAD = camvid.CLASSES.index("road")  # around all shapes of the imitation
 
 
 @pytest.fixture(autouse=True)
-def no_real_data(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
+def small(monkeypatch):
     # One block a stage: a network of half the layers compiles in half the time.
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
 

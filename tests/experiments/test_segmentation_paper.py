@@ -20,7 +20,6 @@ SMALL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [fcn_camvid, fcn_voc2012], ids=["camvid", "voc2012"])
 def test_the_papers_configurations_run(module, tmp_path, monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     # One convolution a block, of few channels.
     monkeypatch.setitem(vgg._LAYERS, 16, (1, 1, 1, 1, 1))
     monkeypatch.setattr(vgg, "_WIDTHS", (4, 4, 8, 8, 8))

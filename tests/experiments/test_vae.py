@@ -197,7 +197,6 @@ def test_it_overfits_eight_images(tmp_path):
 
 
 def test_frey_face_holds_out_200_frames(monkeypatch):
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     held, members = {}, {}
     for split in ("random", "temporal"):
         with looking(imitations=True):

@@ -44,7 +44,6 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def place(whole, tmp_path, monkeypatch):
     """A function that makes a new copy of it, whose sets are looked for."""
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
 
     def copy():
         root = tmp_path / "copy"

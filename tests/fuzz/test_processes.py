@@ -42,7 +42,6 @@ RAW = {
 def start(tmp_path, monkeypatch):
     """Runs a module in a process; what is wrong with its end."""
     (tmp_path / "here").mkdir()
-    monkeypatch.delenv("JAXSTRUCT_DATA", raising=False)
     monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
 
