@@ -27,7 +27,7 @@ COMMAND = "python -m experiments write"
 BEGIN, END = f"<!-- results: {COMMAND} -->", "<!-- end of results -->"
 NOT_IN_THE_PAPER = "not in the paper"
 WIDTH = 520  # of a picture, in pixels
-COLUMNS = 6  # of metrics in a table, at most
+COLUMNS = 6  # of numbers in a table, at most
 
 Results = Mapping[str, Mapping[str, Result]]
 """As `_results.results` gives them: by experiment, then by folder."""
@@ -179,7 +179,10 @@ def _compared(judged: Judgement, before: str) -> str:
 
 
 def _measured(result: Result) -> list[str]:
-    """Tables of all numbers: a row for each member and stage, those of like metrics in one."""
+    """Tables of all numbers: of each member and stage, those of like metrics in one.
+
+    Of many metrics, a table has so many members and stages as fit beside each other.
+    """
     numbers = grouped(result["metrics"])
     stages: dict[str | None, set[str | None]] = {}
     for member, stage, _ in numbers:
@@ -192,7 +195,8 @@ def _measured(result: Result) -> list[str]:
     blocks: list[tuple[list[str], dict[tuple[str, str], dict[str, str]]]] = []
     for place, row in rows.items():
         for metrics, block in blocks:
-            if set(row) <= set(metrics) or set(metrics) <= set(row):
+            alike = set(row) <= set(metrics) or set(metrics) <= set(row)
+            if alike and (len(block) < COLUMNS or len({*metrics, *row}) <= COLUMNS):
                 metrics += [metric for metric in row if metric not in metrics]
                 block[place] = row
                 break

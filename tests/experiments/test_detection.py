@@ -52,7 +52,7 @@ VGG16 = _backbones.backbone_of("vgg16", True)
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "joint"},
+        {"method": "joint", "epochs": 120},
         {"method": "fast_rcnn", "pooling": "pool"},
         {"method": "sppnet", "epochs": 160},
     ],

@@ -125,6 +125,14 @@ def test_many_metrics_stand_below_each_other(folder):
     assert "| metric | a | b |\n| --- | --- | --- |\n| `m0` | 0 | 0 |\n| `m1` | 1 | 1 |\n" in text
 
 
+def test_a_table_has_as_many_members_beside_each_other_as_fit(folder):
+    metrics = [record(f"m{i}", float(i), member=member) for member in "abcdefgh" for i in range(7)]
+    write_result(folder / "vae_mnist", metrics=metrics)
+    text = _pages.page("vae_mnist", _results.results()["vae_mnist"])
+    assert "\n| metric | a | b | c | d | e | f |\n" in text
+    assert "\n| metric | g | h |\n" in text
+
+
 def test_the_table_needs_its_place():
     with pytest.raises(_results.ResultsError, match="expected one line"):
         _pages.with_table("a page without marks", "table")
