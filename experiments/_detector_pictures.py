@@ -37,7 +37,6 @@ def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> 
     images = [np.asarray(image) for image in examples["image"]]
     given = examples["proposals"] if detector.stored else [None] * len(images)
     found = [in_image(detector, run.state, *x) for x in zip(images, given, strict=True)]
-    names = [name for name in ("ap50", "ap", "ap75") if len(run.curve(name)[0])]
     return {
         "detections": figures.box_panels(
             images,
@@ -54,10 +53,18 @@ def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> 
             detector, run.state, images[0], found[0][-1], np.asarray(examples["boxes"][0])
         ),
         **_precision_recall(detector, batches, run.state),
-        "average_precision": figures.curves(
-            {name: run.curve(name) for name in names}, x_label="steps", y_label="average precision"
-        ),
+        **_average_precision(run),
     }
+
+
+def _average_precision(run: Run) -> dict[str, Figure]:
+    """Over the steps, where it was measured more than once."""
+    curves = {name: run.curve(name) for name in ("ap50", "ap", "ap75")}
+    lines = {name: (steps, values) for name, (steps, values) in curves.items() if len(steps) > 1}
+    if not lines:
+        return {}
+    figure = figures.curves(lines, x_label="steps", y_label="average precision")
+    return {"average_precision": figure}
 
 
 def _anchors(detector: Detector, image: np.ndarray) -> dict[str, Figure]:

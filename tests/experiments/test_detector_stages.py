@@ -10,6 +10,7 @@ import pytest
 
 from experiments import (
     _detector_evaluation,
+    _detector_pictures,
     _detector_training,
     detectors_study,
     faster_rcnn_bccd,
@@ -179,3 +180,10 @@ def test_the_fourth_step_learns_the_head_alone(trained):
     assert changed(third, fourth) == {"head", *OUTPUTS}
     assert set(trained.states["fast_rcnn_2"].params) == {"head", *OUTPUTS}
     assert "former" not in trained.states["fast_rcnn_2"].model_state
+
+
+@pytest.mark.parametrize(("measured", "drawn"), [(0, []), (1, []), (2, ["average_precision"])])
+def test_average_precision_is_drawn_where_it_was_measured_more_than_once(measured, drawn):
+    numbers = np.arange(measured)
+    one = SimpleNamespace(curve=lambda name: (numbers, numbers / 10))
+    assert [*_detector_pictures._average_precision(one)] == drawn
