@@ -68,10 +68,14 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
     kinds = depth + 1
     unit = math.sqrt(2 / 3) * kinds
     columns = [features[:, i] * (unit / math.sqrt((i + 1) * (i + 2))) for i in range(depth)]
+    # Where a product and a sum become one operation, a point may round to another simplex. The
+    # barriers leave that to no compiler.
+    columns = _arrays.barrier(columns)
+    lengths = _arrays.barrier([(i + 1) * column for i, column in enumerate(columns)])
     elevated: _Columns = []
     total = jnp.zeros_like(columns[0])
     for i in range(depth, 0, -1):
-        elevated.insert(0, (total - i * columns[i - 1]) / kinds)
+        elevated.insert(0, (total - lengths[i - 1]) / kinds)
         total += columns[i - 1]
     elevated.insert(0, total / kinds)
     # The barriers keep XLA from computing all that came before again for each of what follows.

@@ -89,6 +89,15 @@ def test_weights_are_barycentric(depth):
     np.testing.assert_allclose(places, reference.elevated(features), atol=1e-5 * (depth + 1))
 
 
+@pytest.mark.optimized
+def test_weights_do_not_depend_on_what_is_compiled_together():
+    features, _ = example(5, spread=20, count=2000)
+    features = features.round(1)  # some on borders of simplices
+    together = jax.jit(_lattice._simplices)(features)
+    operation_by_operation = _lattice._simplices(jnp.array(features))
+    jax.tree.map(np.testing.assert_array_equal, together, operation_by_operation)
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_neighbors_are_one_step_away_and_mutual(depth):
     features, values = example(depth)
