@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from jaxstruct.training import (
     Batches,
     RunError,
     augment_each,
+    hardware,
     make_prediction,
     reads_in_order,
     shuffled_reads,
@@ -70,7 +70,7 @@ def check_memory(total: int, size: int, shape: tuple[int, ...], number: int) -> 
     `total` maps are kept, and `size` joined at once; `number` is the size of a number in bytes.
     """
     needed = (total + size) * math.prod(shape) * number
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    there = hardware.memory()
     if needed > there:
         raise RunError(
             f"maps of {total:,} images, {'x'.join(map(str, shape))} numbers each, need "

@@ -61,7 +61,7 @@ def _machine() -> dict[str, str]:
         "system": platform.platform(),
         "processor": hardware.processor(),
         "cores": str(hardware.cores()),
-        "memory": _size(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "memory": _size(hardware.memory()),
     }
 
 

@@ -32,6 +32,9 @@ PEAK_FLOPS = {
     "NVIDIA H200": 494e12,
 }
 
+# Control groups: those of this process, and where their limits are.
+GROUPS_OF_PROCESS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
 
 def peak_flops(device: jax.Device) -> float | None:
     """The peak FLOP/s of one device; None where the peak is not known (a CPU)."""
@@ -52,6 +55,34 @@ def processor() -> str:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or what its group is limited to.
+
+    A container's limit, or that of a job of a cluster, is one of a control group of Linux.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        groups = GROUPS_OF_PROCESS.read_text().splitlines()
+    except OSError:
+        groups = []
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, name = (
+            (GROUPS / "memory", "memory.limit_in_bytes") if controllers else (GROUPS, "memory.max")
+        )
+        place = base / path.lstrip("/")
+        # A group's limit holds for the groups in it. A container sees its own limit at the top,
+        # while the path can be the host's.
+        for folder in (place, *place.parents):
+            try:
+                limits.append(int((folder / name).read_text()))
+            except (OSError, ValueError):  # no such group; no limit: "max"
+                continue
+    return min(limits)
 
 
 def hardware(devices: Any) -> dict[str, Any]:
