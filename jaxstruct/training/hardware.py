@@ -64,7 +64,7 @@ def memory() -> int:
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     try:
-        groups = GROUPS_OF_PROCESS.read_text().splitlines()
+        groups = GROUPS_OF_PROCESS.read_text("utf-8").splitlines()
     except OSError:
         groups = []
     for group in groups:
@@ -79,7 +79,7 @@ def memory() -> int:
         # while the path can be the host's.
         for folder in (place, *place.parents):
             try:
-                limits.append(int((folder / name).read_text()))
+                limits.append(int((folder / name).read_text("utf-8")))
             except (OSError, ValueError):  # no such group; no limit: "max"
                 continue
     return min(limits)

@@ -37,7 +37,10 @@ def test_coordinates_painted_into_image_and_class_map_agree(size, axis):
         assert (moved["image"][~inside] == GREY).all()
         # Where the image is averaged over areas, its value lies between the pixels around.
         apart = moved["image"][inside][:, channel].astype(int) - moved["class_map"][inside]
-        assert np.abs(apart).max(initial=0) <= 0.5 + 0.5 / moved["scale"]
+        # Halfway between two pixels, the nearest and the rounded mean may differ by one.
+        tied = np.abs(apart) > 0.5 + 0.5 / moved["scale"]
+        assert np.abs(apart[tied]).max(initial=0) <= 1
+        assert tied.mean() <= 0.03
         assert (moved["image"][inside][:, 2] == 200).all()
         scales.append(float(moved["scale"]))
         columns = moved["image"][..., 0].astype(int)[inside.all(1)]
