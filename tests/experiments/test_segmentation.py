@@ -41,7 +41,7 @@ EIGHT = dataclasses.replace(
     color=0.0,
     balance=0.0,
     finest=(8,),
-    epochs=(80.0,),
+    epochs=(120.0,),
     learning_rate=5e-3,
     trunk_rate=1.0,
 )
@@ -58,13 +58,17 @@ def small(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.optimized
-def test_eight_images_are_learnt_by_heart(tmp_path):
+def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch):
+    # Images that fill the canvas: scores of stride 8 say .964 of the truth of such shapes, and
+    # .917 of smaller ones (see `_fcn.bound`).
+    scene = camvid.masked_scene
+    monkeypatch.setattr(camvid, "masked_scene", lambda i, size, *rest: scene(i, (128, 128), *rest))
+    monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
     with data.looking(imitations=True):
         made = fcn_camvid.experiment(EIGHT)
         made = dataclasses.replace(made, score=None, figures=None, best=None)
-        found = run(made, tmp_path, devices=jax.devices()[:1])
-        # Scores of stride 8 say .92 of the truth of such small shapes: see `_fcn.bound`.
-        assert found.metrics["mean_iou"] >= 0.85
+        found = run(made, tmp_path / "run", devices=jax.devices()[:1])
+        assert found.metrics["mean_iou"] >= 0.95
         example = data.open_reader("camvid", "train[:8]")(np.arange(1))
     image, truth = example["image"][0], example["class_map"][0]
     things = (truth != 255) & (truth != ROAD)
