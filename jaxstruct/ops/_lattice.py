@@ -67,16 +67,16 @@ def _simplices(features: jax.Array) -> tuple[_Columns, _Columns, jax.Array]:
     depth = features.shape[1]
     kinds = depth + 1
     unit = math.sqrt(2 / 3) * kinds
-    columns = [features[:, i] * (unit / math.sqrt((i + 1) * (i + 2))) for i in range(depth)]
+    scales = np.array([unit / math.sqrt(i * (i + 1)) for i in range(1, kinds)], features.dtype)
     # Where a product and a sum become one operation, a point may round to another simplex. The
     # barriers leave that to no compiler.
-    columns = _arrays.barrier(columns)
-    lengths = _arrays.barrier([(i + 1) * column for i, column in enumerate(columns)])
+    scaled = _arrays.barrier(features.T * scales[:, None])
+    lengths = _arrays.barrier(scaled * np.arange(1, kinds, dtype=features.dtype)[:, None])
     elevated: _Columns = []
-    total = jnp.zeros_like(columns[0])
-    for i in range(depth, 0, -1):
-        elevated.insert(0, (total - lengths[i - 1]) / kinds)
-        total += columns[i - 1]
+    total = jnp.zeros_like(scaled[0])
+    for i in reversed(range(depth)):
+        elevated.insert(0, (total - lengths[i]) / kinds)
+        total += scaled[i]
     elevated.insert(0, total / kinds)
     # The barriers keep XLA from computing all that came before again for each of what follows.
     elevated = _arrays.barrier(elevated)
