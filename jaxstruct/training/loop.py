@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import jax
@@ -41,6 +42,9 @@ class Observer(Protocol):
 
     def stop_requested(self, step: int) -> int | None:
         """The signal that asks the run to stop, or None."""
+
+    def at_once(self, during: str) -> AbstractContextManager[None]:
+        """Where a signal that asks the run to stop ends it at once; see `Requests`."""
 
 
 class Clock:
@@ -81,7 +85,8 @@ def train(
             f"{stage.steps_per_call} does not divide it; choose the value it was saved with"
         )
     since = time.perf_counter()
-    batches = stage.prepare(state) if stage.prepare else stage.batches
+    with observer.at_once(f"the preparation of stage {stage.name!r}"):
+        batches = stage.prepare(state) if stage.prepare else stage.batches
     clock.add("preparing", since)
     call = parallel.Call(
         _steps(stage.update, batches, stage.steps_per_call),

@@ -84,7 +84,8 @@ def train_all(
                         if state is None:
                             state = stage.init(stage_key(root, i), previous)
                             if stage.start:
-                                state = _start(stage, state, started)
+                                with requested.at_once(f"the start of stage {stage.name!r}"):
+                                    state = _start(stage, state, started)
                         if observer.again:
                             progress.say(
                                 f"training stage {stage.name!r} again from step "

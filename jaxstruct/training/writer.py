@@ -19,6 +19,7 @@ from jaxstruct.training.experiment import Stage
 from jaxstruct.training.journal import Journal, up_to
 from jaxstruct.training.loop import Clock, Sums
 from jaxstruct.training.progress import Progress
+from jaxstruct.training.signals import Requests
 from jaxstruct.training.state import State
 
 
@@ -30,13 +31,13 @@ class Writer:
         checkpoints: Checkpoints,
         journal: Journal,
         progress: Progress,
-        requested: Any,
+        requested: Requests,
         restored: Restored | None,
         folder: Path,
         profile: bool,
     ):
         self._checkpoints, self._journal, self._progress = checkpoints, journal, progress
-        self.stop_requested = requested
+        self.stop_requested, self.at_once = requested, requested.at_once
         self._started, self._saving, self._trained = time.perf_counter(), 0.0, 0
         self._clock: Clock | None = None
         parts = ("total", "preparing", "device", "data", "compiling", "aside")

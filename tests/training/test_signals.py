@@ -1,12 +1,16 @@
 """Signals ask a run to stop; what was there before comes back."""
 
+import dataclasses
 import os
 import signal
 import threading
 
+import jax
 import pytest
 
+from jaxstruct.training import Stopped, run
 from jaxstruct.training.signals import stop_requests
+from tests.training.quick import ask_to_stop, bits, small
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +94,44 @@ def test_in_a_thread_there_are_no_signals():
     thread.start()
     thread.join()
     assert found == [None]
+
+
+def test_where_nothing_can_be_saved_a_signal_stops_at_once():
+    def search(requested, ask):
+        with requested.at_once("a search"):
+            ask()
+            pytest.fail("it went on")
+
+    with stop_requests() as requested:
+        with pytest.raises(Stopped, match="stopped during a search") as stopped:
+            search(requested, ask_to_stop)
+        assert stopped.value.signum == requested(1) == signal.SIGTERM
+        with pytest.raises(Stopped):  # one that came before is not forgotten
+            search(requested, lambda: None)
+
+
+def test_where_nothing_can_be_saved_no_signal_changes_nothing():
+    with stop_requests() as requested:
+        with requested.at_once("a search"):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert requested(1) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("named", ["start", "prepare"])
+def test_a_signal_ends_a_long_preparation_and_the_same_run_goes_on(tmp_path, named):
+    whole = small()
+    (stage,) = whole.stages
+    given = {"start": lambda state: state, "prepare": lambda state: stage.batches}
+
+    def asked(state):
+        ask_to_stop()
+        pytest.fail("it went on")
+
+    one = {"devices": jax.devices()[:1], "name": "small"}
+    stages = [dataclasses.replace(stage, **{named: asked})]
+    with pytest.raises(Stopped, match=f"of stage {stage.name!r}"):
+        run(dataclasses.replace(whole, stages=stages), tmp_path / "cut", **one)
+    stages = [dataclasses.replace(stage, **{named: given[named]})]
+    ended = run(dataclasses.replace(whole, stages=stages), tmp_path / "cut", **one)
+    assert bits(ended.state) == bits(run(whole, tmp_path / "whole", **one).state)
