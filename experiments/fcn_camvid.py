@@ -22,7 +22,7 @@ class Config(_fcn.Config):
 
 CLAIMS = [
     Claim(
-        "finer strides say more: 8s above 16s above 32s (mean IoU)",
+        "finer strides say more: 8s, 16s, 32s (mean IoU)",
         orders=[[Reference("test/mean_iou", "higher", member=x) for x in ("8s", "16s", "32s")]],
         source="Long et al. 2015, table 2",
     ),
