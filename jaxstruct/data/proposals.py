@@ -71,7 +71,7 @@ def propose(
         name: of a set, found or prepared as `load` does.
         splits: whole ones, all without it. A split that is done with these options stays.
         mode, width: see `selective_search`; the kind is `selective_search-fast-320`, or -full.
-        workers: threads that search at once, by default as many as there are cores.
+        workers: threads that search at once, by default one for each core that may be used.
 
     A split is stored as soon as it is done, all of it or nothing. Raises ValueError for other
     options, and DataError as `load` does, for a set without images, for a full disk, and, before
@@ -225,9 +225,15 @@ def _found(prepared: Prepared, split: str, kind: str) -> Kept:
             _search(prepared, kind, part, **options)
     kept = {split: read(prepared, kind, split) for split, _, _ in slices}
     boxes = [one for split, start, stop in slices for one in kept[split].boxes[start:stop]]
-    times = [kept[split].seconds for split, *_ in slices]
-    known = [one for one in times if one is not None]
-    return Kept(boxes, sum(known) / len(known) if len(known) == len(times) and known else None)
+    times = [(kept[split].seconds, stop - start) for split, start, stop in slices]
+    return Kept(boxes, _mean_seconds(times))
+
+
+def _mean_seconds(parts: Sequence[tuple[float | None, int]]) -> float | None:
+    """The mean of an image, of parts with so many images; None where one is not known."""
+    known = [seconds * images for seconds, images in parts if seconds is not None]
+    images = sum(images for _, images in parts)
+    return sum(known) / images if len(known) == len(parts) and images else None
 
 
 def _check_kind(kind: str) -> None:
@@ -291,7 +297,8 @@ def _of_each(
 
     Threads serve as well as processes here, since OpenCV lets other threads run meanwhile.
     """
-    pool = ThreadPoolExecutor(os.cpu_count() if workers is None else workers)
+    allowed = getattr(os, "sched_getaffinity", lambda pid: range(os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(len(allowed(0)) if workers is None else workers)
     found = []
     try:
         results = [pool.submit(one, index) for index in range(size)]
@@ -330,8 +337,7 @@ def _stored(prepared: Prepared, kind: str, splits: list[str]) -> StoredProposals
     sizes = {split: len(one.boxes) for split, one in zip(splits, kept, strict=True)}
     total = max(sum(sizes.values()), 1)
     boxes = sum(len(image) for one in kept for image in one.boxes) / total
-    times = [one.seconds * len(one.boxes) for one in kept if one.seconds is not None]
-    seconds = sum(times) / total if len(times) == len(kept) else None
+    seconds = _mean_seconds([(one.seconds, len(one.boxes)) for one in kept])
     return StoredProposals(
         prepared.name, kind, path_of(prepared, kind, "").parent, sizes, boxes, seconds
     )

@@ -175,3 +175,9 @@ def test_examples_with_proposals_get_no_others(cells):
         ValueError, match="cells has `proposals` of its own, expected a set without"
     ):
         data.with_proposals(reader, KIND)
+
+
+def test_the_mean_time_is_of_an_image():
+    assert data.proposals._mean_seconds([(1.0, 1), (4.0, 2)]) == 3
+    assert data.proposals._mean_seconds([(1.0, 1), (None, 2)]) is None
+    assert data.proposals._mean_seconds([(1.0, 0)]) is None
