@@ -23,7 +23,7 @@ def test_a_proposal_network_begins_with_the_weights_that_are_named(weights):
 
 def test_windows_are_spread_for_each_number():
     boxes = [models.sliding_windows(64, 64, 100)[-1:]]
-    there = proposals_study.Sought(boxes, [np.array([0])], [(64, 64)])
+    there = proposals_study.Sought(boxes, [np.array([0])], [(64, 64)], frozenset({0}))
     config = dataclasses.replace(proposals_study.SMOKE, numbers=(1, 10, 100))
     found = proposals_study.of_windows(config, there)
     assert found["boxes"] > 10
@@ -31,6 +31,16 @@ def test_windows_are_spread_for_each_number():
     assert found["recall70/1"] == 0
     with pytest.raises(ValueError, match=r"--numbers are \(100, 10\), expected the smaller ones f"):
         dataclasses.replace(config, numbers=(100, 10))
+
+
+def test_the_best_overlaps_are_averaged_over_the_scored_classes():
+    classes, best = [np.array([1, 1, 1, 2]), np.array([3])], np.array([[0.2, 0.4, 0.6, 0.8, 0]] * 2)
+    there = proposals_study.Sought([], classes, [], frozenset({1, 2, 5}))
+    config = dataclasses.replace(proposals_study.SMOKE, numbers=(1,))
+    found = proposals_study.numbers_of(config, there, best, 1.0, None)
+    assert found["mabo"] == pytest.approx((0.4 + 0.8) / 2)
+    assert found["recall50/1"] == 2 / 5  # of all boxes
+    assert "seconds" not in found
 
 
 def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch):
@@ -46,7 +56,8 @@ def test_a_set_smaller_than_what_is_searched_is_searched_as_a_whole(monkeypatch)
         def __call__(self, indices):
             return {"image": [np.zeros((20 + [0, 1][i], 20, 3), np.uint8) for i in indices]}
 
-    there = proposals_study.Sought([box, box], [np.array([0])] * 2, [(20, 20), (21, 20)])
+    sizes = [(20, 20), (21, 20)]
+    there = proposals_study.Sought([box, box], [np.array([0])] * 2, sizes, frozenset({0}))
     config = dataclasses.replace(proposals_study.SMOKE, full=9)
     found = proposals_study.of_full_width(config, Two(), there, "fast")
     assert searched == [20, 21]
