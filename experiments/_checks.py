@@ -64,6 +64,13 @@ def check_filled(config: Any, *names: str) -> None:
             raise _refused(name, "empty", "at least one value")
 
 
+def check_different(config: Any, *names: str) -> None:
+    """Raises ValueError that names the first of these tuples of a Config that repeats a value."""
+    for name in names:
+        if len(set(getattr(config, name))) < len(getattr(config, name)):
+            raise _refused(name, getattr(config, name), "different values")
+
+
 def check_multiple(config: Any, of: int, *names: str) -> None:
     """Raises ValueError that names the first of these integers of a Config that is no multiple."""
     for name in names:

@@ -106,7 +106,7 @@ def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -
         stored = None if proposes(config.method) else searched_first(readers, fixed(train))
         return Batched(train, {split: fixed(x) for split, x in images.items()}, images, stored)
     sizes = {split: reader.size for split, reader in readers.items()}
-    total = sum(sizes.values()) + sizes["train"]
+    total = sum(sizes.values()) + (sizes["train"] if config.flip else 0)
     kept: dict[str, dict[bytes, _detector_maps.Rows]] = {x: {} for x in (*images, "mirrored")}
     rows = {
         split: _detector_maps.known(detector, x, sizes[split], total, kept[split])
@@ -173,6 +173,11 @@ def experiment(
     `scored` are the classes whose mean is the average precision, all without it.
     """
     readers, detector = sets_of(config, name, scored)
+    if config.method == "sppnet" and not config.weights and _is_real(readers["train"]):
+        raise ValueError(
+            "--weights is empty and the method sppnet, whose backbone does not learn; expected "
+            "weights of ImageNet: --weights FILE"
+        )
     splits = batched(config, detector, readers)
     make = partial(stage, config, detector, splits, readers["train"].size)
     stages = [make(learning) for learning in METHODS[config.method]]
@@ -214,6 +219,11 @@ def experiment(
         model=detector.model,
         data=[readers["validation"].source, readers["test"].source],
     )
+
+
+def _is_real(reader: Reader) -> bool:
+    """Whether a set is on this machine, and no imitation of it."""
+    return not reader.absent and reader.source.origin != "imitation"
 
 
 def stage(

@@ -14,6 +14,7 @@ from experiments import (
     _detector_config,
     _detector_evaluation,
     _detector_training,
+    detectors_study,
     faster_rcnn_bccd,
 )
 from experiments._detector_training import PROPOSER
@@ -314,3 +315,19 @@ def test_proposals_are_searched_before_the_first_step_and_not_to_predict(
     assert len(found) == sum(stage.batches.read.prepared.splits.values())
     stage.prepare(state)  # on resuming
     assert len(found) == sum(stage.batches.read.prepared.splits.values())
+
+
+def test_sppnet_begins_with_weights_or_not_at_all(monkeypatch):
+    config = dataclasses.replace(faster_rcnn_bccd.SMOKE, method="sppnet")
+    with data.looking(imitations=True):
+        faster_rcnn_bccd.experiment(config)  # of an imitation it may
+        monkeypatch.setattr(_detection, "_is_real", lambda reader: True)
+        with pytest.raises(ValueError, match="expected weights of ImageNet: --weights FILE"):
+            faster_rcnn_bccd.experiment(config)
+        faster_rcnn_bccd.experiment(dataclasses.replace(config, weights="vgg16.pth"))
+        faster_rcnn_bccd.experiment(dataclasses.replace(config, method="joint"))
+
+
+def test_a_method_is_studied_once():
+    with pytest.raises(ValueError, match=r"--methods is .*, expected different values"):
+        detectors_study.Config(methods=("joint", "joint"), epochs=(1.0, 2.0))

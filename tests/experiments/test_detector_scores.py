@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import _detector_evaluation, _detector_pictures, detectors_study
+from jaxstruct import data
 from jaxstruct.training import State, batches_in_order
 
 
@@ -80,3 +81,26 @@ def test_a_method_with_svms_has_a_bar_for_its_softmax_too(monkeypatch):
         "fast_rcnn, softmax": of_search,
         "fast_rcnn, SVMs": of_search,
     }
+
+
+@pytest.mark.parametrize("searching", [0.5, None])
+def test_what_a_user_searched_has_no_seconds(monkeypatch, searching):
+    class Stored(data.ReaderWithProposals):
+        seconds = searching
+
+        def __init__(self):
+            pass
+
+        def __call__(self, indices):
+            return {"image": np.zeros((1, 8, 8, 3), np.uint8), "proposals": [np.zeros((1, 4))]}
+
+    monkeypatch.setattr(_detector_evaluation, "median_seconds", lambda work: 0.25)
+    found = _detector_evaluation.seconds(None, None, Stored())
+    unknown = {"network_seconds": 0.25}
+    assert found == ({"seconds": 0.75, "search_seconds": 0.5} if searching else unknown)
+    scores = {"test/ap50": 0.5, **{f"test/{name}": value for name, value in found.items()}}
+    seen = []
+    monkeypatch.setattr(detectors_study.figures, "bar_panels", lambda bars: seen.append(bars))
+    detectors_study.draw_metrics({"fast_rcnn": scores})
+    expected = {"network": 0.25, "Selective Search": searching or 0}
+    assert seen[0]["seconds an image"] == {"fast_rcnn": expected}
