@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks import _timing
+from jaxstruct import machine
 from jaxstruct.training import memory, parallel
 
 LAYOUTS = ("contiguous_format", "channels_last")
@@ -39,7 +40,7 @@ def start() -> str:
     """Gives PyTorch the threads that JAX has; what was set up, for the first line of a table."""
     import torch
 
-    threads = len(os.sched_getaffinity(0))
+    threads = machine.cores()
     torch.set_num_threads(threads)
     return f"torch {torch.__version__}, {threads} threads"
 

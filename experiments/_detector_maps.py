@@ -18,11 +18,11 @@ import numpy as np
 
 from experiments import _canvases
 from experiments._detector_evaluation import Detector, Sweep, maps_of
+from jaxstruct import machine
 from jaxstruct.training import (
     Batches,
     RunError,
     augment_each,
-    hardware,
     make_prediction,
     reads_in_order,
     shuffled_reads,
@@ -70,7 +70,7 @@ def check_memory(total: int, size: int, shape: tuple[int, ...], number: int) -> 
     `total` maps are kept, and `size` joined at once; `number` is the size of a number in bytes.
     """
     needed = (total + size) * math.prod(shape) * number
-    there = hardware.memory()
+    there = machine.memory()
     if needed > there:
         raise RunError(
             f"maps of {total:,} images, {'x'.join(map(str, shape))} numbers each, need "

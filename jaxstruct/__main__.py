@@ -9,6 +9,7 @@ import platform
 
 import jax
 
+from jaxstruct import machine
 from jaxstruct.data.output import unbroken
 from jaxstruct.training import hardware
 
@@ -59,9 +60,9 @@ def _version(name: str) -> str:
 def _machine() -> dict[str, str]:
     return {
         "system": platform.platform(),
-        "processor": hardware.processor(),
-        "cores": str(hardware.cores()),
-        "memory": _size(hardware.memory()),
+        "processor": machine.processor(),
+        "cores": str(machine.cores()),
+        "memory": _size(machine.memory()),
     }
 
 

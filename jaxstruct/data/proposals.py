@@ -5,7 +5,6 @@ What may be added: another method that proposes boxes, with a kind of its own.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxstruct import machine
 from jaxstruct.data import places
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.on_disk import Prepared
@@ -297,8 +297,7 @@ def _of_each(
 
     Threads serve as well as processes here, since OpenCV lets other threads run meanwhile.
     """
-    allowed = getattr(os, "sched_getaffinity", lambda pid: range(os.cpu_count() or 1))
-    pool = ThreadPoolExecutor(len(allowed(0)) if workers is None else workers)
+    pool = ThreadPoolExecutor(machine.cores() if workers is None else workers)
     found = []
     try:
         results = [pool.submit(one, index) for index in range(size)]

@@ -1,4 +1,4 @@
-"""The machine: its processor and devices, the versions of its software, the commit of the code.
+"""What results were made on: the devices, the versions of software, the commit of the code.
 
 What may be added: the peak of another accelerator, one line.
 """
@@ -6,7 +6,6 @@ What may be added: the peak of another accelerator, one line.
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxstruct import __version__
+from jaxstruct import __version__, machine
 from jaxstruct.training import parallel
 
 # Dense FLOP/s at the precision that JAX multiplies float32 in by default on that device: one
@@ -32,9 +31,6 @@ PEAK_FLOPS = {
     "NVIDIA H200": 494e12,
 }
 
-# Control groups: those of this process, and where their limits are.
-GROUPS_OF_PROCESS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-
 
 def peak_flops(device: jax.Device) -> float | None:
     """The peak FLOP/s of one device; None where the peak is not known (a CPU)."""
@@ -42,57 +38,14 @@ def peak_flops(device: jax.Device) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if kind.startswith(name)), None)
 
 
-def processor() -> str:
-    """The name of the machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or what its group is limited to.
-
-    A container's limit, or that of a job of a cluster, is one of a control group of Linux.
-    """
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    try:
-        groups = GROUPS_OF_PROCESS.read_text("utf-8").splitlines()
-    except OSError:
-        groups = []
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base, name = (
-            (GROUPS / "memory", "memory.limit_in_bytes") if controllers else (GROUPS, "memory.max")
-        )
-        place = base / path.lstrip("/")
-        # A group's limit holds for the groups in it. A container sees its own limit at the top,
-        # while the path can be the host's.
-        for folder in (place, *place.parents):
-            try:
-                limits.append(int((folder / name).read_text("utf-8")))
-            except (OSError, ValueError):  # no such group; no limit: "max"
-                continue
-    return min(limits)
-
-
 def hardware(devices: Any) -> dict[str, Any]:
     """The hardware that a run's numbers were made on, as metrics.json holds it."""
     first = devices[0]
-    kind = processor() if first.platform == "cpu" else first.device_kind
+    kind = machine.processor() if first.platform == "cpu" else first.device_kind
     return {
         "devices": f"{len(devices)} x {kind}",
         "platform": first.platform,
-        "cores": cores(),
+        "cores": machine.cores(),
         "processes": parallel.process_count(),
     }
 

@@ -76,7 +76,7 @@ def test_maps_are_computed_once_for_one_backbone():
 
 
 def test_maps_beyond_the_memory_are_one_line(monkeypatch):
-    monkeypatch.setattr(_detector_maps.hardware, "memory", lambda: 4_096_000)
+    monkeypatch.setattr(_detector_maps.machine, "memory", lambda: 4_096_000)
     _detector_maps.check_memory(21, 10, (32, 32, 32), 4)  # 3.88 MiB of 3.91
     expected = (
         "^maps of 21 images, 32x32x32 numbers each, need 0.0 GiB of memory, and there are 0.0 GiB; "
