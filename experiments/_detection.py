@@ -22,7 +22,7 @@ from experiments import (
     _detector_svm,
 )
 from experiments._backbones import backbone_of, frozen_parts, variables_of, with_weights
-from experiments._detector_config import Config
+from experiments._detector_config import SCORED, Config
 from experiments._detector_evaluation import Detector, Sweep
 from experiments._detector_training import (
     METHODS,
@@ -143,9 +143,7 @@ def _search(readers: Mapping[str, Reader]) -> None:
             reader.ready()
 
 
-def sets_of(
-    config: Config, name: str, scored: Sequence[str] = ()
-) -> tuple[dict[str, Reader], Detector]:
+def sets_of(config: Config, name: str) -> tuple[dict[str, Reader], Detector]:
     """The readers of train, validation and test, and the detector of their classes."""
     readers = {
         split: data.open_reader(name, getattr(config, split))
@@ -161,18 +159,14 @@ def sets_of(
     model = network(config, len(classes))
     canvas = config.height, config.width
     stored = "" if proposes(config.method) else config.stored
-    detector = Detector(model, canvas, config.proposals, classes, tuple(scored) or classes, stored)
+    scored = SCORED.get(name, classes)
+    detector = Detector(model, canvas, config.proposals, classes, scored, stored)
     return readers, detector
 
 
-def experiment(
-    config: Config, name: str, claims: Sequence[Claim] = (), scored: Sequence[str] = ()
-) -> Experiment:
-    """A detector on the set of a name, by the method of the configuration.
-
-    `scored` are the classes whose mean is the average precision, all without it.
-    """
-    readers, detector = sets_of(config, name, scored)
+def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Experiment:
+    """A detector on the set of a name, by the method of the configuration."""
+    readers, detector = sets_of(config, name)
     if config.method == "sppnet" and not config.weights and _is_real(readers["train"]):
         raise ValueError(
             "--weights is empty and the method sppnet, whose backbone does not learn; expected "

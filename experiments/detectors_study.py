@@ -163,7 +163,6 @@ def experiment(config: Config) -> Study:
                 background=config.background,
             ),
             config.dataset,
-            scored=_detector_config.SCORED.get(config.dataset, ()),
         )
         for method, epochs in zip(config.methods, config.epochs, strict=True)
     }
@@ -197,7 +196,8 @@ def draw_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
                 continue
             label, search = ", ".join(filter(None, (name, kind))), x.get(f"{of}/search_seconds", 0)
             bars["AP50"][label] = x[f"{of}/ap50"]
-            network = x.get(f"{of}/network_seconds", x.get(f"{of}/seconds", 0) - search)
+            alone = f"{of}/network_seconds"
+            network = x[alone] if alone in x else x[f"{of}/seconds"] - search
             bars["seconds an image"][label] = {"network": network, "Selective Search": search}
     if not bars["AP50"]:
         return {}

@@ -77,8 +77,7 @@ PAPER = Config(
 
 
 def experiment(config: Config) -> Experiment:
-    scored = _detector_config.SCORED.get(config.dataset, ())
-    return _detection.experiment(config, config.dataset, CLAIMS, scored)
+    return _detection.experiment(config, config.dataset, CLAIMS)
 
 
 if __name__ == "__main__":

@@ -226,8 +226,7 @@ def experiment(config: Config) -> Experiment:
         field.name: getattr(config, field.name) for field in fields(_detector_config.Shared)
     }
     own = _detector_config.Config(**shared, epochs=config.epochs, method="four_step")
-    scored = _detector_config.SCORED.get(config.dataset, ())
-    readers, detector = _detection.sets_of(own, config.dataset, scored)
+    readers, detector = _detection.sets_of(own, config.dataset)
     learning = METHODS["four_step"][0]._replace(share=1.0)
     splits, reader = _detection.batched(own, detector, readers), readers["test"]
     searched = {kind: data.with_proposals(reader, kind) for kind in config.kinds}

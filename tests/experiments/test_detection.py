@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from typing import get_args
 
 import jax
@@ -321,6 +322,7 @@ def test_sppnet_begins_with_weights_or_not_at_all(monkeypatch):
     config = dataclasses.replace(faster_rcnn_bccd.SMOKE, method="sppnet")
     with data.looking(imitations=True):
         faster_rcnn_bccd.experiment(config)  # of an imitation it may
+        assert not _detection._is_real(data.open_reader("bccd", "train"))
         monkeypatch.setattr(_detection, "_is_real", lambda reader: True)
         with pytest.raises(ValueError, match="expected weights of ImageNet: --weights FILE"):
             faster_rcnn_bccd.experiment(config)
@@ -331,3 +333,11 @@ def test_sppnet_begins_with_weights_or_not_at_all(monkeypatch):
 def test_a_method_is_studied_once():
     with pytest.raises(ValueError, match=r"--methods is .*, expected different values"):
         detectors_study.Config(methods=("joint", "joint"), epochs=(1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("absent", "origin", "real"), [(False, "raw files", True), (True, "", False)]
+)
+def test_a_set_is_real_where_it_is(absent, origin, real):
+    reader = SimpleNamespace(absent=absent, source=SimpleNamespace(origin=origin))
+    assert _detection._is_real(reader) == real

@@ -10,7 +10,8 @@ import pytest
 
 from jaxstruct.training import Stopped, run
 from jaxstruct.training.signals import stop_requests
-from tests.training.quick import ask_to_stop, bits, small
+from tests.training import tiny
+from tests.training.quick import CONFIG, ask_to_stop, bits, small
 
 
 @pytest.fixture(autouse=True)
@@ -133,5 +134,34 @@ def test_a_signal_ends_a_long_preparation_and_the_same_run_goes_on(tmp_path, nam
     with pytest.raises(Stopped, match=f"of stage {stage.name!r}"):
         run(dataclasses.replace(whole, stages=stages), tmp_path / "cut", **one)
     stages = [dataclasses.replace(stage, **{named: given[named]})]
+    ended = run(dataclasses.replace(whole, stages=stages), tmp_path / "cut", **one)
+    assert bits(ended.state) == bits(run(whole, tmp_path / "whole", **one).state)
+
+
+@pytest.mark.parametrize("named", ["evaluate", "prepare"])
+def test_a_stage_that_has_ended_is_not_trained_again(tmp_path, named):
+    whole = tiny.experiment(CONFIG)
+    first, second = whole.stages
+
+    def last(state):  # the request comes while the first stage is evaluated for the last time
+        if int(state.step) == first.steps:
+            ask_to_stop()
+        return first.evaluate(state)
+
+    def asked(state):
+        ask_to_stop()
+        pytest.fail("it went on")
+
+    def trained(state, batch):
+        pytest.fail("it was trained again")
+
+    one = {"devices": jax.devices()[:1], "name": "tiny"}
+    cut = {
+        "evaluate": [dataclasses.replace(first, evaluate=last), second],
+        "prepare": [first, dataclasses.replace(second, prepare=asked)],
+    }
+    with pytest.raises(Stopped):
+        run(dataclasses.replace(whole, stages=cut[named]), tmp_path / "cut", **one)
+    stages = [dataclasses.replace(first, update=trained), second]
     ended = run(dataclasses.replace(whole, stages=stages), tmp_path / "cut", **one)
     assert bits(ended.state) == bits(run(whole, tmp_path / "whole", **one).state)
