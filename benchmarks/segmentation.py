@@ -14,7 +14,6 @@ pydensecrf, where it is installed. The patches are those of experiments.fully_co
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -193,17 +192,19 @@ def shares(
     """A row for each part of inference, and for the loss, each by itself."""
     images, labels = given
     images = whole_strides(images, list(model.trunk.strides().values())[-1])
-    apply = functools.partial(model.apply, variables)
+    apply = model.apply
     functions = {
-        "trunk": lambda x: apply(x, method=_maps),
-        "scores": lambda *maps: apply(*maps, method=_scores),
-        "pixels": lambda *scores: apply(*scores, size=labels.shape[1:3], method=_pixels),
-        "loss": lambda logits: jax.value_and_grad(mean_loss)(logits, labels),
+        "trunk": lambda held, labels, x: apply(held, x, method=_maps),
+        "scores": lambda held, labels, *maps: apply(held, *maps, method=_scores),
+        "pixels": lambda held, labels, *scores: apply(
+            held, *scores, size=labels.shape[1:3], method=_pixels
+        ),
+        "loss": lambda held, labels, logits: jax.value_and_grad(mean_loss)(logits, labels),
     }
     calls, arrays, results = {}, {}, (images,)
     for part, f in functions.items():
         arrays[part] = [np.asarray(x) for x in results]
-        made = _timing.compiled(f, *results)
+        made = _timing.compiled(f, variables, labels, *results)
         calls[part], out = made.call, made.call()
         results = tuple(out) if isinstance(out, tuple | list) else (out,)
     theirs: Calls = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxstruct import data, models
+from jaxstruct.data import Reader
 from jaxstruct.training import AXIS, State, merge
 
 Name = Literal["resnet18", "resnet50", "vgg16", "efficientnet_lite0"]
@@ -90,6 +91,20 @@ def check_weights(name: Name, weights: str) -> None:
         raise ValueError(
             f"--weights is {IMAGENET}, expected a file for {name}: torchvision's, or .safetensors "
             "with its names; efficientnet_lite0 alone has weights that jaxstruct[fid] installs"
+        )
+
+
+def is_real(reader: Reader) -> bool:
+    """Whether a set is on this machine, and no imitation of it."""
+    return not reader.absent and reader.source.origin != "imitation"
+
+
+def check_start(frozen: int, weights: str, reader: Reader) -> None:
+    """Raises ValueError where a real set would train from scratch what is meant to be frozen."""
+    if frozen and not weights and is_real(reader):
+        raise ValueError(
+            f"--weights is empty, and --frozen {frozen} keeps trained blocks as they are; expected "
+            "--weights FILE, or --frozen 0 to train from scratch"
         )
 
 

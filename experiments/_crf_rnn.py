@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _segmentation, _segmenter_evaluation
+from experiments import _canvases, _segmentation, _segmenter_evaluation
 from experiments._segmentation import TRUNK, Sets
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import losses, models, ops
@@ -119,6 +119,7 @@ def stage(
         evaluate=lambda state: evaluate(whole(state)),
         metrics=("mean_iou",),
         evaluate_every=every,
+        compilations=_canvases.shapes_of((config.height, config.width)),
     )
 
 

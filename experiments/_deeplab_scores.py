@@ -25,9 +25,11 @@ from experiments._segmenter_evaluation import (
     drawn,
     of_canvas,
     on_canvas,
+    pixels,
     record_of,
     scores,
 )
+from experiments._spread import spread
 from jaxstruct.metrics import Confusion
 from jaxstruct.training import Run, State
 from jaxstruct.training.parallel import is_first
@@ -57,11 +59,6 @@ def told(what: str, images: Iterator[Seen], size: int) -> Iterator[Seen]:
             said, left = now, (size - done) * (now - begin) / max(done, 1)
             print(f"{what}: {done:,} of {size:,} images, {left:,.0f} s left", file=sys.stderr)
         yield one
-
-
-def spread(size: int, count: int) -> np.ndarray:
-    """So many indices of a set, or all of a smaller one, evenly spaced."""
-    return np.linspace(0, size - 1, min(count, size)).round().astype(int)
 
 
 def found_crf(
@@ -131,6 +128,9 @@ def compared(
     for name, counts in (("test", before), ("test_crf", after)):
         values = scores(segmenter, Confusion(counts[:, 0].sum(0)))
         found |= {f"{name}/{metric}": value for metric, value in values.items()}
+    found |= {
+        f"test/{name}": count for name, count in pixels(segmenter, before[:, 0].sum(0)).items()
+    }
     measure = lambda counts: mean_iou(segmenter, counts)
     for place, suffix in enumerate(["", *(f"_{width}px" for width in bands)]):
         pair = before[:, place], after[:, place]
@@ -187,6 +187,12 @@ def predict(
         raise ValueError("a segmenter draws no samples; name images with --images")
     assert state is not None
     parameters = _segmenter_crf.read(workdir)
+    if parameters and _segmenter_crf.read(workdir, int(state.step)) is None:
+        print(
+            f"note: {_segmenter_crf.FILE} was found for another checkpoint; search_crf finds one "
+            "for this",
+            file=sys.stderr,
+        )
     canvas, (rows, columns) = on_canvas(segmenter, image)
     seen_there, size = canvas[:rows, :columns], image.shape[:2]
     times = []

@@ -21,7 +21,14 @@ from experiments import (
     _detector_pictures,
     _detector_svm,
 )
-from experiments._backbones import backbone_of, frozen_parts, variables_of, with_weights
+from experiments._backbones import (
+    backbone_of,
+    check_start,
+    frozen_parts,
+    is_real,
+    variables_of,
+    with_weights,
+)
 from experiments._detector_config import SCORED, Config
 from experiments._detector_evaluation import Detector, Sweep
 from experiments._detector_training import (
@@ -167,7 +174,8 @@ def sets_of(config: Config, name: str) -> tuple[dict[str, Reader], Detector]:
 def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Experiment:
     """A detector on the set of a name, by the method of the configuration."""
     readers, detector = sets_of(config, name)
-    if config.method == "sppnet" and not config.weights and _is_real(readers["train"]):
+    check_start(config.frozen, config.weights, readers["train"])
+    if config.method == "sppnet" and not config.weights and is_real(readers["train"]):
         raise ValueError(
             "--weights is empty and the method sppnet, whose backbone does not learn; expected "
             "weights of ImageNet: --weights FILE"
@@ -213,11 +221,6 @@ def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Exper
         model=detector.model,
         data=[readers["validation"].source, readers["test"].source],
     )
-
-
-def _is_real(reader: Reader) -> bool:
-    """Whether a set is on this machine, and no imitation of it."""
-    return not reader.absent and reader.source.origin != "imitation"
 
 
 def stage(

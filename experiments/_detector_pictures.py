@@ -21,6 +21,7 @@ from experiments._detector_evaluation import (
     on_canvas,
     swept,
 )
+from experiments._spread import spread
 from jaxstruct import figures, metrics, ops
 from jaxstruct.data import Reader
 from jaxstruct.models import FasterRCNN
@@ -32,7 +33,7 @@ CURVES_OF = 200  # images of which precision and recall are drawn
 def pictures(detector: Detector, reader: Reader, batches: Batches, run: Run) -> dict[str, Figure]:
     """The paper's figures of a finished run: detections, proposals, anchors, regions, curves."""
     assert run.state is not None
-    shown = np.linspace(0, reader.size - 1, min(6, reader.size)).round().astype(int)
+    shown = spread(reader.size, 6)
     examples = reader(shown)
     images = [np.asarray(image) for image in examples["image"]]
     given = examples["proposals"] if detector.stored else [None] * len(images)

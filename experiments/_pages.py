@@ -232,16 +232,29 @@ def _made(result: Result) -> str:
     seeds = dict.fromkeys(r["seed"] for r in result["metrics"] if r["seed"] is not None)
     versions = dict.fromkeys(f"jax {v['jax']}" for v in _list(result["versions"]))
     commits = map(str, _list(result["commit"]))
+    cost = result["cost"]
     machines = [f"{m['devices']}, cores: {m['cores']}" for m in _list(result["hardware"])]
     return "\n".join(
         (
             f"- data: {_results.data_of(result)}",
             f"- seeds: {', '.join(map(str, seeds)) or 'none'}",
             f"- hardware: {'; '.join(machines)}",
-            f"- wall time: {_duration(result['cost']['wall_seconds'])}",
+            f"- wall time: {_duration(cost['wall_seconds'])}{_of_members(cost)}",
             f"- versions: {', '.join(versions)}; commit {', '.join(commits)}",
         )
     )
+
+
+def _of_members(cost: Mapping[str, Any]) -> str:
+    """The mean wall time of each method, seeds of which are one."""
+    groups: dict[str, list[float]] = {}
+    for name, member in cost.get("members", {}).items():
+        method = "/".join(part for part in name.split("/") if not part.startswith("seed="))
+        groups.setdefault(method, []).append(member["wall_seconds"])
+    means = {method: _duration(sum(x) / len(x)) for method, x in groups.items()}
+    if len(means) < 2:
+        return ""
+    return f"; of one run: {', '.join(f'{method} {mean}' for method, mean in means.items())}"
 
 
 def _words(file: str) -> str:

@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 
 from experiments import _canvases, _mask_batches, _segmenter_evaluation
-from experiments._backbones import frozen_parts, trunk_of, variables_of, with_weights
+from experiments._backbones import check_start, frozen_parts, trunk_of, variables_of, with_weights
 from experiments._dropout import by_example
 from experiments._segmenter_config import Config
 from experiments._segmenter_evaluation import Segmenter
@@ -52,6 +52,7 @@ def sets_of(config: Config, name: str) -> Sets:
     """The sets of a configuration."""
     splits = ("train", "validation", "test")
     readers = {split: data.open_reader(name, getattr(config, split)) for split in splits}
+    check_start(config.frozen, config.weights, readers["train"])
     placing = _mask_batches.Placing(
         (config.seen_height, config.seen_width),
         (config.height, config.width),
@@ -230,6 +231,7 @@ def score_of(
                 segmenter, sets.test, config.bands, keep=keep
             )
             values = evaluate(states[name])
+            values |= _segmenter_evaluation.pixels(segmenter, counts[name])
             found[name] = {f"test/{metric}": value for metric, value in values.items()}
         return found
 

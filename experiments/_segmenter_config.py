@@ -17,8 +17,8 @@ class Config:
     """What every segmenter can be configured with."""
 
     train: str = "train"  # split that is trained on
-    validation: str = "val"  # split whose mean IoU chooses the checkpoint
-    test: str = "test"  # split that is scored once
+    validation: str = "val"  # split that is scored in training and chooses the checkpoint "best"
+    test: str = "test"  # split on which the last checkpoint is scored, once
     trunk: Name = "efficientnet_lite0"  # the network whose maps are scored
     weights: str = IMAGENET  # imagenet: of efficientnet_lite0, installed; or a file; none: scratch
     frozen: int = 0  # first blocks of the trunk that are not trained, where there are weights

@@ -281,4 +281,6 @@ def read(workdir: Path | None, step: int | None = None) -> CRF | None:
         if not files.is_finite(value) or not limits.hold(value) or (whole and value % 1):
             kind = "a whole number" if whole else "a number"
             raise RunError(f"{path}: {name} is {value!r}, expected {kind}, {limits}; {remedy}")
-    return CRF(**given) if step in (None, found.get("step")) else None
+    if step not in (None, found.get("step")):
+        return None
+    return CRF(**given | {"iterations": int(given["iterations"])})

@@ -112,6 +112,12 @@ def scores(segmenter: Segmenter, confusion: Confusion) -> dict[str, float]:
     }
 
 
+def pixels(segmenter: Segmenter, counts: np.ndarray) -> dict[str, float]:
+    """How many pixels are labelled as each class, "pixels/cat", by a confusion matrix [C, C]."""
+    there = zip(segmenter.classes, counts.sum(1), strict=True)
+    return {f"pixels/{name}": float(count) for name, count in there if count}
+
+
 def of_stride(class_map: np.ndarray, classes: int, stride: int) -> np.ndarray:
     """A class map [H, W] as well as scores at a stride can say it, void where nothing is labelled.
 

@@ -21,6 +21,7 @@ from experiments._segmenter_evaluation import (
     in_image,
     on_canvas,
 )
+from experiments._spread import spread
 from jaxstruct import figures
 from jaxstruct.training import Run
 
@@ -42,7 +43,7 @@ def pictures(
     `counts` has the confusion matrices of the stages that were scored by this process.
     """
     reader = sets.readers["test"]
-    shown = np.linspace(0, reader.size - 1, min(SHOWN, reader.size)).round().astype(int)
+    shown = spread(reader.size, SHOWN)
     examples = reader(shown)
     images = [np.asarray(image) for image in examples["image"]]
     truth = [np.asarray(class_map) for class_map in examples["class_map"]]

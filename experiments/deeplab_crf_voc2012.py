@@ -21,8 +21,8 @@ class Config(_deeplab.Config):
     """The defaults: DeepLab-LargeFOV on VGG16, about two and a half hours on two cores."""
 
     train: str = "pack_train"  # split that is trained on; paper: train and SBD's masks
-    validation: str = "pack_val"  # split that chooses the checkpoint and the CRF
-    test: str = "val"  # split that is scored once
+    validation: str = "pack_val"  # split that is scored in training and chooses the CRF
+    test: str = "val"  # split on which the last checkpoint is scored, once
     trunk: Name = "vgg16"  # the network whose maps are scored
     weights: str = ""  # file of ImageNet weights, torchvision's; none: from scratch
     frozen: int = 2  # first blocks of the trunk that are not trained, where there are weights

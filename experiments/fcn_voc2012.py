@@ -2,7 +2,7 @@
 
 python -m experiments.fcn_voc2012                                           # FCN-8s at once
 python -m experiments.fcn_voc2012 --trunk vgg16 --weights FILE --frozen 2 --hidden 512 \\
-    --finest 32 16 8 --epochs 3 2 2 --batch-size 2      # torchvision's vgg16-397923af.pth
+    --height 240 --finest 32 16 8 --epochs 3 2 2 --batch-size 2
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Config(_fcn.Config):
 
     dataset: Literal["voc2012_segmentation", "voc2007_segmentation"] = "voc2012_segmentation"
     train: str = "pack_train"  # split that is trained on; paper: train
-    validation: str = "pack_val"  # split whose mean IoU chooses the checkpoint; paper: val
-    test: str = "val"  # split that is scored once
+    validation: str = "pack_val"  # split that is scored in training; paper: val
+    test: str = "val"  # split on which the last checkpoint is scored, once
     seen_height: int = 384  # of the canvas that images are scored on; a larger image is shrunk
     seen_width: int = 512  # of this canvas, which is turned for images of the other orientation
     height: int = 320  # of the crops that are trained on, in pixels

@@ -18,8 +18,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 from matplotlib.figure import Figure
+from PIL import Image
 
 from experiments import _canvases, _checks, _mask_batches
+from experiments._spread import spread
 from experiments._timing import median_seconds
 from jaxstruct import data, figures, losses, models, ops
 from jaxstruct.metrics import Confusion, Mean
@@ -249,23 +251,29 @@ def slid(model: PatchClassifier, params: Any, image: jax.Array) -> jax.Array:
 def predict(
     model: PatchClassifier, classes: Sequence[str], key: Any, state: State | None, image: Any
 ) -> tuple[dict[str, Any], Figure]:
-    """The class of the middle of each patch of a user's image; see `Experiment.predict`."""
+    """The class of the middle of each patch of a user's image; see `Experiment.predict`.
+
+    An image that is larger than a frame is shrunk to its size: patches are what they were then.
+    """
     if image is None:
         raise ValueError("a classifier draws no samples; name images with --images")
     assert state is not None
-    missing = [(0, max(0, PATCH - side)) for side in image.shape[:2]]
-    large = np.pad(image, (*missing, (0, 0)), mode="edge")  # as large as a patch at least
+    size = image.shape[:2]
+    least = min(1.0, *np.divide(_canvases.turned(FRAME, size), size))
+    height, width = (max(1, round(side * least)) for side in size)
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    missing = [(0, max(0, PATCH - side)) for side in small.shape[:2]]
+    large = np.pad(small, (*missing, (0, 0)), mode="edge")  # as large as a patch at least
     found = np.asarray(slid(model, state.params, jnp.asarray(large, jnp.float32) / 255))
     class_map = np.full(large.shape[:2], 255, np.uint8)
-    height, width = found.shape[:2]
-    rows, columns = (np.arange(n * STRIDE) // STRIDE for n in (height, width))
-    at = (PATCH - STRIDE) // 2  # the cells around the middles
-    inside = slice(at, at + height * STRIDE), slice(at, at + width * STRIDE)
-    class_map[inside] = np.argmax(found, -1)[rows[:, None], columns]
-    class_map = class_map[: image.shape[0], : image.shape[1]]
+    cells = np.kron(np.argmax(found, -1), np.ones((STRIDE, STRIDE), int))  # around the middles
+    at = (PATCH - STRIDE) // 2
+    class_map[at : at + cells.shape[0], at : at + cells.shape[1]] = cells
+    whole = Image.fromarray(class_map[:height, :width])
+    class_map = np.asarray(whole.resize(size[::-1], Image.Resampling.NEAREST))
     counts = np.bincount(np.argmax(found, -1).ravel(), minlength=len(classes)) / found[..., 0].size
     shares = {name: round(float(x), 4) for name, x in zip(classes, counts, strict=True) if x}
-    record = {"size": list(image.shape[:2]), "shares": shares, "class_map": class_map}
+    record = {"size": list(size), "shares": shares, "class_map": class_map}
     shown = {"class of the middle": [class_map]}
     return record, figures.class_map_panels([image], shown, classes, over_image=True)
 
@@ -274,7 +282,7 @@ def draw(model: PatchClassifier, reader: data.Reader, run: Run) -> dict[str, Fig
     """Heat maps of a class and the maps of all classes on test frames; the scores in training."""
     assert run.state is not None
     classes = reader.classes
-    examples = reader(np.linspace(0, reader.size - 1, 3).round().astype(int))
+    examples = reader(spread(reader.size, 3))
     images, truth = ([np.asarray(x) for x in examples[key]] for key in ("image", "class_map"))
     answers = [
         np.asarray(slid(model, run.state.params, jnp.asarray(x, jnp.float32) / 255)) for x in images
@@ -292,7 +300,7 @@ def draw(model: PatchClassifier, reader: data.Reader, run: Run) -> dict[str, Fig
             grids={column: (STRIDE, (PATCH - STRIDE) / 2)},
         ),
         "class_maps": figures.class_map_panels(
-            images, {"truth": truth, "patch by patch": maps}, classes
+            images, {"truth": truth, "class of the middle": maps}, classes
         ),
         "mean_iou": figures.curves(
             {"validation": (steps, values)}, x_label="steps", y_label="mean IoU"

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from experiments import _checks, _detection, _detector_config, _detector_evaluation
 from experiments._backbones import variables_of
 from experiments._detector_training import METHODS
+from experiments._spread import spread
 from experiments._timing import median_seconds
 from jaxstruct import data, figures, metrics, models
 from jaxstruct.training import Claim, Experiment, Reference, Run, State, main, make_prediction
@@ -283,7 +284,7 @@ def pictures(
     recall = figures.curve_panels(
         lines, x_label="boxes an image", y_label="recall", log_x=True, y_limits=(0.0, 1.02)
     )
-    shown = np.linspace(0, reader.size - 1, min(3, reader.size)).round().astype(int)
+    shown = spread(reader.size, 3)
     examples = reader(shown)
     images = [np.asarray(image) for image in examples["image"]]
     boxes = {

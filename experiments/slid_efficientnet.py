@@ -207,17 +207,19 @@ def predict(config: Config, key: Any, state: Any, image: Any) -> tuple[dict[str,
         raise ValueError("a classifier draws no samples; name images with --images")
     since = time.perf_counter()
     found = at_scales(config, image)
-    best = np.max([x.max((0, 1)) for x in found.values()], axis=0)
+    at_each = np.stack([x.max((0, 1)) for x in found.values()])  # [scales, 1000]
+    best, where = at_each.max(0), at_each.argmax(0)
     classes = config.classes or tuple(int(c) for c in np.argsort(-best)[:3])
     print(f"{image.shape[1]} x {image.shape[0]} pixels in {time.perf_counter() - since:.2f} s")
     record = {
         "size": list(image.shape[:2]),
         "classes": [{"class": c, "probability": round(float(best[c]), 4)} for c in classes],
     }
-    last, scale = f"scale {config.scales[-1]:g}", config.scales[-1]
-    maps = {f"class {c}, {best[c]:.2f}": [found[last][..., c]] for c in classes}
-    small = at_width(image, config.width)
-    return record, drawn(config, [small], maps, dict.fromkeys(maps, scale))
+    titles = list(found)
+    columns = {f"class {c}, {best[c]:.2f}, {titles[where[c]]}": c for c in classes}
+    maps = {column: [found[titles[where[c]]][..., c]] for column, c in columns.items()}
+    grids = {column: config.scales[where[c]] for column, c in columns.items()}
+    return record, drawn(config, [at_width(image, config.width)], maps, grids)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,20 @@ def test_a_user_s_image_is_answered_where_a_patch_has_its_middle():
     assert (small["class_map"] != 255).sum() == 3 * 1 * 64
 
 
+def test_a_user_s_image_that_is_larger_than_a_frame_is_shrunk_to_its_size():
+    state = dataclasses.make_dataclass("State", ["params"])(trained())
+    image = np.random.default_rng(1).integers(0, 256, (64, 480, 3), np.uint8)
+    whole, _ = slid.predict(MODEL, list("abcde"), None, state, image)
+    twice = np.kron(image, np.ones((2, 2, 1), np.uint8))
+    for turned in (twice, twice.transpose(1, 0, 2)):
+        found, _ = slid.predict(MODEL, list("abcde"), None, state, turned)
+        assert found["class_map"].shape == turned.shape[:2]
+        assert found["size"] == list(turned.shape[:2])
+    found, _ = slid.predict(MODEL, list("abcde"), None, state, twice)
+    alike = found["class_map"][::2, ::2] == whole["class_map"]
+    assert alike.mean() > 0.8
+
+
 @pytest.mark.optimized
 def test_shifts_make_a_finer_stride_of_the_same_answers():
     image = efficientnet.at_width(efficientnet.photograph("coffee"), 384)[:, 48:336]

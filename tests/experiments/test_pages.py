@@ -102,6 +102,14 @@ def test_a_page_has_numbers_notes_pictures_and_how_they_were_made(folder):
     assert text.count("seen.png") == 1  # the notes show it
 
 
+def test_the_wall_time_of_each_method_is_the_mean_of_its_seeds():
+    seconds = {"sppnet/seed=0": 60.0, "sppnet/seed=1": 120.0, "joint": 7200.0}
+    members = {name: {"wall_seconds": x} for name, x in seconds.items()}
+    assert _pages._of_members({"members": members}) == "; of one run: sppnet 1.5 min, joint 2.0 h"
+    seeds = {"seed=0": {"wall_seconds": 60.0}, "seed=1": {"wall_seconds": 80.0}}
+    assert _pages._of_members({"members": seeds}) == _pages._of_members({}) == ""
+
+
 def test_members_and_stages_are_rows_and_metrics_columns(folder):
     metrics = [
         record("error", 0.25, member="a", stage="layer"),

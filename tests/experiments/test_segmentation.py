@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from experiments import (
+    _backbones,
     _beside,
     _fcn,
     _segmentation,
     _segmenter_evaluation,
     _segmenter_pictures,
+    deeplab_crf_camvid,
     fcn_camvid,
 )
 from experiments._segmenter_evaluation import Segmenter
@@ -56,17 +58,28 @@ def small(monkeypatch):
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))
 
 
+DEEPLAB = deeplab_crf_camvid.Config(
+    **{name: value for name, value in vars(EIGHT).items() if name not in ("finest", "epochs")}
+    | {"hidden": 64, "dropout": 0.0, "epochs": 120.0, "schedule": "cosine"}
+)
+
+
 @pytest.mark.slow
 @pytest.mark.optimized
-def test_eight_images_are_learnt_by_heart(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("experiment", "config"),
+    [(fcn_camvid, EIGHT), (deeplab_crf_camvid, DEEPLAB)],
+    ids=["fcn", "deeplab"],
+)
+def test_eight_images_are_learnt_by_heart(experiment, config, tmp_path, monkeypatch):
     # Images that fill the canvas: scores of stride 8 say .964 of the truth of such shapes, and
     # .917 of smaller ones (see `_fcn.bound`).
     scene = camvid.masked_scene
     monkeypatch.setattr(camvid, "masked_scene", lambda i, size, *rest: scene(i, (128, 128), *rest))
     monkeypatch.setenv("JAXSTRUCT_PREPARED", str(tmp_path / "prepared"))
     with data.looking(imitations=True):
-        made = fcn_camvid.experiment(EIGHT)
-        made = dataclasses.replace(made, score=None, figures=None, best=None)
+        made = experiment.experiment(config)
+        made = dataclasses.replace(made, score=None, figures=None, best=None, in_workdir=None)
         found = run(made, tmp_path / "run", devices=jax.devices()[:1])
         assert found.metrics["mean_iou"] >= 0.95
         example = data.open_reader("camvid", "train[:8]")(np.arange(1))
@@ -260,9 +273,23 @@ def test_the_bound_of_a_stride_is_a_mean_iou():
     segmenter = SEGMENTER._replace(scored=SEGMENTER.classes)
     coarse, fine = (_fcn.bound(segmenter, Reader(), stride) for stride in (32, 1))
     assert fine == 1
-    assert coarse == pytest.approx((128 - 32) / 128 * 0 + (64 / 64 * 0 + coarse))
     ious = [(2 * 32 * 32 - 32) / (2 * 32 * 32), 1.0, 0.0]
     assert coarse == pytest.approx(np.mean(ious))
+    assert _fcn.bound(SEGMENTER._replace(scored=("dog",)), Reader(), 32) is None
+
+
+def test_pixels_are_counted_by_their_true_class():
+    counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    assert _segmenter_evaluation.pixels(SEGMENTER, counts) == {"pixels/sky": 8, "pixels/car": 4}
+
+
+def test_frozen_blocks_of_a_real_set_have_weights():
+    real = SimpleNamespace(absent=False, source=SimpleNamespace(origin="official"))
+    imitated = SimpleNamespace(absent=False, source=SimpleNamespace(origin="imitation"))
+    for allowed in ((0, "", real), (2, "file.pth", real), (2, "", imitated)):
+        _backbones.check_start(*allowed)
+    with pytest.raises(ValueError, match=r"--weights is empty, and --frozen 2 .* --frozen 0"):
+        _backbones.check_start(2, "", real)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -115,6 +115,9 @@ def test_what_was_found_is_read_again(found, tmp_path):
     written = json.loads((tmp_path / "crf.json").read_text())
     assert (written["split"], written["images"], len(written["tried"])) == ("val", 2, 4)
     assert written["tried"][0]["network"] == "alone"
+    written["parameters"]["iterations"] += 0.0  # as another program may write it
+    (tmp_path / "crf.json").write_text(json.dumps(written))
+    assert isinstance(getattr(_segmenter_crf.read(tmp_path), "iterations", None), int)
 
 
 @pytest.mark.parametrize("metrics", [{}, {"test/mean_iou": 0.5}])
