@@ -56,20 +56,28 @@ def _order(metric: str, better: Any, *of: str) -> list[Reference]:
 
 CLAIMS = [
     Claim(
-        "learned weights are better than fixed ones, and these than no CRF (mean IoU)",
-        orders=[_order("mean_iou", "higher", "test_trained", "test_fixed", "test")],
-        source="Zheng et al. 2015, table 1: 69.6, 63.7 and 61.3 on VOC 2012",
+        "trained weights beat fixed ones, and these no CRF (mean IoU)",
+        orders=[
+            [
+                Reference("test_trained/mean_iou", "higher", value=0.696),
+                Reference("test_fixed/mean_iou", "higher", value=0.637),
+                Reference("test/mean_iou", "higher", value=0.613),
+            ]
+        ],
+        source="Zheng et al. 2015, table 1, on VOC 2012",
         why="the network is trained before the weights",
     ),
     Claim(
         "the cross-entropy falls in the same order",
         orders=[_order("cross_entropy", "lower", "test_trained", "test_fixed", "test")],
-        source="Zheng et al. 2015, section 5: it is what the weights are trained for",
+        source="Zheng et al. 2015, section 5: what is trained for",
+        why="fixed weights make marginals too sure where they are wrong",
     ),
     Claim(
         "the network and the CRF are better trained together (mean IoU)",
         orders=[_order("mean_iou", "higher", "test_joint", "test_trained")],
         source="Zheng et al. 2015, section 7.1",
+        why="ours is one pass at a tenth of the rate; of validation images it adds 0.3 points",
     ),
 ]  # fmt: skip
 SMOKE = Config(
