@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxstruct import data, models
-from jaxstruct.data import Reader
+from jaxstruct.data import Reader, places
 from jaxstruct.training import AXIS, State, merge
 
 Name = Literal["resnet18", "resnet50", "vgg16", "efficientnet_lite0"]
@@ -95,8 +95,9 @@ def check_weights(name: Name, weights: str) -> None:
 
 
 def is_real(reader: Reader) -> bool:
-    """Whether a set is on this machine, and no imitation of it."""
-    return not reader.absent and reader.source.origin != "imitation"
+    """Whether a set is on this machine, and this is no trial for which an imitation will do."""
+    there = not reader.absent and reader.source.origin != "imitation"
+    return there and not places.imitations_allowed()
 
 
 def check_start(frozen: int, weights: str, reader: Reader) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from matplotlib.figure import Figure
 
 from experiments import (
     _box_batches,
@@ -47,6 +48,7 @@ from jaxstruct.training import (
     Batches,
     Claim,
     Experiment,
+    Run,
     Stage,
     State,
     make_step,
@@ -148,6 +150,13 @@ def _search(readers: Mapping[str, Reader]) -> None:
     for reader in readers.values():
         if isinstance(reader, data.ReaderWithProposals):
             reader.ready()
+
+
+def regions_picture(config: Config, name: str, run: Run) -> Figure:
+    """Stored proposals of a test image on the map of a run's last state, as grids of cells."""
+    readers, detector = sets_of(config, name)
+    assert run.state is not None
+    return _detector_pictures.stored_regions(detector, readers["test"], run.state)
 
 
 def sets_of(config: Config, name: str) -> tuple[dict[str, Reader], Detector]:

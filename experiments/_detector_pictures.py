@@ -27,6 +27,7 @@ from jaxstruct.data import Reader
 from jaxstruct.models import FasterRCNN
 from jaxstruct.training import Batches, Run, State
 
+LOOKED_AT = 20  # images of which one shows its regions
 CURVES_OF = 200  # images of which precision and recall are drawn
 
 
@@ -83,6 +84,19 @@ def _anchors(detector: Detector, image: np.ndarray) -> dict[str, Figure]:
     mine = np.asarray(anchors)[middle : middle + each]
     kinds = np.tile(np.arange(len(scales)), len(model.ratios))
     return {"anchors": figures.box_panels([canvas], [mine], classes=[kinds], columns=1)}
+
+
+def stored_regions(detector: Detector, reader: Reader, state: State) -> Figure:
+    """Stored proposals of an image as grids of cells, of one whose objects are large.
+
+    See `_pooling`, which shows two of them.
+    """
+    some = reader(spread(reader.size, LOOKED_AT))
+    boxes = [np.asarray(x) for x in some["boxes"]]
+    smallest = [float(np.prod(x[:, 2:] - x[:, :2], axis=-1).min(initial=np.inf)) for x in boxes]
+    best = max(range(len(boxes)), key=lambda i: (min(len(boxes[i]), 2), smallest[i]))
+    proposals = some["proposals"][best][: detector.proposals]
+    return _pooling(detector, state, np.asarray(some["image"][best]), proposals, boxes[best])
 
 
 def _pooling(

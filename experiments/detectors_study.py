@@ -150,22 +150,31 @@ def experiment(config: Config) -> Study:
     shared: dict[str, Any] = {
         field.name: getattr(config, field.name) for field in fields(_detector_config.Shared)
     }
-    members: dict[str, Experiment] = {
-        method: _detection.experiment(
-            _detector_config.Config(
-                **shared | sized(config, config.enlarged if method == "sppnet" else 1),
-                method=method,
-                classifier="softmax" if proposes(method) else "svm",
-                epochs=epochs,
-                stored=config.stored,
-                proposals=config.proposed if proposes(method) else config.searched,
-                maps=config.maps,
-                background=config.background,
-            ),
-            config.dataset,
+    configs = {
+        method: _detector_config.Config(
+            **shared | sized(config, config.enlarged if method == "sppnet" else 1),
+            method=method,
+            classifier="softmax" if proposes(method) else "svm",
+            epochs=epochs,
+            stored=config.stored,
+            proposals=config.proposed if proposes(method) else config.searched,
+            maps=config.maps,
+            background=config.background,
         )
         for method, epochs in zip(config.methods, config.epochs, strict=True)
     }
+    members: dict[str, Experiment] = {
+        method: _detection.experiment(own, config.dataset) for method, own in configs.items()
+    }
+
+    def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
+        """The pictures of a finished study."""
+        found = draw_metrics({name: run.metrics for name, run in runs.items()})
+        if "sppnet" in runs:
+            cells = _detection.regions_picture(configs["sppnet"], config.dataset, runs["sppnet"])
+            found["pyramid"] = cells
+        return found
+
     return Study(config, members, draw, CLAIMS)
 
 
@@ -176,11 +185,6 @@ def sized(config: Config, factor: int) -> dict[str, Any]:
         "width": factor * config.width,
         "scales": tuple(factor * scale for scale in config.scales),
     }
-
-
-def draw(runs: Mapping[str, Run]) -> dict[str, Figure]:
-    """The pictures of a finished study."""
-    return draw_metrics({name: run.metrics for name, run in runs.items()})
 
 
 def draw_metrics(found: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:

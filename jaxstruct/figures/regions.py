@@ -109,7 +109,10 @@ def _panel(
     limits: tuple[float | None, float | None] = (None, None),
 ) -> Any:
     axes = figure.add_subplot(place)
-    axes.set_axis_off()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():  # a cell as white as the page is seen, too
+        side.set(color="0.6", linewidth=0.5)
     axes.set_title(name, fontsize=_style.TICK_POINTS, pad=2)
     axes.imshow(shown, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     axes.set_autoscale_on(False)

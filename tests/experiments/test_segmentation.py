@@ -288,6 +288,8 @@ def test_frozen_blocks_of_a_real_set_have_weights():
     imitated = SimpleNamespace(absent=False, source=SimpleNamespace(origin="imitation"))
     for allowed in ((0, "", real), (2, "file.pth", real), (2, "", imitated)):
         _backbones.check_start(*allowed)
+    with data.looking(imitations=True):  # --smoke
+        _backbones.check_start(2, "", real)
     with pytest.raises(ValueError, match=r"--weights is empty, and --frozen 2 .* --frozen 0"):
         _backbones.check_start(2, "", real)
 
