@@ -34,7 +34,7 @@ from jaxstruct.training import Claim, Experiment, Reference, Run, State, main, m
 WINDOWS, NETWORK = "windows", "network"
 IOUS = (0.5, 0.7)
 SHOWN = 30  # first boxes that are drawn, in three colors by rank
-FULL = "selective_search-{}-full"
+FULL, MODES = "selective_search-{}-full", ("fast", "quality")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Config(_detector_config.Shared):
         _checks.check_filled(self, "numbers")
         _checks.COUNT.check(self, "numbers", "network_boxes")
         _checks.NOT_NEGATIVE.check(self, "full", "epochs")
+        if self.full and any(FULL.format(mode) in self.kinds for mode in MODES):
+            raise ValueError(
+                f"--kinds are {self.kinds} and --full is {self.full}, which measures these kinds "
+                "of some images; expected one of them"
+            )
         if list(self.numbers) != sorted(set(self.numbers)):
             raise ValueError(f"--numbers are {self.numbers}, expected the smaller ones first")
 
@@ -243,7 +248,7 @@ def experiment(config: Config) -> Experiment:
             proposals = [*one(np.arange(reader.size))["proposals"]]
             found[kind] = of_list(config, there, proposals, one.seconds)
         if config.full:
-            for mode in ("fast", "quality"):
+            for mode in MODES:
                 found[FULL.format(mode)] = of_full_width(config, reader, there, mode)
         image = reader(np.array([0]))["image"][0]
         proposals = proposer.of_set(state, splits.images["test"], stage.compilations)

@@ -16,8 +16,7 @@ from jax import lax
 
 from jaxstruct import ops
 from jaxstruct.losses.boxes import smooth_l1
-
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the targets of Fast R-CNN's head
+from jaxstruct.ops.boxes import BOX_WEIGHTS
 
 
 class Sampled(NamedTuple):

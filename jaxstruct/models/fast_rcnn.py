@@ -13,9 +13,9 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from jaxstruct import ops
+from jaxstruct.ops.boxes import BOX_WEIGHTS
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its pixels
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the head's regression
 PYRAMID_NORM = 20.0  # of a region's pyramid where boxes are regressed from it, as R-CNN's features
 
 

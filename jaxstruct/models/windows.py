@@ -18,8 +18,8 @@ def slid_windows(height: int, width: int, *, size: int, stride: int) -> np.ndarr
     A network without padding that makes one answer of a window of `size` x `size` pixels makes
     h x w answers of a larger image: of windows `stride` pixels apart, the product of the strides of
     its layers. They are the answers that it gives window by window (Sermanet et al. 2014, OverFeat,
-    section 3.5), if each pooling divides its input without rest. With padding they are not, since
-    a window that is cut out is padded where the image goes on.
+    section 3.5). With padding they are not, since a window that is cut out is padded where the
+    image goes on; a pooling that rounds the size of its output up pads, too.
 
     Args:
         height, width: of the image, in pixels.

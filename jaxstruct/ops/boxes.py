@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxstruct.ops import _checks
 
 _ANY = range(1, 33)
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the targets of Fast R-CNN's head
 
 
 def box_area(boxes: ArrayLike) -> jax.Array:

@@ -29,6 +29,8 @@ def test_windows_are_spread_for_each_number():
     assert found["boxes"] > 10
     assert found["mabo"] == found["recall70/100"] == 1
     assert found["recall70/1"] == 0
+    with pytest.raises(ValueError, match=r"selective_search-fast-full.* and --full is 2, which"):
+        dataclasses.replace(proposals_study.SMOKE, kinds=("selective_search-fast-full",), full=2)
     with pytest.raises(ValueError, match=r"--numbers are \(100, 10\), expected the smaller ones f"):
         dataclasses.replace(config, numbers=(100, 10))
 
