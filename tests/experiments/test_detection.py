@@ -322,8 +322,8 @@ def test_sppnet_begins_with_weights_or_not_at_all(monkeypatch):
     config = dataclasses.replace(faster_rcnn_bccd.SMOKE, method="sppnet")
     with data.looking(imitations=True):
         faster_rcnn_bccd.experiment(config)  # of an imitation it may
-        assert not _detection._is_real(data.open_reader("bccd", "train"))
-        monkeypatch.setattr(_detection, "_is_real", lambda reader: True)
+        assert not _backbones.is_real(data.open_reader("bccd", "train"))
+        monkeypatch.setattr(_detection, "is_real", lambda reader: True)
         with pytest.raises(ValueError, match="expected weights of ImageNet: --weights FILE"):
             faster_rcnn_bccd.experiment(config)
         faster_rcnn_bccd.experiment(dataclasses.replace(config, weights="vgg16.pth"))
@@ -340,4 +340,6 @@ def test_a_method_is_studied_once():
 )
 def test_a_set_is_real_where_it_is(absent, origin, real):
     reader = SimpleNamespace(absent=absent, source=SimpleNamespace(origin=origin))
-    assert _detection._is_real(reader) == real
+    assert _backbones.is_real(reader) == real
+    with data.looking(imitations=True):
+        assert not _backbones.is_real(reader)
