@@ -77,6 +77,19 @@ def variables_of(state: State) -> dict[str, Any]:
     return {"params": merge(state.params, kept["frozen"]), **kept["stats"]}
 
 
+def with_variables(
+    state: State, variables: Mapping[str, Any], parted: Callable[[Any], tuple[Any, Any]]
+) -> State:
+    """The state with these variables of its network: the inverse of `variables_of`.
+
+    `parted` takes parameters apart into what learns and what is frozen.
+    """
+    stats = dict(variables)
+    params, frozen = parted(stats.pop("params"))
+    kept = state.model_state | {"frozen": frozen, "stats": stats}
+    return state.replace(params=params, model_state=kept)
+
+
 def frozen_parts(
     backbone: Backbone, blocks: int, params: Mapping[str, Any], place: str = "backbone"
 ) -> list[str]:

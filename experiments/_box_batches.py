@@ -5,14 +5,16 @@ What may be added: another change of an image that its boxes follow.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments._canvases import GREY, at_top_left, shared_canvas, turned
+from experiments import _canvases
+from experiments._canvases import GREY, at_top_left, turned
 from jaxstruct import data
 from jaxstruct.data import Reader
-from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
+from jaxstruct.training import Batches
 
 KEPT = 0.4  # the share of a box's area that has to stay on the canvas in training
 
@@ -102,18 +104,14 @@ def check_most(name: str, split: str, most: int) -> None:
 def batches_of(
     reader: Reader, batch_size: int, placing: Placing, *, train: bool, seed: int
 ) -> Batches:
-    """The batches of a split: shuffled and moved by chance, or one sweep of images as they are."""
-
-    def augment(draws: Any, batch: dict) -> dict:
-        shared = shared_canvas(batch["image"], placing.canvas)
-        one = lambda draw, example: place(placing, shared, draw if train else None, example)
-        return augment_each(one)(draws, batch)
-
+    """See `_canvases.batches_of`."""
     like = {
         "image": np.zeros((1, 8, 8, 3), np.uint8),
         "boxes": np.zeros((1, 1, 4), np.float32),
         "classes": np.zeros((1, 1), np.int64),
         **({"proposals": np.zeros((1, 1, 4), np.float32)} if placing.proposals else {}),
     }
-    make = shuffled_reads if train else reads_in_order
-    return make(reader, reader.size, batch_size, like=like, seed=seed, augment=augment)
+    onto = partial(place, placing)
+    return _canvases.batches_of(
+        reader, batch_size, placing.canvas, onto, like, train=train, seed=seed
+    )

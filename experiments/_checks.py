@@ -57,6 +57,12 @@ SEED = Limits(0, 2**32 - 1)
 """Seeds of JAX: a larger one would give the same random numbers as one of these."""
 
 
+def check_image(image: Any, asked: str) -> None:
+    """Raises ValueError where `predict` got no image, and what is `asked` needs one."""
+    if image is None:
+        raise ValueError(f"{asked} draws no samples; name images with --images")
+
+
 def check_filled(config: Any, *names: str) -> None:
     """Raises ValueError that names the first of these tuples of a Config that is empty."""
     for name in names:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _canvases, _mask_batches, _segmenter_crf
+from experiments import _canvases, _checks, _mask_batches, _segmenter_crf
 from experiments._segmenter_crf import CRF, SearchCRF, Seen, counted, mean_iou
 from experiments._segmenter_evaluation import (
     Segmenter,
@@ -183,8 +183,7 @@ def predict(
     See `Experiment.predict`. The CRF works where the image is scored, on a canvas, and what it says
     is interpolated to a larger image. Without crf.json there is the network alone.
     """
-    if image is None:
-        raise ValueError("a segmenter draws no samples; name images with --images")
+    _checks.check_image(image, "a segmenter")
     assert state is not None
     parameters = _segmenter_crf.read(workdir)
     if parameters and _segmenter_crf.read(workdir, int(state.step)) is None:

@@ -28,6 +28,7 @@ from experiments._backbones import (
     frozen_parts,
     is_real,
     variables_of,
+    with_variables,
     with_weights,
 )
 from experiments._detector_config import SCORED, Config
@@ -41,6 +42,7 @@ from experiments._detector_training import (
     optimizer_of,
     proposes,
 )
+from experiments._schedules import in_equal_parts
 from jaxstruct import data, models
 from jaxstruct.data import Reader
 from jaxstruct.models import FasterRCNN, FastRCNN
@@ -241,8 +243,7 @@ def stage(
 ) -> Stage:
     """One stage of a method, on so many training images."""
     steps = steps_of_epochs(config.epochs * learning.share, images, config.batch_size)
-    every = max(1, round(steps / max(1, round(config.evaluations * learning.share))))
-    steps = every * max(1, round(steps / every))
+    steps, every = in_equal_parts(steps, round(config.evaluations * learning.share))
     optimizer, model = optimizer_of(config, steps), detector.model
     parted = partial(_parted, config, learning)
 
@@ -292,10 +293,8 @@ def from_weights(config: Config, learning: Learning, state: State) -> State:
     backbone = backbone_of(config.backbone, True)
     # SPPnet's fc6 is behind the pyramid, and no file has it.
     head = config.hidden == 4096 and config.method != "sppnet"
-    found = {**with_weights(variables_of(state), backbone, config.weights, head=head)}
-    params, frozen = _parted(config, learning, found.pop("params"))
-    kept = state.model_state | {"frozen": frozen, "stats": found}
-    return state.replace(params=params, model_state=kept)
+    found = with_weights(variables_of(state), backbone, config.weights, head=head)
+    return with_variables(state, found, partial(_parted, config, learning))
 
 
 def _parted(config: Config, learning: Learning, params: Any) -> tuple[Any, Any]:

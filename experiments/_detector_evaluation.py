@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _canvases
+from experiments import _canvases, _checks
 from experiments._backbones import variables_of
 from experiments._timing import median_seconds
 from jaxstruct import data, figures, metrics, models
@@ -242,8 +242,7 @@ def predict(
     detector: Detector, key: Any, state: State | None, image: Any
 ) -> tuple[dict[str, Any], Figure]:
     """What there is in a user's image; see `Experiment.predict`."""
-    if image is None:
-        raise ValueError("a detector draws no samples; name images with --images")
+    _checks.check_image(image, "a detector")
     assert state is not None
     since, given, searching = time.perf_counter(), None, ""
     if detector.stored:

@@ -14,6 +14,7 @@ import optax
 
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import call, maps_of, stored_proposals
+from experiments._schedules import cosine
 from jaxstruct import losses, models
 from jaxstruct.metrics import Mean
 from jaxstruct.models import FastRCNN, Proposals, Proposed
@@ -96,8 +97,7 @@ def optimizer_of(config: Any, steps: int) -> optax.GradientTransformation:
     """
     rate = config.learning_rate
     if config.optimizer == "adam":
-        rise = min(100, steps // 2)
-        return optax.adam(optax.warmup_cosine_decay_schedule(0.0, rate, rise, steps))
+        return optax.adam(cosine(rate, steps))
     weights = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
     falling = optax.piecewise_constant_schedule(rate, {round(steps * 5 / 7): 0.1})
     return optax.chain(

@@ -24,7 +24,7 @@ from experiments._backbones import trunk_of
 from experiments._beside import Beside, beside
 from experiments._segmenter_evaluation import Segmenter
 from experiments._spread import spread
-from jaxstruct import models
+from jaxstruct import data, models
 from jaxstruct.metrics import Confusion
 from jaxstruct.training import Claim, Experiment, Run, State
 
@@ -130,6 +130,6 @@ def bound(segmenter: Segmenter, reader: Any, stride: int) -> float | None:
     for class_map in reader(spread(reader.size, BOUND_OF))["class_map"]:
         labels = np.asarray(class_map, np.int32)
         said = _segmenter_evaluation.of_stride(labels, classes, stride)
-        known = np.where(said == _segmenter_evaluation.VOID, 0, said)
+        known = np.where(said == data.VOID, 0, said)
         counts += Confusion.of(jnp.asarray(labels), jnp.asarray(known), classes).counts
     return _segmenter_evaluation.scores(segmenter, Confusion(counts)).get("mean_iou")

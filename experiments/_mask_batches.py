@@ -11,18 +11,17 @@ What may be added: another change of an image that its class map follows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments._canvases import GREY, at_top_left, shared_canvas, turned
+from experiments import _canvases
+from experiments._canvases import GREY, at_top_left, turned
 from jaxstruct import data, losses
 from jaxstruct.data import Affine, Reader
 from jaxstruct.metrics import boundary_distance
-from jaxstruct.training import Batches, augment_each, reads_in_order, shuffled_reads
-
-VOID = 255
+from jaxstruct.training import Batches
 
 
 class Placing(NamedTuple):
@@ -82,7 +81,7 @@ def place(
     size = onto if draw is not None else (int(covered.any(1).sum()), int(covered.any(0).sum()))
     found: dict[str, Any] = {
         "image": at_top_left(moved["image"], shared, GREY),
-        "class_map": at_top_left(moved["class_map"], shared, VOID),
+        "class_map": at_top_left(moved["class_map"], shared, data.VOID),
         "size": np.array(size, np.int32),
         "original_size": np.array(original, np.int32),
         "scale": np.float32(abs(affine.matrix[0, 0])),
@@ -114,13 +113,8 @@ def batches_of(
     reader: Reader, batch_size: int, placing: Placing, *, train: bool, seed: int
 ) -> Batches:
     """The batches of a split: shuffled crops by chance, or one sweep of images as they are."""
-
-    def augment(draws: Any, batch: dict) -> dict:
-        canvas = placing.crop if train else placing.canvas
-        shared = shared_canvas(batch["image"], canvas)
-        one = lambda draw, example: place(placing, shared, draw if train else None, example)
-        return augment_each(one)(draws, batch)
-
+    canvas = placing.crop if train else placing.canvas
     like = {"image": np.zeros((1, 8, 8, 3), np.uint8), "class_map": np.zeros((1, 8, 8), np.uint8)}
-    make = shuffled_reads if train else reads_in_order
-    return make(reader, reader.size, batch_size, like=like, seed=seed, augment=augment)
+    return _canvases.batches_of(
+        reader, batch_size, canvas, partial(place, placing), like, train=train, seed=seed
+    )

@@ -17,8 +17,16 @@ import optax
 from flax import linen as nn
 
 from experiments import _canvases, _mask_batches, _segmenter_evaluation
-from experiments._backbones import check_start, frozen_parts, trunk_of, variables_of, with_weights
+from experiments._backbones import (
+    check_start,
+    frozen_parts,
+    trunk_of,
+    variables_of,
+    with_variables,
+    with_weights,
+)
 from experiments._dropout import by_example
+from experiments._schedules import cosine, in_equal_parts
 from experiments._segmenter_config import Config
 from experiments._segmenter_evaluation import Segmenter
 from jaxstruct import data, losses
@@ -35,7 +43,6 @@ from jaxstruct.training import (
 )
 
 TRUNK = "trunk"  # what the networks call it
-RISE = 100  # steps in which the rate of a cosine rises
 
 
 class Sets(NamedTuple):
@@ -100,8 +107,7 @@ def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:
     if config.schedule == "poly":
         rate = lambda step: config.learning_rate * (1 - step / steps) ** 0.9
     elif config.schedule == "cosine":
-        rise = min(RISE, steps // 2)
-        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, max(steps, 1))
+        rate = cosine(config.learning_rate, steps)
     slower = optax.masked(
         optax.scale(config.trunk_rate), lambda params: {part: part == TRUNK for part in params}
     )
@@ -141,8 +147,7 @@ def loss_of(config: Config, segmenter: Segmenter, weights: Callable[[], np.ndarr
 def steps_of(config: Config, sets: Sets, epochs: float) -> tuple[int, int]:
     """The steps of so many epochs, and from one evaluation to the next, which divides them."""
     steps = steps_of_epochs(epochs, sets.readers["train"].size, config.batch_size)
-    every = max(1, round(steps / config.evaluations))
-    return every * max(1, round(steps / every)), every
+    return in_equal_parts(steps, config.evaluations)
 
 
 def stage(
@@ -200,10 +205,8 @@ def from_weights(config: Config, state: State, *, head: bool = True) -> State:
     """The state with the ImageNet weights of its trunk, and of a VGG's head of full width."""
     trunk = trunk_of(config.trunk, True)
     head = head and config.hidden == 4096
-    found = {**with_weights(variables_of(state), trunk, config.weights, head=head, place=TRUNK)}
-    params, frozen = parted(config, found.pop("params"))
-    kept = state.model_state | {"frozen": frozen, "stats": found}
-    return state.replace(params=params, model_state=kept)
+    found = with_weights(variables_of(state), trunk, config.weights, head=head, place=TRUNK)
+    return with_variables(state, found, partial(parted, config))
 
 
 def parted(config: Config, params: Any) -> tuple[Any, Any]:

@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _canvases
+from experiments import _canvases, _checks
 from experiments._backbones import variables_of
 from jaxstruct import data, figures, losses, ops
 from jaxstruct.metrics import Confusion, Mean
 from jaxstruct.training import Batches, State, make_evaluation
 
-VOID = 255
 LOSS = "cross_entropy"
 
 
@@ -65,7 +64,7 @@ def evaluation(
         found = jnp.argmax(logits, axis=-1)
         labels, of = batch["class_map"], partial(Confusion.of, classes=len(segmenter.classes))
         near = {
-            f"{width}px": jnp.where(batch["boundary_distance"] <= width, labels, VOID)
+            f"{width}px": jnp.where(batch["boundary_distance"] <= width, labels, data.VOID)
             for width in bands
         }
         counts = {name: of(x, found, valid=valid) for name, x in {"": labels, **near}.items()}
@@ -130,7 +129,7 @@ def of_stride(class_map: np.ndarray, classes: int, stride: int) -> np.ndarray:
     cells = shares.reshape(1, (height + down) // stride, stride, -1, stride, classes).mean((2, 4))
     wanted = height + down, width + across
     fine = ops.resize_bilinear(cells, wanted)[0, :height, :width]
-    return np.asarray(jnp.where(jnp.max(fine, -1) > 0, jnp.argmax(fine, -1), VOID), np.uint8)
+    return np.asarray(jnp.where(jnp.max(fine, -1) > 0, jnp.argmax(fine, -1), data.VOID), np.uint8)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -179,8 +178,7 @@ def predict(
     segmenter: Segmenter, key: Any, state: State | None, image: Any
 ) -> tuple[dict[str, Any], Figure]:
     """The class of each pixel of a user's image; see `Experiment.predict`."""
-    if image is None:
-        raise ValueError("a segmenter draws no samples; name images with --images")
+    _checks.check_image(image, "a segmenter")
     assert state is not None
     in_image(segmenter, state, image)  # compiles
     since = time.perf_counter()

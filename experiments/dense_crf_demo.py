@@ -27,7 +27,7 @@ from experiments._checks import (
     check_choices,
     check_filled,
 )
-from jaxstruct import figures
+from jaxstruct import data, figures
 from jaxstruct.data import DataError, Source, read_image, read_labels, write_labels
 from jaxstruct.data.names import free_path
 from jaxstruct.ops import crf, gaussian
@@ -40,7 +40,6 @@ from jaxstruct.training import (
     main,
 )
 
-VOID = 255  # no label
 Name = Literal["coffee", "chelsea", "astronaut"]
 
 
@@ -214,7 +213,7 @@ def unary(
         # What no labelled pixel is near and like stays open.
         density = np.asarray(sums).reshape(one_hot.shape) / pixels + 1e-3
         belief = density / density.sum(-1, keepdims=True)
-    belief = np.where((labels == VOID)[..., None], belief, one_hot)
+    belief = np.where((labels == data.VOID)[..., None], belief, one_hot)
     return -np.log(probability * belief + (1 - probability) / (count - 1) * (1 - belief))
 
 
@@ -242,7 +241,7 @@ def photograph(name: Name, width: int) -> np.ndarray:
 def drawn(strokes: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
     """Strokes of each label as a label map int32 [H, W], 255 where there is none."""
     height, width = shape[:2]
-    page = Image.new("L", (width, height), VOID)
+    page = Image.new("L", (width, height), data.VOID)
     for label, text in enumerate(strokes):
         for line in text.split("|"):
             points = [[float(part) / 100 for part in point.split(",")] for point in line.split()]
@@ -268,7 +267,7 @@ def refined(config: Config, name: Name) -> Refined:
     return Refined(
         image,
         given,
-        np.where(given == VOID, held_out, VOID),
+        np.where(given == data.VOID, held_out, data.VOID),
         {n: np.asarray(of.argmax(-1)) for n, of in shown.items()},
         np.asarray(energies),
     )
@@ -276,7 +275,7 @@ def refined(config: Config, name: Name) -> Refined:
 
 def measured(one: Refined) -> dict[str, float]:
     """The accuracies on the strokes that were held out, and what inference changed."""
-    asked = one.held_out != VOID
+    asked = one.held_out != data.VOID
     right = [labels[asked] == one.held_out[asked] for labels in (one.labels[0], one.last)]
     return {
         "unary_accuracy": float(np.mean(right[0])),
@@ -367,7 +366,7 @@ def refine(config: Config, arguments: Refine, run: Run) -> None:
         figures.side_by_side(overlays, gap=4).savefig(picture)
     except OSError as error:
         raise RunError(f"cannot write {target} ({error.strerror}); name another --output") from None
-    known = given.labels != VOID
+    known = given.labels != data.VOID
     changed = np.sum(labels[known] != given.labels[known])
     print(
         f"{changed:,} of {known.sum():,} labelled pixels changed, {np.sum(~known):,} got a label; "

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import _canvases, _checks, _mask_batches
+from experiments._schedules import cosine
 from experiments._spread import spread
 from experiments._timing import median_seconds
 from jaxstruct import data, figures, losses, models, ops
@@ -137,10 +138,7 @@ def experiment(config: Config) -> Experiment:
     readers = {split: data.open_reader("camvid", split) for split in ("train", "val", "test")}
     classes = readers["train"].classes
     model = PatchClassifier(len(classes), config.width)
-    rise = min(100, config.steps // 2)
-    optimizer = optax.adam(
-        optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, max(1, config.steps))
-    )
+    optimizer = optax.adam(cosine(config.learning_rate, config.steps))
     weights = _mask_batches.class_weights("camvid", "train", config.balance)
 
     def init(key: jax.Array, previous: State | None) -> State:
@@ -255,8 +253,7 @@ def predict(
 
     An image that is larger than a frame is shrunk to its size: patches are what they were then.
     """
-    if image is None:
-        raise ValueError("a classifier draws no samples; name images with --images")
+    _checks.check_image(image, "a classifier")
     assert state is not None
     size = image.shape[:2]
     least = min(1.0, *np.divide(_canvases.turned(FRAME, size), size))

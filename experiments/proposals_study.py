@@ -316,8 +316,7 @@ def predict(
     proposer: Proposer, key: Any, state: State | None, image: Any
 ) -> tuple[dict[str, Any], Figure]:
     """The network's proposals in a user's image; see `Experiment.predict`."""
-    if image is None:
-        raise ValueError("a proposal network draws no samples; name images with --images")
+    _checks.check_image(image, "a proposal network")
     assert state is not None
     *_, boxes = _detector_evaluation.in_image(proposer.detector, state, image)
     record = {"size": list(image.shape[:2]), "boxes": np.round(boxes, 2).tolist()}

@@ -203,8 +203,7 @@ def experiment(config: Config) -> Experiment:
 
 def predict(config: Config, key: Any, state: Any, image: Any) -> tuple[dict[str, Any], Figure]:
     """Where classes are seen in a user's image; see `Experiment.predict`."""
-    if image is None:
-        raise ValueError("a classifier draws no samples; name images with --images")
+    _checks.check_image(image, "a classifier")
     since = time.perf_counter()
     found = at_scales(config, image)
     at_each = np.stack([x.max((0, 1)) for x in found.values()])  # [scales, 1000]

@@ -61,7 +61,7 @@ API = {
     """,
     "jaxstruct.data": """
         Affine CATALOGUE DataError Examples LabelMap Later Prepared Reader ReaderWithProposals
-        SetRecord Source StoredProposals canvas_for draw_affine fit_image installed_weights
+        SetRecord Source StoredProposals VOID canvas_for draw_affine fit_image installed_weights
         jitter_color keep_proposals letter_box load looking middle_square move move_boxes
         noted_weights open_reader padded pixel_counts prepare prepare_folder propose read_image
         read_labels read_proposals read_weights recorded searched selective_search voc_colors where

@@ -11,7 +11,7 @@ from jaxstruct.data.class_counts import pixel_counts
 from jaxstruct.data.color import jitter_color
 from jaxstruct.data.errors import DataError
 from jaxstruct.data.image_files import middle_square
-from jaxstruct.data.label_maps import LabelMap, read_labels, voc_colors, write_labels
+from jaxstruct.data.label_maps import VOID, LabelMap, read_labels, voc_colors, write_labels
 from jaxstruct.data.later import Later
 from jaxstruct.data.own_folder import prepare_folder
 from jaxstruct.data.places import looking
@@ -33,6 +33,7 @@ from jaxstruct.data.weights import installed_weights, noted_weights, read_weight
 
 __all__ = [
     "CATALOGUE",
+    "VOID",
     "Affine",
     "DataError",
     "Examples",
