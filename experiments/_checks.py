@@ -7,6 +7,9 @@ import dataclasses
 import math
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from jaxstruct import machine
+from jaxstruct.training import RunError
+
 
 class Limits(NamedTuple):
     """The finite numbers from `least` to `most`; an open end is not among them."""
@@ -61,6 +64,16 @@ def check_image(image: Any, asked: str) -> None:
     """Raises ValueError where `predict` got no image, and what is `asked` needs one."""
     if image is None:
         raise ValueError(f"{asked} draws no samples; name images with --images")
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Raises RunError where `what` needs more bytes than this process may use."""
+    there = machine.memory()
+    if needed > there:
+        raise RunError(
+            f"{what} need {needed / 2**30:,.1f} GiB of memory, and there are "
+            f"{there / 2**30:,.1f} GiB; {remedy}"
+        )
 
 
 def check_filled(config: Any, *names: str) -> None:

@@ -198,7 +198,8 @@ def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Exper
     if config.classifier == "svm":
         judged = {"test_softmax": judged["test"]}
         sweeps = splits.sweeps["train"], splits.sweeps["validation"]
-        stages.append(_detector_svm.stage(detector, splits.train, *sweeps, config.svm_regions))
+        sizes = readers["train"].size, config.svm_regions
+        stages.append(_detector_svm.stage(detector, splits.train, *sweeps, *sizes))
         detector = detector._replace(svm=True)
         judged["test"] = stages[-1].name, detector
 

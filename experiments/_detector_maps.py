@@ -16,12 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _canvases
+from experiments import _canvases, _checks
 from experiments._detector_evaluation import Detector, Sweep, maps_of
-from jaxstruct import machine
 from jaxstruct.training import (
     Batches,
-    RunError,
     augment_each,
     make_prediction,
     reads_in_order,
@@ -69,14 +67,11 @@ def check_memory(total: int, size: int, shape: tuple[int, ...], number: int) -> 
 
     `total` maps are kept, and `size` joined at once; `number` is the size of a number in bytes.
     """
-    needed = (total + size) * math.prod(shape) * number
-    there = machine.memory()
-    if needed > there:
-        raise RunError(
-            f"maps of {total:,} images, {'x'.join(map(str, shape))} numbers each, need "
-            f"{needed / 2**30:,.1f} GiB of memory, and there are {there / 2**30:,.1f} GiB; make "
-            "the canvas smaller, or give --maps each_step"
-        )
+    _checks.check_memory(
+        (total + size) * math.prod(shape) * number,
+        f"maps of {total:,} images, {'x'.join(map(str, shape))} numbers each,",
+        "make the canvas smaller, or give --maps each_step",
+    )
 
 
 def _digest(tree: Any) -> bytes:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _canvases
+from experiments import _canvases, _checks
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import (
     Detector,
@@ -60,8 +60,11 @@ def svm_regions(most: int, batch: Any, keys: jax.Array, classes: int) -> tuple[A
     return jax.vmap(one)(keys, proposals.boxes, proposals.valid, image)
 
 
-def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> State:
-    """The state whose layer `class_logits` holds an SVM of each class, trained on a sweep."""
+def with_svms(detector: Detector, sweep: Sweep, size: int, most: int, state: State) -> State:
+    """The state whose layer `class_logits` holds an SVM of each class, of a sweep of `size` images.
+
+    Raises RunError for features beyond the memory.
+    """
     classes = len(detector.classes)
 
     def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
@@ -71,14 +74,20 @@ def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> Stat
         found = call(detector.model, variables, "features", maps, regions)
         return {"features": found.reshape(*regions.shape[:2], -1), "signs": signs}
 
+    images = sweep(variables_of(state))
+    keys = jax.random.split(jax.random.key(0), images.size)
+    one = jax.eval_shape(predict, state, dict(images.spec), keys)["features"]
+    check_memory(size, one.shape[1], one.shape[2], one.dtype.itemsize)
     rows = make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))(
-        state, sweep(variables_of(state))
+        state, images
     )
-    signs = rows["signs"].reshape(-1, classes)
-    features = rows["features"].reshape(len(signs), -1)[np.any(signs, axis=1)]
-    signs = signs[np.any(signs, axis=1)]
+    signs = rows.pop("signs").reshape(-1, classes)
+    takes_part = np.any(signs, axis=1)
+    features = rows.pop("features").reshape(len(signs), -1)[takes_part]
+    signs = signs[takes_part]
     scale = NORM / max(float(np.mean(np.linalg.norm(features, axis=1))), 1e-12)
-    chunks = np.array_split(features * np.float32(scale), max(1, len(signs) // 50_000))
+    features *= np.float32(scale)
+    chunks = np.array_split(features, max(1, len(signs) // 50_000))
     svm = models.fit_linear_svm(chunks, signs, classes=classes, C=C, tolerance=1e-4)
     print(f"{classes} SVMs on {len(signs):,} regions, residual {svm.residual.max():.1e}")
     layer = {  # column 0 is the background's, which no SVM judges
@@ -88,13 +97,30 @@ def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> Stat
     return state.replace(params={**state.params, "class_logits": layer})
 
 
+def check_memory(images: int, regions: int, width: int, number: int) -> None:
+    """Raises RunError where features of so many regions of each image fill the memory, with a copy.
+
+    `width` is how many numbers a region has, `number` the size of one in bytes.
+    """
+    _checks.check_memory(
+        2 * images * regions * width * number,
+        f"features of {images:,} images, {regions:,} regions of {width:,} numbers each,",
+        "give a smaller --svm-regions, or --classifier softmax",
+    )
+
+
 def has_svms(state: State) -> bool:
     """Whether a state's layer of classes holds SVMs: in their stage, it alone is not frozen."""
     return set(state.params) == {"class_logits"}
 
 
-def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, most: int) -> Stage:
-    """The stage whose start trains the SVMs on a sweep of images; its one step changes nothing."""
+def stage(
+    detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, size: int, most: int
+) -> Stage:
+    """The stage whose start trains the SVMs on a sweep of `size` images.
+
+    Its one step changes nothing. `most` proposals of an image are learned from.
+    """
 
     def init(key: jax.Array, previous: State | None) -> State:
         assert previous is not None
@@ -112,7 +138,7 @@ def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, 
         name="svm",
         steps=1,
         init=init,
-        start=partial(with_svms, detector, sweep, most),
+        start=partial(with_svms, detector, sweep, size, most),
         update=update,
         batches=images,
         evaluate=partial(evaluated, detector._replace(svm=True), validation),

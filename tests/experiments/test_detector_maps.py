@@ -9,7 +9,7 @@ import pytest
 from experiments import _detection, _detector_evaluation, _detector_maps, faster_rcnn_bccd
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import evaluated, maps_of
-from jaxstruct import data
+from jaxstruct import data, machine
 from jaxstruct.models import resnet
 from jaxstruct.training import RunError, run
 
@@ -76,7 +76,7 @@ def test_maps_are_computed_once_for_one_backbone():
 
 
 def test_maps_beyond_the_memory_are_one_line(monkeypatch):
-    monkeypatch.setattr(_detector_maps.machine, "memory", lambda: 4_096_000)
+    monkeypatch.setattr(machine, "memory", lambda: 4_096_000)
     _detector_maps.check_memory(21, 10, (32, 32, 32), 4)  # 3.88 MiB of 3.91
     expected = (
         "^maps of 21 images, 32x32x32 numbers each, need 0.0 GiB of memory, and there are 0.0 GiB; "

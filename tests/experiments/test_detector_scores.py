@@ -104,3 +104,30 @@ def test_what_a_user_searched_has_no_seconds(monkeypatch, searching):
     detectors_study.draw_metrics({"fast_rcnn": scores})
     expected = {"network": 0.25, "Selective Search": searching or 0}
     assert seen[0]["seconds an image"] == {"fast_rcnn": expected}
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "said"),
+    [
+        ("selective_search-fast-320", [[1, 2, 3, 4]], "1 objects in 2.00 s after 1.00 s of {}\n"),
+        ("", None, "1 objects in 2.00 s\n"),
+    ],
+)
+def test_predict_says_how_long_the_search_took(monkeypatch, capsys, stored, given, said):
+    box = np.array([[2, 3, 12, 13]], np.float32)
+    regions, times = [], iter([0.0, 1.0, 10.0, 12.0] if stored else [0.0, 10.0, 12.0])
+
+    def found(detector, state, image, proposals):
+        regions.append(proposals)
+        return box, np.array([2]), np.array([0.75]), None
+
+    monkeypatch.setattr(data, "searched", lambda kind, image: given if kind == stored else None)
+    monkeypatch.setattr(_detector_evaluation, "in_image", found)
+    monkeypatch.setattr(_detector_evaluation.time, "perf_counter", lambda: next(times))
+    detector = _detector_evaluation.Detector(None, (8, 8), 1, ("cat", "dog"), (), stored)
+    image = np.zeros((20, 30, 3), np.uint8)
+    record, _ = _detector_evaluation.predict(detector, None, State(0, {}, (), {}, None), image)
+    assert capsys.readouterr().out == said.format(stored)
+    assert regions == [given, given]
+    thing = {"class": "dog", "category_id": 2, "score": 0.75, "box": [2.0, 3.0, 12.0, 13.0]}
+    assert record == {"size": [20, 30], "objects": [thing]}

@@ -10,8 +10,8 @@ import pytest
 from experiments import _detection, _detector_evaluation, _detector_svm, faster_rcnn_bccd
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import Detector
-from jaxstruct import data, models
-from jaxstruct.training import State
+from jaxstruct import data, machine, models
+from jaxstruct.training import RunError, State
 
 BATCH = {
     "boxes": [[[0, 0, 20, 20], [30, 0, 60, 30], [10, 40, 30, 60], [0, 0, 0, 0]]],
@@ -75,7 +75,7 @@ def examples():
     return read
 
 
-def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
+def test_svms_become_the_layer_of_classes_and_tell_classes_apart(monkeypatch):
     kept = examples()
 
     def read(indices):
@@ -90,8 +90,13 @@ def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
     empty = models.Proposals(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1)), jnp.ones((1, 1), bool))
     params = jax.jit(model.init)(jax.random.key(0), images, sizes, empty)["params"]
     previous = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
-    stage = _detector_svm.stage(detector, batches, sweep, sweep, 30)
+    stage = _detector_svm.stage(detector, batches, sweep, sweep, 8, 30)
     begun = stage.init(jax.random.key(0), previous)
+    monkeypatch.setattr(machine, "memory", lambda: 2 * 8 * 62 * 16 * 4 - 1)
+    expected = "features of 8 images, 62 regions of 16 numbers each, need 0.0 GiB of memory"
+    with pytest.raises(RunError, match=expected):
+        stage.start(begun)
+    monkeypatch.undo()
     assert {*begun.params} == {"class_logits"}
     assert _detector_svm.has_svms(begun)
     assert not _detector_svm.has_svms(previous)
