@@ -2,6 +2,7 @@
 
 They stand in proposals/NAME/KIND/SPLIT.npz below the folder of prepared sets: `boxes` [total, 4]
 float32, `counts` [N] and `record`, a JSON text of the options and of the set that they belong to.
+While a search goes on, KIND/parts/SPLIT/ has such a file of each span of images that is done.
 
 What may be added: another fact that the record keeps.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,8 +79,12 @@ def write(
     `record` is what `record_of` gave, with the options. Raises DataError where the folder cannot be
     written.
     """
-    target = path_of(prepared, kind, split)
-    with places.workshop(_root(prepared), "proposals") as folder:
+    _write(_root(prepared), path_of(prepared, kind, split), boxes, record)
+    shutil.rmtree(_parts(prepared, kind, split), ignore_errors=True)
+
+
+def _write(root: Path, target: Path, boxes: list[np.ndarray], record: dict[str, Any]) -> None:
+    with places.workshop(root, "proposals") as folder:
         made = folder / target.name
         np.savez(
             made,
@@ -88,6 +94,36 @@ def write(
         )
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, target)
+
+
+def _parts(prepared: Prepared, kind: str, split: str) -> Path:
+    return path_of(prepared, kind, "").parent / "parts" / split
+
+
+def write_part(
+    prepared: Prepared, kind: str, split: str, span: range, part: Kept, record: dict[str, Any]
+) -> None:
+    """Keep what was found in a span of a split's images, until `write` keeps all of them."""
+    target = _parts(prepared, kind, split) / f"{span.start}.npz"
+    _write(_root(prepared), target, part.boxes, {**record, "seconds": part.seconds})
+
+
+def read_part(
+    prepared: Prepared, kind: str, split: str, span: range, record: dict[str, Any]
+) -> Kept | None:
+    """What `write_part` kept of a span, with the same record; None without it, or if damaged."""
+    path = _parts(prepared, kind, split) / f"{span.start}.npz"
+    if not path.exists():
+        return None
+    try:
+        arrays = read_arrays(path, ("boxes", "counts", "record"), "a part of a search")
+        boxes = boxes_of(path, arrays["boxes"], arrays["counts"], "a part of a search")
+        with blamed(path, "a part of a search", "another record"):
+            found = json.loads(str(arrays["record"]))
+            seconds = float(found.pop("seconds"))
+    except DataError:
+        return None
+    return Kept(boxes, seconds) if found == record and len(boxes) == len(span) else None
 
 
 def read(prepared: Prepared, kind: str, split: str) -> Kept:

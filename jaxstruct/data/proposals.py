@@ -5,16 +5,18 @@ What may be added: another method that proposes boxes, with a kind of its own.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,14 +33,20 @@ from jaxstruct.data.proposal_store import (
     options_of,
     path_of,
     read,
+    read_part,
     record_of,
     write,
+    write_part,
 )
 from jaxstruct.data.selective_search import check_options, selective_search
 from jaxstruct.data.sources import Reader, reader_of, slices_of
 
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+PART = 100  # images of a search that are kept while it goes on
 _BEYOND = 0.01  # pixels that a box may reach over the border, by rounding
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,10 @@ def propose(
         mode, width: see `selective_search`; the kind is `selective_search-fast-320`, or -full.
         workers: threads that search at once, by default one for each core that may be used.
 
-    A split is stored as soon as it is done, all of it or nothing. Raises ValueError for other
-    options, and DataError as `load` does, for a set without images, for a full disk, and, before
-    anything is searched, for a folder that cannot be written.
+    A split is stored when it is done. A search that was interrupted goes on where it was, to the
+    hundred images, as long as the set and OpenCV are the same. Raises ValueError for other options,
+    and DataError as `load` does, for a set without images, for a full disk, and, before anything is
+    searched, for a folder that cannot be written.
     """
     check_options(mode, width)
     kind = f"selective_search-{mode}-{width or 'full'}"
@@ -122,7 +131,7 @@ def keep_proposals(
                 )
             return _within(file, called, given[called], example["image"][0].shape)
 
-        boxes = _of_each(one, reader.size, None, f"{name}, {split}")
+        boxes = [*_of_each(one, range(reader.size), None, f"{name}, {split}")]
         found[split] = boxes, {**record, "file": str(file)}
     for split, (boxes, record) in found.items():
         write(prepared, kind, split, boxes, record)
@@ -275,39 +284,49 @@ def _search(
 
     check_writable(prepared, kind)
     reader, record = _begin(prepared, split, "image")
-    times = []
+    record |= {"mode": mode, "width": width, "opencv": cv2.__version__}
 
-    def one(index: int) -> np.ndarray:
+    def one(index: int) -> tuple[np.ndarray, float]:
         image = reader(np.array([index]))["image"][0]
         begin = time.thread_time()
         boxes = selective_search(image, mode=mode, width=width)
-        times.append(time.thread_time() - begin)
-        return boxes
+        return boxes, time.thread_time() - begin
 
-    boxes = _of_each(one, reader.size, workers, f"{prepared.name}, {split}")
-    record |= {"mode": mode, "width": width, "opencv": cv2.__version__}
-    record["seconds"] = sum(times) / max(len(times), 1)
-    write(prepared, kind, split, boxes, record)
+    size = reader.size
+    spans = [range(start, min(start + PART, size)) for start in range(0, size, PART)]
+    parts = {span: read_part(prepared, kind, split, span, record) for span in spans}
+    missing = [span for span, part in parts.items() if part is None]
+    indices = [index for span in missing for index in span]
+    what = f"{prepared.name}, {split}"
+    if len(indices) < size:
+        print(f"{what}: {size - len(indices):,} images were searched before", file=sys.stderr)
+    with contextlib.closing(_of_each(one, indices, workers, what)) as results:
+        for span in missing:
+            boxes, times = zip(*itertools.islice(results, len(span)), strict=True)
+            part = Kept([*boxes], sum(times) / len(times))
+            write_part(prepared, kind, split, span, part, record)
+            parts[span] = part
+    found = [part for part in parts.values() if part]
+    record["seconds"] = _mean_seconds([(part.seconds, len(part.boxes)) for part in found])
+    write(prepared, kind, split, [boxes for part in found for boxes in part.boxes], record)
 
 
 def _of_each(
-    one: Callable[[int], np.ndarray], size: int, workers: int | None, what: str
-) -> list[np.ndarray]:
-    """What a function gives of each index, which several threads call.
+    one: Callable[[int], Result], indices: Sequence[int], workers: int | None, what: str
+) -> Generator[Result, None, None]:
+    """What a function gives of each index, in order; several threads call it.
 
     Threads serve as well as processes here, since OpenCV lets other threads run meanwhile.
     """
     pool = ThreadPoolExecutor(machine.cores() if workers is None else workers)
-    found = []
     try:
-        results = [pool.submit(one, index) for index in range(size)]
-        with progress(what, size) as advance:
+        results = [pool.submit(one, index) for index in indices]
+        with progress(what, len(indices)) as advance:
             for result in results:
-                found.append(result.result())
+                yield result.result()
                 advance()
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
 
 
 def _within(file: Path, name: str, boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxstruct import data
-from jaxstruct.data import DataError
+from jaxstruct.data import DataError, proposals
 from tests.data.cells import EVERY, KIND, SIZES, assert_equal, images
 from tests.data.test_proposal_files import file_of
 
@@ -181,3 +181,49 @@ def test_the_mean_time_is_of_an_image():
     assert data.proposals._mean_seconds([(1.0, 1), (4.0, 2)]) == 3
     assert data.proposals._mean_seconds([(1.0, 1), (None, 2)]) is None
     assert data.proposals._mean_seconds([(1.0, 0)]) is None
+
+
+@pytest.fixture
+def interrupted(stored_in, searches, monkeypatch):
+    """A search of the four images in parts of one, which ended in the third image."""
+    monkeypatch.setattr(proposals, "PART", 1)
+    search = proposals.selective_search
+
+    def ends(image, **options):
+        if np.array_equal(image, third):
+            raise KeyboardInterrupt
+        return search(image, **options)
+
+    third = images("train")[2]
+    monkeypatch.setattr(proposals, "selective_search", ends)
+    with pytest.raises(KeyboardInterrupt):
+        data.propose("cells", ["train"], width=24, workers=1)
+    monkeypatch.setattr(proposals, "selective_search", search)
+    searches.clear()
+    return stored_in / KIND / "parts" / "train"
+
+
+def test_an_interrupted_search_goes_on(interrupted, searches, capsys):
+    assert {path.name for path in interrupted.iterdir()} == {"0.npz", "1.npz"}
+    with pytest.raises(DataError, match="missing; expected the proposals"):
+        data.with_proposals(data.open_reader("cells", "train"), "another").ready()
+    stored = data.propose("cells", ["train"], width=24)
+    assert len(searches) == 2
+    assert "cells, train: 2 images were searched before" in capsys.readouterr().err
+    read = data.with_proposals(data.open_reader("cells", "train"), KIND)(EVERY)["proposals"]
+    assert_equal(read, [data.selective_search(image, width=24) for image in images("train")])
+    assert stored.seconds > 0
+    assert not interrupted.exists()
+
+
+def test_what_is_no_part_of_this_search_is_searched_again(interrupted, searches, monkeypatch):
+    (interrupted / "0.npz").write_bytes(b"damaged")
+    data.propose("cells", ["train"], width=24)
+    assert len(searches) == 3
+
+
+def test_parts_of_another_opencv_are_searched_again(interrupted, searches, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(cv2, "__version__", "another")
+    data.propose("cells", ["train"], width=24)
+    assert len(searches) == 4
