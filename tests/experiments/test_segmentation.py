@@ -294,6 +294,51 @@ def test_frozen_blocks_of_a_real_set_have_weights():
         _backbones.check_start(2, "", real)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "head", "taken"), [(4096, True, True), (512, True, False), (4096, False, False)]
+)
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_weights_fill_the_trunk_and_a_head_of_full_width(monkeypatch, hidden, head, taken, frozen):
+    asked = []
+
+    def with_weights(variables, trunk, weights, *, head, place):
+        asked.append((weights, head, place))
+        params = {part: jax.tree.map(jnp.ones_like, x) for part, x in variables["params"].items()}
+        return {**variables, "params": params}
+
+    monkeypatch.setattr(_segmentation, "with_weights", with_weights)
+    config = dataclasses.replace(
+        EIGHT, trunk="vgg16", weights="a file", hidden=hidden, frozen=frozen
+    )
+    layers = ("conv1_1", "conv2_1", "conv3_1")
+    params = {"trunk": {layer: {"kernel": jnp.zeros(1)} for layer in layers}}
+    kept = {"frozen": {}, "stats": {"batch_stats": jnp.zeros(1)}}
+    begun = State.create(jax.random.key(0), params, (), kept)
+    state = _segmentation.from_weights(config, begun, head=head)
+    assert asked == [("a file", taken, "trunk")]
+    still = {f"trunk/{layer}" for layer in layers[:frozen]}
+    assert {"/".join(path[:2]) for path in paths(state.model_state["frozen"])} == still
+    assert all(x == 1 for x in jax.tree.leaves(_backbones.variables_of(state)["params"]))
+    assert state.model_state["stats"] == kept["stats"]
+
+
+def paths(tree, *before):
+    """The places of the leaves of nested dicts."""
+    if not isinstance(tree, dict):
+        return [before]
+    return [place for key, x in tree.items() for place in paths(x, *before, key)]
+
+
+def test_the_first_stage_alone_begins_with_weights():
+    config = dataclasses.replace(
+        EIGHT, trunk="vgg16", weights="a file", finest=(32, 16), epochs=(1.0, 1.0)
+    )
+    with data.looking(imitations=True):
+        first, second = fcn_camvid.experiment(config).stages
+    assert first.start is not None
+    assert second.start is None
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_trunk_has_a_rate_of_its_own(optimizer):
     config = dataclasses.replace(
