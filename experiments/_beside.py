@@ -70,9 +70,9 @@ def objects_of(
         raise DataError(
             f"{path} is of an image of {told} pixels, expected {tuple(size)}, that of --image"
         )
-    if strange := sorted(set(names) - set(segmenter.classes)):
+    if strange := sorted(set(names) - set(segmenter.classes), key=str):
         raise DataError(
-            f"{path} has objects of class {', '.join(strange)}, expected classes of the segmenter: "
-            f"{', '.join(segmenter.classes)}"
+            f"{path} has objects of class {', '.join(map(str, strange))}, expected classes of the "
+            f"segmenter: {', '.join(segmenter.classes)}"
         )
     return boxes, np.array([segmenter.classes.index(name) for name in names], int), words

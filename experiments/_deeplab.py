@@ -156,5 +156,5 @@ def experiment(
         },
         model=segmenter.model,
         data=[sets.readers["validation"].source, sets.readers["test"].source],
-        colors=colors,
+        colors=segmenter.colors,
     )

@@ -112,7 +112,7 @@ def experiment(
         commands={"beside": (Beside, draw_beside)},
         model=segmenter.model,
         data=[sets.readers["validation"].source, sets.readers["test"].source],
-        colors=colors,
+        colors=segmenter.colors,
     )
 
 

@@ -29,7 +29,7 @@ from experiments._dropout import by_example
 from experiments._schedules import cosine, in_equal_parts
 from experiments._segmenter_config import Config
 from experiments._segmenter_evaluation import Segmenter
-from jaxstruct import data, losses
+from jaxstruct import data, figures, losses
 from jaxstruct.data import Reader
 from jaxstruct.metrics import Mean
 from jaxstruct.training import (
@@ -91,10 +91,15 @@ def segmenter_of(
     colors: Any = None,
 ) -> Segmenter:
     """A network for the classes of a set, `scored` among them or all."""
-    painted = None if colors is None else tuple(map(tuple, np.asarray(colors).tolist()))
+    painted = tuple(map(tuple, np.asarray(colors_of(classes, colors)).tolist()))
     canvas = config.seen_height, config.seen_width
     normal = trunk_of(config.trunk, True).normal
     return Segmenter(model, canvas, normal, classes, tuple(scored) or classes, painted)
+
+
+def colors_of(classes: Sequence[str], colors: Any = None) -> Any:
+    """The colors of classes, uint8 [C, 3], in pictures and in index PNGs: those given, if any."""
+    return figures.label_colors(len(classes)) if colors is None else colors
 
 
 def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:

@@ -61,7 +61,7 @@ class Config:
 
 PAPER: dict[str, Any] = {  # where the defaults are others: Long et al. 2015, sections 4.2 and 4.3
     "trunk": "vgg16",
-    "weights": "",  # torchvision's file, with --weights
+    "weights": "vgg16-397923af.pth",  # torchvision's file
     "hidden": 4096,
     "dropout": 0.5,
     "height": 512,  # whole images

@@ -242,6 +242,12 @@ def table(tried: Sequence[Tried]) -> str:
             f"{words} {one.mean_iou:>8.4f} {one.mean_iou_near:>6.4f} {one.seconds:>7.2f}"
             + (" <-" if one is best else "")
         )
+    assert best.parameters is not None
+    for name, chosen in best.parameters._asdict().items():
+        all_tried = {getattr(one.parameters, name) for one in tried if one.parameters}
+        if len(all_tried) > 1 and chosen and chosen in (min(all_tried), max(all_tried)):
+            way = "smaller" if chosen == min(all_tried) else "larger"
+            lines.append(f"{name} {chosen:g} is the end of what was tried: name {way} ones, too")
     if best.mean_iou < tried[0].mean_iou:
         lines.append("none of these helps: name others with search_crf")
     return "\n".join(lines)

@@ -32,7 +32,7 @@ class Segmenter(NamedTuple):
     normal: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the pixels
     classes: tuple[str, ...]
     scored: tuple[str, ...]  # classes whose mean is the mean IoU
-    colors: tuple[tuple[int, ...], ...] | None = None  # of the classes, RGB
+    colors: tuple[tuple[int, ...], ...] | None = None  # of the classes, RGB; None: any
 
     def normalised(self, images: jax.Array) -> jax.Array:
         """Images in [0, 1] as the network expects them."""

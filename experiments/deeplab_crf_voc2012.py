@@ -24,7 +24,7 @@ class Config(_deeplab.Config):
     validation: str = "pack_val"  # split that is scored in training and chooses the CRF
     test: str = "val"  # split on which the last checkpoint is scored, once
     trunk: Name = "vgg16"  # the network whose maps are scored
-    weights: str = ""  # file of ImageNet weights, torchvision's; none: from scratch
+    weights: str = ""  # file of ImageNet weights, torchvision's; none: --frozen 0, scratch
     frozen: int = 2  # first blocks of the trunk that are not trained, where there are weights
     hidden: int = 512  # units of fc6 and fc7 behind the trunk; 0: scores by one dilated convolution
     seen_height: int = 384  # of the canvas that images are scored on; a larger image is shrunk

@@ -15,7 +15,7 @@ from jaxstruct.training import Claim, Experiment, Reference, main
 
 @dataclass(frozen=True)
 class Config(_fcn.Config):
-    """The defaults: EfficientNet-lite0, about an hour for the three stages on two cores."""
+    """The defaults: EfficientNet-lite0, half an hour for the three stages on two cores."""
 
     epochs: tuple[float, ...] = (16.0,)  # passes through the training images, of each or of all
 

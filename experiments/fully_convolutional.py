@@ -22,6 +22,7 @@ from PIL import Image
 
 from experiments import _canvases, _checks, _mask_batches
 from experiments._schedules import cosine
+from experiments._segmenter_sets import CAMVID_COLORS
 from experiments._spread import spread
 from experiments._timing import median_seconds
 from jaxstruct import data, figures, losses, models, ops
@@ -208,6 +209,7 @@ def experiment(config: Config) -> Experiment:
         claims=CLAIMS,
         model=model,
         data=[readers["val"].source, readers["test"].source],
+        colors=CAMVID_COLORS,
     )
 
 
@@ -272,7 +274,10 @@ def predict(
     shares = {name: round(float(x), 4) for name, x in zip(classes, counts, strict=True) if x}
     record = {"size": list(size), "shares": shares, "class_map": class_map}
     shown = {"class of the middle": [class_map]}
-    return record, figures.class_map_panels([image], shown, classes, over_image=True)
+    panels = figures.class_map_panels(
+        [image], shown, classes, colors=CAMVID_COLORS, over_image=True
+    )
+    return record, panels
 
 
 def draw(model: PatchClassifier, reader: data.Reader, run: Run) -> dict[str, Figure]:
@@ -297,7 +302,10 @@ def draw(model: PatchClassifier, reader: data.Reader, run: Run) -> dict[str, Fig
             grids={column: (STRIDE, (PATCH - STRIDE) / 2)},
         ),
         "class_maps": figures.class_map_panels(
-            images, {"truth": truth, "class of the middle": maps}, classes
+            images,
+            {"truth": truth, "class of the middle": maps},
+            classes,
+            colors=CAMVID_COLORS,
         ),
         "mean_iou": figures.curves(
             {"validation": (steps, values)}, x_label="steps", y_label="mean IoU"

@@ -51,6 +51,7 @@ class Config:
     def __post_init__(self) -> None:
         _checks.check_choices(self)
         _checks.check_filled(self, "photographs", "scales")
+        _checks.check_different(self, "photographs", "scales")
         _checks.at_least(STRIDE).check(self, "width")
         _checks.at_least(1).check(self, "scales")
         _checks.Limits(0, 999).check(self, "classes")

@@ -70,10 +70,10 @@ def test_the_part_that_changes_most():
 
 
 SMALL = {
-    "trunk": "resnet18", "height": 64, "width": 64, "seen_height": 64, "seen_width": 64,
-    "hidden": 16, "batch_size": 2, "epochs": 0.5, "evaluations": 1, "train": "train[:4]",
-    "validation": "val[:2]", "test": "val[:2]", "searched": 1, "iterations": 1,
-    "bilateral_weights": (5.0,), "sigmas_xy": (50.0,), "sigmas_rgb": (10.0,),
+    "trunk": "resnet18", "weights": "", "height": 64, "width": 64, "seen_height": 64,
+    "seen_width": 64, "hidden": 16, "batch_size": 2, "epochs": 0.5, "evaluations": 1,
+    "train": "train[:4]", "validation": "val[:2]", "test": "val[:2]", "searched": 1,
+    "iterations": 1, "bilateral_weights": (5.0,), "sigmas_xy": (50.0,), "sigmas_rgb": (10.0,),
 }  # fmt: skip
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from experiments import fully_convolutional as slid
 from experiments import slid_efficientnet as efficientnet
-from jaxstruct import models
+from experiments._segmenter_sets import CAMVID_COLORS
+from jaxstruct import data, models
 
 MODEL = slid.PatchClassifier(classes=5, width=4)
 
@@ -134,3 +135,17 @@ def test_an_image_keeps_its_shape_at_a_width():
 def test_what_cannot_be_looked_at_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
         efficientnet.Config(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"photographs": ("coffee", "coffee")}, {"scales": (1.0, 2.0, 1.0)}]
+)
+def test_a_photograph_is_shown_once(changes):
+    with pytest.raises(ValueError, match="expected different values"):
+        efficientnet.Config(**changes)
+
+
+def test_classes_have_the_colors_of_the_set():
+    with data.looking(imitations=True):
+        made = slid.experiment(slid.SMOKE)
+    np.testing.assert_array_equal(made.colors, CAMVID_COLORS)

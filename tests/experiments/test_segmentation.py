@@ -15,6 +15,7 @@ from PIL import Image
 from experiments import (
     _backbones,
     _beside,
+    _deeplab,
     _fcn,
     _segmentation,
     _segmenter_evaluation,
@@ -23,7 +24,7 @@ from experiments import (
     fcn_camvid,
 )
 from experiments._segmenter_evaluation import Segmenter
-from jaxstruct import data, ops
+from jaxstruct import data, figures, ops
 from jaxstruct.data.sets import camvid
 from jaxstruct.metrics import Confusion
 from jaxstruct.models import resnet
@@ -151,6 +152,7 @@ def test_pixels_near_boundaries_are_scored_apart():
     class_map[:, :, 4:] = 1
     class_map[:, 0] = 255
     distance = np.where(np.arange(8) < 4, 4 - np.arange(8), np.arange(8) - 3)
+    distance[:2] = 1  # of class 0: a band has more of one class than of the other
     distance = np.broadcast_to(distance, class_map.shape).astype(np.float32)
     batches = batches_in_order(
         {
@@ -169,7 +171,9 @@ def test_pixels_near_boundaries_are_scored_apart():
     found = evaluate(state)
     np.testing.assert_array_equal(kept, [[[0, 56, 0], [0, 56, 0], [0, 0, 0]]])
     assert found["mean_iou"] == pytest.approx(0.25)
-    assert found["mean_iou_1px"] == found["mean_iou_2px"] == pytest.approx(0.25)
+    # Of the columns within 1 pixel, one of four is of class 1; within 2, two of six.
+    assert found["mean_iou_1px"] == pytest.approx(1 / 4 / 2)
+    assert found["mean_iou_2px"] == pytest.approx(2 / 6 / 2)
     assert found["accuracy"] == pytest.approx(0.5)
     # Of logits (0, 1, 0); half of the labelled pixels are of class 1.
     assert found["cross_entropy"] == pytest.approx(np.log(np.e + 2) - 0.5)
@@ -220,6 +224,18 @@ def test_a_state_is_answered_for_by_the_network_that_it_is_of():
     assert _fcn.of_state(alone, state(32, 16, 8)) is _fcn.of_state(alone, None) is alone["8s"]
 
 
+def test_a_class_has_one_color_in_pictures_and_in_index_files():
+    config = dataclasses.replace(EIGHT, finest=(8,))
+    with data.looking(imitations=True):
+        own, painted = (
+            _fcn.experiment(config, "camvid", colors=colors) for colors in (None, [[1, 2, 3]] * 11)
+        )
+        deeplab = _deeplab.experiment(DEEPLAB, "camvid")
+    for made in (own, deeplab):  # those of pictures without others
+        np.testing.assert_array_equal(made.colors, figures.label_colors(11))
+    np.testing.assert_array_equal(painted.colors, [[1, 2, 3]] * 11)
+
+
 def test_classes_stand_beside_the_boxes_of_a_detector(objects, tmp_path, capsys):
     run = SimpleNamespace(state=State.create(None, {}, {}, {"frozen": {}, "stats": {}}))
     segmenter = SEGMENTER._replace(model=Constant())
@@ -238,6 +254,7 @@ def test_classes_stand_beside_the_boxes_of_a_detector(objects, tmp_path, capsys)
     [
         ({"size": [8, 6]}, "of an image of (8, 6) pixels, expected (6, 8)"),
         ({"objects": [{"class": "cow", "score": 1, "box": [0, 0, 1, 1]}]}, "of class cow, exp"),
+        ({"objects": [{"class": 7, "score": 1, "box": [0, 0, 1, 1]}]}, "of class 7, expected"),
         ({"objects": None}, "no objects, expected what a detector's predict wrote"),
     ],
 )

@@ -23,7 +23,13 @@ def test_the_papers_configurations_run(module, tmp_path, monkeypatch):
     # One convolution a block, of few channels.
     monkeypatch.setitem(vgg._LAYERS, 16, (1, 1, 1, 1, 1))
     monkeypatch.setattr(vgg, "_WIDTHS", (4, 4, 8, 8, 8))
-    small = SMALL | {"train": "train[:8]", "validation": "val[:4]", "test": "val[:4]"}
+    assert module.PAPER.weights.startswith("vgg16")
+    small = SMALL | {
+        "weights": "",
+        "train": "train[:8]",
+        "validation": "val[:4]",
+        "test": "val[:4]",
+    }
     config = dataclasses.replace(module.PAPER, **small)
     whole = {fcn_camvid: (360, 480), fcn_voc2012: (512, 512)}[module]
     assert (module.PAPER.seen_height, module.PAPER.seen_width) == whole

@@ -45,8 +45,13 @@ def test_the_search_finds_the_best_of_a_grid(found):
     assert by[NOTHING][1:3] == by[None][1:3]
     assert by[None].mean_iou != by[None].mean_iou_near
     lines = _segmenter_crf.table(tried).splitlines()
-    assert len(lines) == 5
-    assert [line.endswith("<-") for line in lines] == [False, False, False, True, False]
+    assert [line.endswith("<-") for line in lines] == [False, False, False, True, False, False]
+    weights = {one.parameters.bilateral_weight for one in tried if one.parameters}
+    assert GOOD.bilateral_weight == max(weights) > min(weights)
+    expected = f"bilateral_weight {max(weights):g} is the end of what was tried: name larger ones"
+    assert lines[-1].startswith(expected)
+    between = _segmenter_crf.Tried(GOOD._replace(bilateral_weight=99.0), 0.0, 0.0, 0.0)
+    assert len(_segmenter_crf.table([*tried, between]).splitlines()) == 6
 
 
 def test_a_search_in_which_nothing_helps_says_so(found):

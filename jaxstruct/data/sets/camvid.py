@@ -82,7 +82,7 @@ ENTRY = Entry(
     description=(
         "CamVid: 701 frames of 480x360 of drives through Cambridge, each pixel of one of eleven "
         "classes or unlabelled (255). 367 train, 101 are for validation, 233 test: the split of "
-        "SegNet, by sequences. Validation is one sequence, and easier than the test."
+        "SegNet. All frames of validation, and 62 of the test, are of sequences that train."
     ),
     citation=(
         "G. Brostow, J. Fauqueur, R. Cipolla. Semantic Object Classes in Video: A High-Definition "
