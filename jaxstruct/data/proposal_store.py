@@ -2,17 +2,17 @@
 
 They stand in proposals/NAME/KIND/SPLIT.npz below the folder of prepared sets: `boxes` [total, 4]
 float32, `counts` [N] and `record`, a JSON text of the options and of the set that they belong to.
-While a search goes on, KIND/parts/SPLIT/ has such a file of each span of images that is done.
+While a search goes on, KIND/SPLIT.part-START.npz is such a file of a span of images that is done.
 
 What may be added: another fact that the record keeps.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,8 +79,10 @@ def write(
     `record` is what `record_of` gave, with the options. Raises DataError where the folder cannot be
     written.
     """
-    _write(_root(prepared), path_of(prepared, kind, split), boxes, record)
-    shutil.rmtree(_parts(prepared, kind, split), ignore_errors=True)
+    target = path_of(prepared, kind, split)
+    _write(_root(prepared), target, boxes, record)
+    for part in target.parent.glob(f"{glob.escape(split)}.part-*.npz"):
+        part.unlink(missing_ok=True)
 
 
 def _write(root: Path, target: Path, boxes: list[np.ndarray], record: dict[str, Any]) -> None:
@@ -96,15 +98,11 @@ def _write(root: Path, target: Path, boxes: list[np.ndarray], record: dict[str, 
         os.replace(made, target)
 
 
-def _parts(prepared: Prepared, kind: str, split: str) -> Path:
-    return path_of(prepared, kind, "").parent / "parts" / split
-
-
 def write_part(
     prepared: Prepared, kind: str, split: str, span: range, part: Kept, record: dict[str, Any]
 ) -> None:
     """Keep what was found in a span of a split's images, until `write` keeps all of them."""
-    target = _parts(prepared, kind, split) / f"{span.start}.npz"
+    target = path_of(prepared, kind, f"{split}.part-{span.start}")
     _write(_root(prepared), target, part.boxes, {**record, "seconds": part.seconds})
 
 
@@ -112,7 +110,7 @@ def read_part(
     prepared: Prepared, kind: str, split: str, span: range, record: dict[str, Any]
 ) -> Kept | None:
     """What `write_part` kept of a span, with the same record; None without it, or if damaged."""
-    path = _parts(prepared, kind, split) / f"{span.start}.npz"
+    path = path_of(prepared, kind, f"{split}.part-{span.start}")
     if not path.exists():
         return None
     try:

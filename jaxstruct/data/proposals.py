@@ -43,6 +43,7 @@ from jaxstruct.data.sources import Reader, reader_of, slices_of
 
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PART = 100  # images of a search that are kept while it goes on
+SEARCHED = "selective_search-"  # begins the kinds that are searched here
 _BEYOND = 0.01  # pixels that a box may reach over the border, by rounding
 
 
@@ -111,7 +112,7 @@ def keep_proposals(
     image that has no proposals, and a box that is not within its image.
     """
     _check_kind(kind)
-    if kind.startswith("selective_search-"):
+    if kind.startswith(SEARCHED):
         raise ValueError(f"kind {kind!r} is of proposals that are searched here, expected another")
     given, prepared = read_proposals(path), locate(name)
     file = places.given(path).absolute()
@@ -248,6 +249,11 @@ def _mean_seconds(parts: Sequence[tuple[float | None, int]]) -> float | None:
 def _check_kind(kind: str) -> None:
     if not _KIND.fullmatch(kind):
         raise ValueError(f"kind {kind!r:.80}, expected up to 100 letters, digits and _.-")
+    if kind.startswith(SEARCHED) and not options_of(kind):
+        raise ValueError(
+            f"kind {kind!r:.80} of proposals that are searched, expected a mode and a width, such "
+            f"as {SEARCHED}fast-320 or {SEARCHED}quality-full"
+        )
 
 
 def _whole(prepared: Prepared, splits: Sequence[str] | None) -> list[str]:
@@ -323,8 +329,9 @@ def _of_each(
         results = [pool.submit(one, index) for index in indices]
         with progress(what, len(indices)) as advance:
             for result in results:
-                yield result.result()
-                advance()
+                found = result.result()
+                advance()  # before the last one is taken: nothing asks for another
+                yield found
     finally:
         pool.shutdown(cancel_futures=True)
 

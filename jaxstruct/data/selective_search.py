@@ -71,13 +71,13 @@ def check_options(mode: str, width: int | None) -> None:
 def _order(boxes: np.ndarray) -> np.ndarray:
     """The order [N] of different boxes int64 [N, 4] that `selective_search` promises."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    alike = _alike(boxes, area)
+    alike, near = _alike(boxes, area)
     # The last key is the first to decide; the sides decide between equal areas.
-    ranked = np.lexsort((*boxes.T, -area, -alike.sum(axis=1)))
-    suppressed = np.zeros(len(boxes), np.bool_)
+    ranked = np.lexsort((*boxes.T, -area, -near))
+    suppressed = np.zeros(alike.shape[1], np.uint8)
     first, later = [], []
     for index in ranked:
-        if suppressed[index]:
+        if suppressed[index // 8] & 128 >> index % 8:
             later.append(index)
         else:
             first.append(index)
@@ -88,9 +88,13 @@ def _order(boxes: np.ndarray) -> np.ndarray:
 _ROWS = 256  # boxes that are compared with all others at once, to save memory
 
 
-def _alike(boxes: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Which boxes int64 [N, 4] have an IoU of at least 0.8, bool [N, N]; exact."""
-    alike = np.empty((len(boxes), len(boxes)), np.bool_)
+def _alike(boxes: np.ndarray, area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which boxes int64 [N, 4] have an IoU of at least 0.8, exact, and with how many each has.
+
+    They are bits, uint8 [N, ceil(N / 8)] as of `np.packbits`: a large photograph has 10^5 boxes.
+    """
+    alike = np.empty((len(boxes), -(-len(boxes) // 8)), np.uint8)
+    near = np.empty(len(boxes), np.int64)
     x1, y1, x2, y2 = boxes.T
     for start in range(0, len(boxes), _ROWS):
         a1, b1, a2, b2 = boxes[start : start + _ROWS].T[..., None]
@@ -98,5 +102,7 @@ def _alike(boxes: np.ndarray, area: np.ndarray) -> np.ndarray:
         high = np.minimum(b2, y2) - np.maximum(b1, y1)
         common = np.maximum(wide, 0) * np.maximum(high, 0)
         both = area[start : start + _ROWS, None] + area
-        alike[start : start + _ROWS] = 9 * common >= 4 * both  # common / (both - common) >= 4 / 5
-    return alike
+        found = 9 * common >= 4 * both  # common / (both - common) >= 4 / 5
+        alike[start : start + _ROWS] = np.packbits(found, axis=1)
+        near[start : start + _ROWS] = found.sum(axis=1)
+    return alike, near

@@ -2,12 +2,13 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from jaxstruct import data
-from jaxstruct.data import DataError, proposals
+from jaxstruct.data import DataError, on_disk, proposals
 from tests.data.cells import EVERY, KIND, SIZES, assert_equal, images
 from tests.data.test_proposal_files import file_of
 
@@ -200,24 +201,28 @@ def interrupted(stored_in, searches, monkeypatch):
         data.propose("cells", ["train"], width=24, workers=1)
     monkeypatch.setattr(proposals, "selective_search", search)
     searches.clear()
-    return stored_in / KIND / "parts" / "train"
+    return stored_in / KIND
 
 
-def test_an_interrupted_search_goes_on(interrupted, searches, capsys):
-    assert {path.name for path in interrupted.iterdir()} == {"0.npz", "1.npz"}
-    with pytest.raises(DataError, match="missing; expected the proposals"):
-        data.with_proposals(data.open_reader("cells", "train"), "another").ready()
+def test_an_interrupted_search_goes_on(interrupted, searches, capsys, monkeypatch):
+    parts = {"train.part-0.npz", "train.part-1.npz"}
+    assert {path.name for path in interrupted.iterdir()} == parts
+    told = []
+    monkeypatch.setattr(
+        proposals, "progress", lambda what, size: nullcontext(lambda: told.append(size))
+    )
     stored = data.propose("cells", ["train"], width=24)
+    assert told == [2, 2]
     assert len(searches) == 2
     assert "cells, train: 2 images were searched before" in capsys.readouterr().err
     read = data.with_proposals(data.open_reader("cells", "train"), KIND)(EVERY)["proposals"]
     assert_equal(read, [data.selective_search(image, width=24) for image in images("train")])
     assert stored.seconds > 0
-    assert not interrupted.exists()
+    assert {path.name for path in interrupted.iterdir()} == {"train.npz"}
 
 
-def test_what_is_no_part_of_this_search_is_searched_again(interrupted, searches, monkeypatch):
-    (interrupted / "0.npz").write_bytes(b"damaged")
+def test_a_damaged_part_is_searched_again(interrupted, searches):
+    (interrupted / "train.part-0.npz").write_bytes(b"damaged")
     data.propose("cells", ["train"], width=24)
     assert len(searches) == 3
 
@@ -227,3 +232,16 @@ def test_parts_of_another_opencv_are_searched_again(interrupted, searches, monke
     monkeypatch.setattr(cv2, "__version__", "another")
     data.propose("cells", ["train"], width=24)
     assert len(searches) == 4
+
+
+def test_parts_of_other_images_are_searched_again(interrupted, searches, monkeypatch):
+    monkeypatch.setattr(on_disk, "digest", lambda *of: "of other images")
+    data.propose("cells", ["train"], width=24)
+    assert len(searches) == 4
+
+
+@pytest.mark.parametrize("kind", ["selective_search-fast", "selective_search-slow-320"])
+def test_a_slip_of_the_pen_in_a_kind_is_one_line(cells, kind):
+    expected = "expected a mode and a width, such as selective_search-fast-320"
+    with pytest.raises(ValueError, match=expected):
+        data.with_proposals(data.open_reader("cells", "train"), kind)
