@@ -148,6 +148,17 @@ def searched_first(readers: Mapping[str, Reader], prepare: Sweep) -> Sweep:
     return searched
 
 
+def _checked(config: Config, images: int, prepare: Sweep) -> Sweep:
+    """The same, before which it is checked that SVMs can be trained in the end."""
+
+    def checked(variables: Any) -> Batches:
+        regions = config.most + min(config.svm_regions, config.proposals)
+        _detector_svm.check_memory(images, regions, config.hidden)
+        return prepare(variables)
+
+    return checked
+
+
 def _search(readers: Mapping[str, Reader]) -> None:
     for reader in readers.values():
         if isinstance(reader, data.ReaderWithProposals):
@@ -192,14 +203,15 @@ def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Exper
             "weights of ImageNet: --weights FILE"
         )
     splits = batched(config, detector, readers)
+    if config.classifier == "svm" and splits.prepare:
+        splits = splits._replace(prepare=_checked(config, readers["train"].size, splits.prepare))
     make = partial(stage, config, detector, splits, readers["train"].size)
     stages = [make(learning) for learning in METHODS[config.method]]
     judged = {"test": (stages[-1].name, detector)}
     if config.classifier == "svm":
         judged = {"test_softmax": judged["test"]}
         sweeps = splits.sweeps["train"], splits.sweeps["validation"]
-        sizes = readers["train"].size, config.svm_regions
-        stages.append(_detector_svm.stage(detector, splits.train, *sweeps, *sizes))
+        stages.append(_detector_svm.stage(detector, splits.train, *sweeps, config.svm_regions))
         detector = detector._replace(svm=True)
         judged["test"] = stages[-1].name, detector
 

@@ -6,6 +6,8 @@ What may be added: another picture of what a detector does or finds.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +123,10 @@ def _pooling(
     if model.pooling == "pyramid":
         cells, grids = ops.window_cells(jnp.asarray(regions), stride=stride), [6, 3, 2, 1]
         regions = np.add(cells, [0, 0, 1, 1]) * stride  # whole cells
-    pooled = [ops.roi_pool(maps[level][0], cells, output_size=t) for t in grids]
+    pool: Any = ops.roi_pool
+    if model.pooling == "align":
+        pool = partial(ops.roi_align, sampling_ratio=model.sampling_ratio)
+    pooled = [pool(maps[level][0], cells, output_size=t) for t in grids]
     return figures.region_pooling(canvas, maps[level][0], regions, pooled, stride=stride)
 
 

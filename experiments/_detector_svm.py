@@ -60,11 +60,8 @@ def svm_regions(most: int, batch: Any, keys: jax.Array, classes: int) -> tuple[A
     return jax.vmap(one)(keys, proposals.boxes, proposals.valid, image)
 
 
-def with_svms(detector: Detector, sweep: Sweep, size: int, most: int, state: State) -> State:
-    """The state whose layer `class_logits` holds an SVM of each class, of a sweep of `size` images.
-
-    Raises RunError for features beyond the memory.
-    """
+def with_svms(detector: Detector, sweep: Sweep, most: int, state: State) -> State:
+    """The state whose layer `class_logits` holds an SVM of each class, trained on a sweep."""
     classes = len(detector.classes)
 
     def predict(state: State, batch: Any, keys: jax.Array) -> dict[str, jax.Array]:
@@ -75,9 +72,6 @@ def with_svms(detector: Detector, sweep: Sweep, size: int, most: int, state: Sta
         return {"features": found.reshape(*regions.shape[:2], -1), "signs": signs}
 
     images = sweep(variables_of(state))
-    keys = jax.random.split(jax.random.key(0), images.size)
-    one = jax.eval_shape(predict, state, dict(images.spec), keys)["features"]
-    check_memory(size, one.shape[1], one.shape[2], one.dtype.itemsize)
     rows = make_prediction(predict, compilations=_canvases.shapes_of(detector.canvas))(
         state, images
     )
@@ -97,15 +91,15 @@ def with_svms(detector: Detector, sweep: Sweep, size: int, most: int, state: Sta
     return state.replace(params={**state.params, "class_logits": layer})
 
 
-def check_memory(images: int, regions: int, width: int, number: int) -> None:
+def check_memory(images: int, regions: int, width: int) -> None:
     """Raises RunError where features of so many regions of each image fill the memory, with a copy.
 
-    `width` is how many numbers a region has, `number` the size of one in bytes.
+    `width` is how many numbers a region has, of 4 bytes each.
     """
     _checks.check_memory(
-        2 * images * regions * width * number,
+        2 * images * regions * width * 4,
         f"features of {images:,} images, {regions:,} regions of {width:,} numbers each,",
-        "give a smaller --svm-regions, or --classifier softmax",
+        "give a smaller --svm-regions",
     )
 
 
@@ -114,13 +108,8 @@ def has_svms(state: State) -> bool:
     return set(state.params) == {"class_logits"}
 
 
-def stage(
-    detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, size: int, most: int
-) -> Stage:
-    """The stage whose start trains the SVMs on a sweep of `size` images.
-
-    Its one step changes nothing. `most` proposals of an image are learned from.
-    """
+def stage(detector: Detector, images: Batches, sweep: Sweep, validation: Sweep, most: int) -> Stage:
+    """The stage whose start trains the SVMs on a sweep of images; its one step changes nothing."""
 
     def init(key: jax.Array, previous: State | None) -> State:
         assert previous is not None
@@ -138,7 +127,7 @@ def stage(
         name="svm",
         steps=1,
         init=init,
-        start=partial(with_svms, detector, sweep, size, most),
+        start=partial(with_svms, detector, sweep, most),
         update=update,
         batches=images,
         evaluate=partial(evaluated, detector._replace(svm=True), validation),

@@ -23,7 +23,7 @@ from jaxstruct.training import Claim, Experiment, Reference, Run, Study, main
 
 @dataclass(frozen=True)
 class Config(_detector_config.Shared):
-    """The defaults: the lists pack_* of VOC 2012, one to two hours a method on two cores."""
+    """The defaults: the lists pack_* of VOC 2012, one to three hours a method on two cores."""
 
     dataset: Literal["voc2012", "bccd", "voc2007"] = "voc2012"  # paper: voc2007, all its classes
     methods: tuple[Method, ...] = ("sppnet", "fast_rcnn", "four_step", "joint")
@@ -44,6 +44,7 @@ class Config(_detector_config.Shared):
     pooling: Literal["align", "pool"] = "pool"  # of regions: ROIAlign or the papers' ROI pooling
     batch_size: int = 2  # images a step
     learning_rate: float = 1e-4  # adam: rises over 100 steps, falls as a cosine; sgd: one fall
+    svm_regions: int = 300  # proposals of an image that SVMs learn from, at most
     background: float = 0.1  # least IoU with a true box of background, of fast_rcnn and sppnet
     evaluations: int = 3  # how often the average precision is measured during training
     maps: Literal["once", "each_step"] = "once"  # of sppnet's images, which are only mirrored then
@@ -52,7 +53,7 @@ class Config(_detector_config.Shared):
         super().__post_init__()
         _checks.check_filled(self, "methods")
         _checks.check_different(self, "methods")
-        _checks.COUNT.check(self, "searched", "proposed", "enlarged")
+        _checks.COUNT.check(self, "searched", "proposed", "enlarged", "svm_regions")
         _checks.NOT_NEGATIVE.check(self, "epochs")
         _checks.BELOW_HALF.check(self, "background")
         if len(self.epochs) != len(self.methods):
@@ -159,6 +160,7 @@ def experiment(config: Config) -> Study:
             stored=config.stored,
             proposals=config.proposed if proposes(method) else config.searched,
             maps=config.maps,
+            svm_regions=config.svm_regions,
             background=config.background,
         )
         for method, epochs in zip(config.methods, config.epochs, strict=True)

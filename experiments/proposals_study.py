@@ -83,7 +83,7 @@ CLAIMS = [
                 source="Ren et al. 2015, table 5",
             )
         ],
-        why="the fast search on one core, of images 320 pixels wide; the network on two cores",
+        why="the search's is a core's, of images 320 pixels wide; the network's is of all cores",
     ),
     Claim(
         "mean average best overlap of Selective Search",
@@ -221,10 +221,10 @@ class Proposer(NamedTuple):
         return [x[valid] for x, valid in zip(rows["boxes"], rows["valid"], strict=True)]
 
     def seconds(self, state: State, image: np.ndarray) -> float:
-        """The median time that one image takes on this machine, from the canvas to boxes."""
-        batch, _ = _detector_evaluation.batch_of(self.detector, image)
+        """The median time that one image takes on this machine, from pixels to boxes."""
         variables, propose = variables_of(state), jax.jit(self.propose)
-        return median_seconds(lambda: propose(variables, batch))
+        batch_of = partial(_detector_evaluation.batch_of, self.detector, image)
+        return median_seconds(lambda: propose(variables, batch_of()[0]))
 
 
 def experiment(config: Config) -> Experiment:
@@ -280,10 +280,11 @@ def pictures(
     """Recall over the number of boxes, and the first boxes of each kind on the same images."""
     assert run.state is not None
     lines: dict[str, dict[str, Any]] = {}
+    full = [FULL.format(mode) for mode in MODES if config.full]
     for iou in IOUS:
         lines[f"IoU {iou:g}"] = {
             member: (list(config.numbers), [run.metrics[f"{member}/{name}"] for name in names])
-            for member in (WINDOWS, *searched, NETWORK)
+            for member in (WINDOWS, *searched, *full, NETWORK)
             for names in [[f"recall{round(100 * iou)}/{number}" for number in config.numbers]]
         }
     recall = figures.curve_panels(

@@ -75,7 +75,7 @@ def examples():
     return read
 
 
-def test_svms_become_the_layer_of_classes_and_tell_classes_apart(monkeypatch):
+def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
     kept = examples()
 
     def read(indices):
@@ -90,13 +90,8 @@ def test_svms_become_the_layer_of_classes_and_tell_classes_apart(monkeypatch):
     empty = models.Proposals(jnp.zeros((1, 1, 4)), jnp.zeros((1, 1)), jnp.ones((1, 1), bool))
     params = jax.jit(model.init)(jax.random.key(0), images, sizes, empty)["params"]
     previous = State.create(jax.random.key(0), params, (), {"frozen": {}, "stats": {}})
-    stage = _detector_svm.stage(detector, batches, sweep, sweep, 8, 30)
+    stage = _detector_svm.stage(detector, batches, sweep, sweep, 30)
     begun = stage.init(jax.random.key(0), previous)
-    monkeypatch.setattr(machine, "memory", lambda: 2 * 8 * 62 * 16 * 4 - 1)
-    expected = "features of 8 images, 62 regions of 16 numbers each, need 0.0 GiB of memory"
-    with pytest.raises(RunError, match=expected):
-        stage.start(begun)
-    monkeypatch.undo()
     assert {*begun.params} == {"class_logits"}
     assert _detector_svm.has_svms(begun)
     assert not _detector_svm.has_svms(previous)
@@ -127,6 +122,22 @@ def iter_of(batches):
             key: np.asarray(x, np.float32) / 255 if key == "image" else np.asarray(x)
             for key, x in batch.items()
         }
+
+
+@pytest.mark.parametrize("method", ["sppnet", "fast_rcnn"])
+def test_features_beyond_the_memory_are_refused_before_the_first_step(monkeypatch, method):
+    with data.looking(imitations=True):
+        size = data.open_reader("bccd", "train").size
+        made = faster_rcnn_bccd.experiment(dataclasses.replace(CONFIG, method=method))
+    regions = CONFIG.most + CONFIG.proposals
+    monkeypatch.setattr(machine, "memory", lambda: 2 * size * regions * CONFIG.hidden * 4 - 1)
+    state = State.create(jax.random.key(0), {}, None, {"frozen": {}, "stats": {}})
+    expected = (
+        f"features of {size} images, {regions} regions of 16 numbers each, need 0.0 GiB of memory, "
+        "and there are 0.0 GiB; give a smaller --svm-regions"
+    )
+    with pytest.raises(RunError, match=expected):
+        made.stages[0].prepare(state)
 
 
 def test_the_svms_one_step_reads_a_training_batch():
