@@ -11,7 +11,7 @@ demo: $(VENV)/.experiments
 	$(IN)/python -m experiments.slid_efficientnet
 
 test: $(VENV)/.test
-	$(IN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(IN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
 
 lint: $(VENV)/.test
 	$(IN)/ruff format --check .

@@ -18,12 +18,16 @@ SMALL = {
 }  # fmt: skip
 CASES = [
     (faster_rcnn_voc2012, {"epochs": 0.2, "proposals": 20}),
-    (detectors_study, {"methods": ("fast_rcnn",), "epochs": (0.2,), "searched": 20}),
+    *(
+        (detectors_study, {"methods": (method,), "epochs": (epochs,), "searched": 20})
+        for method, epochs in (("fast_rcnn", 0.2), ("sppnet", 0.2), ("four_step", 0.8))
+    ),
 ]
+NAMES = ["faster_rcnn", "fast_rcnn", "sppnet", "four_step"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "changes"), CASES, ids=["faster_rcnn", "fast_rcnn"])
+@pytest.mark.parametrize(("module", "changes"), CASES, ids=NAMES)
 def test_the_papers_configurations_run(module, changes, tmp_path, monkeypatch):
     monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))  # compiles in half the time
     config = dataclasses.replace(module.PAPER, **SMALL, **changes)
