@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks import _memory, _timing, dense_crf
+from benchmarks import _memory, _timing, dense_crf, segmentation
+from jaxstruct import models
+from jaxstruct.models import resnet
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -67,6 +70,30 @@ def test_dense_crf_measures(section, monkeypatch, capsys):
         numbers = [v for v in row.values() if isinstance(v, float)]
         assert numbers, row
         assert np.isfinite(numbers).all(), row
+
+
+@pytest.mark.slow
+def test_segmentation_measures(monkeypatch, capsys):
+    monkeypatch.setitem(resnet._BLOCKS, 18, (1, 1, 1, 1))  # compiles in half the time
+    fcn = models.FCN(models.ResNet(18, last=None, norm="frozen"), segmentation.CLASSES, finest=8)
+    monkeypatch.setattr(segmentation, "network", lambda name, dtype: fcn)
+    monkeypatch.setattr(segmentation, "CASES", [segmentation.Case("small", (64, 96), 1, True)])
+    monkeypatch.setattr(segmentation, "CRF_AT", (16, 24))
+    monkeypatch.setattr(segmentation, "FRAME", (76, 68))
+    monkeypatch.setattr(segmentation._torch, "begin", lambda options: jax.devices()[:1])
+    monkeypatch.setattr(sys, "argv", ["segmentation", "--no-peer", "--repeats", "1"])
+    segmentation.main()
+    tables = [json.loads(x) for x in capsys.readouterr().out.splitlines() if x.startswith("[")]
+    networks, parts, (slid,) = tables
+    assert [row["what"] for row in networks] == ["inference", "step"]
+    assert {row["images"] for row in networks} == {"1 of 64x96"}
+    assert [row["part"] for row in parts[:-1]] == [*segmentation.PARTS.values()]
+    assert parts[-1]["part"].startswith("a dense CRF, 16x24")
+    assert slid["patches"] == 3 * 2
+    for row in networks + parts:
+        assert 0 < row["ours, ms"] < 60_000
+        assert row["peer, ms"] == row["peer / ours"] == "-"
+    assert slid["one by one / slid"] > 0
 
 
 def test_dense_crf_says_what_it_lacks(monkeypatch):
