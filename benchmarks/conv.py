@@ -67,6 +67,8 @@ LAYERS = [
     Layer(f"{RESNET} 3x3, 128 to 128", (2, 30, 40, 128), 128),
     Layer(f"{RESNET} 3x3, 512 to 512", (2, 8, 10, 512), 512),
     Layer("DeepLab 3x3 rate 2, 512 to 512", (1, 41, 41, 512), 512, 3, 1, 2, 2),
+    Layer("DeepLab 3x3 rate 12, 512 to 1024", (2, 30, 40, 512), 1024, 3, 1, 12, 12),
+    Layer("DeepLab 3x3 rate 24, 512 to 1024", (2, 30, 40, 512), 1024, 3, 1, 24, 24),
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 3 to 64", (64, 64, 64, 3), 64, 4, 2),
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 64 to 128", (64, 32, 32, 64), 128, 4, 2),
     Layer(f"{DISCRIMINATOR} 4x4 stride 2, 128 to 256", (64, 16, 16, 128), 256, 4, 2),

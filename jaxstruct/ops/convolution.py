@@ -34,10 +34,11 @@ def conv(
     On a CPU it is computed as matrix products, of fewer and larger numbers where that is possible
     (Winograd's algorithm: a largest error of 1e-5 to 3e-5 of the largest value in float32, and a
     NaN or infinity in x may reach all results of a tile, not only those that see it; with the
-    precision "highest" it is not used), and depthwise, where each channel is a group, as a sum of
-    shifted images, because XLA's own is slow there, the gradient of the kernel above all. The form
-    is chosen by shape: another size of batch or image compiles again. Everything else runs XLA's
-    convolution. Both arguments can be differentiated, in both modes and repeatedly.
+    precision "highest" it is not used; or, of taps far apart, the part of the image that each
+    sees), and depthwise, where each channel is a group, as a sum of shifted images, because XLA's
+    own is slow there, the gradient of the kernel above all. The form is chosen by shape: another
+    size of batch or image compiles again. Everything else runs XLA's convolution. Both arguments
+    can be differentiated, in both modes and repeatedly.
 
     Args:
         x: [H, W, C] or [B, H, W, C].

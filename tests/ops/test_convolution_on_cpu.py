@@ -10,12 +10,20 @@ from jax.extend.core import jaxprs_in_params
 
 from jaxstruct.ops import conv, convolution
 from jaxstruct.ops._cpu import convolution as on_cpu
-from jaxstruct.ops._cpu.convolution import by_batch, by_depth, by_tap, cut_apart, gathered
+from jaxstruct.ops._cpu.convolution import (
+    by_batch,
+    by_depth,
+    by_tap,
+    cut_apart,
+    gathered,
+    moved,
+)
 from jaxstruct.ops.convolution import _convolved
 from tests.ops import conv_reference
 from tests.ops.conv_forms import example
 
 PRODUCTS = {"winograd": 9, "by batch": 9, "by depth": 9, "1x1": 1, "cut apart": 1, "gathered": 1}
+PRODUCTS["moved"] = 9
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,11 @@ PRODUCTS = {"winograd": 9, "by batch": 9, "by depth": 9, "1x1": 1, "cut apart": 
         (gathered, (1, 1), (3, 3), {"ends": ((1, 1), (1, 1))}),
         (gathered, (17, 19), (3, 2), {"stride": (8, 9), "ends": ((1, 0), (0, 2))}),
         (gathered, (17, 19), (2, 2), {"stride": (8, 9), "dilation": (3, 10)}),
+        (moved, (7, 8), (3, 2), {"ends": ((1, 1), (0, 2))}),
+        (moved, (7, 8), (3, 3), {"dilation": (4, 5), "ends": ((4, 4), (5, 5))}),
+        (moved, (5, 3), (3, 2), {"dilation": (7, 4), "ends": ((9, 9), (4, 0))}),  # taps see nothing
+        (moved, (9, 8), (2, 3), {"dilation": (3, 2)}),
+        (moved, (2, 3), (1, 2), {"dilation": (1, 6), "ends": ((4, 1), (5, 3))}),  # nor all results
         (by_tap, (7, 8), (3, 2), {"stride": (2, 1), "ends": ((1, 0), (0, 2)), "groups": 4}),
         (by_tap, (9, 8), (2, 3), {"stride": (1, 2), "dilation": (3, 2), "groups": 4}),
         (by_tap, (5, 4), (1, 1), {"groups": 4}),
@@ -120,8 +133,13 @@ X, TWO = (2, 30, 40, 64), {"stride": (2, 2)}
         (X, (3, 3, 64, 64), {"dilation": (4, 12)}, (by_batch, 4)),
         # 4 images of 8 x 8: of 4 x 4 tiles of 2 each.
         ((1, 16, 16, 64), (3, 3, 64, 64), {"dilation": (2, 2)}, (by_batch, 2)),
-        # 16 images of 3 x 3: of 2 x 2 tiles each, the last ones partly for nothing.
-        ((1, 9, 9, 64), (3, 3, 64, 64), {"dilation": (4, 4)}, (by_batch, 2)),
+        # 16 images of 3 x 3: of 2 x 2 tiles each, 1,024 products; its taps see 19 x 19 pixels.
+        ((1, 9, 9, 64), (3, 3, 64, 64), {"dilation": (4, 4)}, (moved,)),
+        # LargeFOV has 10,368 products and its taps see 12,672; at a rate of 18, 20,736 and 9,072.
+        ((2, 30, 40, 512), (3, 3, 512, 64), {"dilation": (12, 12)}, (by_batch, 4)),
+        ((2, 30, 40, 512), (3, 3, 512, 64), {"dilation": (18, 18)}, (moved,)),
+        ((2, 30, 40, 512), (3, 3, 512, 64), {"dilation": (50, 50)}, (moved,)),
+        (X, (3, 3, 16, 16), {"dilation": (18, 18)}, (gathered,)),
         (X, (3, 3, 64, 64), TWO, (gathered,)),
         (X, (4, 4, 64, 128), TWO, (by_depth, 3)),
         ((8, *X[1:]), (4, 4, 64, 128), TWO, (by_depth, 4)),

@@ -42,7 +42,10 @@ def choose(setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]) -> For
     if setting.stride == (1, 1):
         down, across = setting.dilation
         number = -(-high // down), -(-wide // across)
-        tile, _ = best_tile(batch * down * across, number, kernel, setting.precision)
+        tile, products = best_tile(batch * down * across, number, kernel, setting.precision)
+        within = math.prod(sum(b - a for a, b, _ in axis) for axis in _within(setting, x, kernel))
+        if tile and few_taps and batch * within < products:
+            return moved
         if tile:
             return functools.partial(by_batch, tile)
     elif setting.dilation == (1, 1) and all(
@@ -89,6 +92,41 @@ def gathered(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = seen.reshape(-1, math.prod(kernel.shape[:3]))
     out = jnp.dot(rows, kernel.reshape(rows.shape[1], -1), precision=setting.precision)
     return out.reshape(*seen.shape[:3], kernel.shape[3])
+
+
+def _within(
+    setting: Setting, x: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[list[tuple[int, int, int]]]:
+    """Of each axis, for each tap: the first result that sees the image, the end, and how far off.
+
+    With a stride of 1. A tap that sees none of it has no results, from 0 to 0.
+    """
+    found = []
+    for axis, number in enumerate(setting.number(x, kernel)):
+        offs = [tap * setting.dilation[axis] - setting.ends[axis][0] for tap in range(kernel[axis])]
+        size = x[1 + axis]
+        spans = [(max(0, -off), min(number, size - off), off) for off in offs]
+        found.append([(a, b, off) if a < b else (0, 0, off) for a, b, off in spans])
+    return found
+
+
+def moved(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A product for each tap, of the part of the image that it sees, moved to where it is seen.
+
+    Taps that are as far apart as the image is wide see little of it; the rest would be zeros.
+    """
+    high, wide = setting.number(x.shape, kernel.shape)
+    rows, columns = _within(setting, x.shape, kernel.shape)
+    total = jnp.zeros((x.shape[0], high, wide, kernel.shape[3]), x.dtype)
+    for i, (top, bottom, down) in enumerate(rows):
+        for j, (left, right, across) in enumerate(columns):
+            seen = x[:, top + down : bottom + down, left + across : right + across]
+            if not seen.size:
+                continue
+            out = jnp.dot(seen, kernel[i, j], precision=setting.precision)
+            around = ((0, 0), (top, high - bottom), (left, wide - right), (0, 0))
+            total = total + jnp.pad(out, around)
+    return total
 
 
 def cut_apart(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
