@@ -2,7 +2,7 @@
 
 python -m experiments.fcn_voc2012                                           # FCN-8s at once
 python -m experiments.fcn_voc2012 --trunk vgg16 --weights FILE --frozen 2 --hidden 512 \\
-    --height 240 --finest 32 16 8 --epochs 3 2 2 --batch-size 2
+    --height 240 --finest 32 16 8 --epochs 3 2 2 --batch-size 2 --learning-rate 3e-5
 """
 
 from __future__ import annotations
