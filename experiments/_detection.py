@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from experiments import (
     _box_batches,
     _canvases,
     _detector_evaluation,
-    _detector_maps,
     _detector_pictures,
     _detector_svm,
 )
@@ -32,7 +31,8 @@ from experiments._backbones import (
     with_weights,
 )
 from experiments._detector_config import SCORED, Config
-from experiments._detector_evaluation import Detector, Sweep
+from experiments._detector_evaluation import Detector
+from experiments._detector_sets import Batched, batched, search, svms_checked
 from experiments._detector_training import (
     METHODS,
     Learning,
@@ -47,7 +47,6 @@ from jaxstruct import data, models
 from jaxstruct.data import Reader
 from jaxstruct.models import FasterRCNN, FastRCNN
 from jaxstruct.training import (
-    Batches,
     Claim,
     Experiment,
     Run,
@@ -81,88 +80,6 @@ def network(config: Config, classes: int) -> FastRCNN:
         rpn_features=config.rpn_features,
         **parts,
     )
-
-
-def batches_of(config: Config, reader: Reader, *, train: bool, mirrored: bool = False) -> Batches:
-    """The batches of a split: moved by chance in training, else all as they are, or `mirrored`."""
-    stored = 0 if proposes(config.method) else config.proposals
-    placing = _box_batches.Placing(
-        (config.height, config.width), config.most, config.flip, config.resize, config.color,
-        stored, mirrored,
-    )  # fmt: skip
-    size = config.batch_size if train else max(config.batch_size, 4)
-    return _box_batches.batches_of(reader, size, placing, train=train, seed=config.seed)
-
-
-class Batched(NamedTuple):
-    """The splits as batches: what trains, and sweeps through all, given the network's variables.
-
-    `prepare` makes what trains of the variables, where maps are known or proposals are stored;
-    None elsewhere. `kept` are these maps, to be forgotten when the last score is known.
-    """
-
-    train: Batches
-    sweeps: dict[str, Sweep]
-    images: dict[str, Batches]
-    prepare: Sweep | None = None
-    kept: Sequence[dict[bytes, _detector_maps.Rows]] = ()
-
-
-def batched(config: Config, detector: Detector, readers: Mapping[str, Reader]) -> Batched:
-    """The splits of a detector; SPPnet's hold maps, unless they are computed in each step."""
-    train = batches_of(config, readers["train"], train=True)
-    images = {split: batches_of(config, x, train=False) for split, x in readers.items()}
-    if not (config.method == "sppnet" and config.maps == "once"):
-        fixed = lambda batches: lambda variables: batches
-        stored = None if proposes(config.method) else searched_first(readers, fixed(train))
-        return Batched(train, {split: fixed(x) for split, x in images.items()}, images, stored)
-    sizes = {split: reader.size for split, reader in readers.items()}
-    total = sum(sizes.values()) + (sizes["train"] if config.flip else 0)
-    kept: dict[str, dict[bytes, _detector_maps.Rows]] = {x: {} for x in (*images, "mirrored")}
-    rows = {
-        split: _detector_maps.known(detector, x, sizes[split], total, kept[split])
-        for split, x in images.items()
-    }
-    mirrored = batches_of(config, readers["train"], train=False, mirrored=True)
-    sweeps = {split: _detector_maps.in_order(x, images[split].size) for split, x in rows.items()}
-    prepare = _detector_maps.shuffled(
-        rows["train"],
-        _detector_maps.known(detector, mirrored, sizes["train"], total, kept["mirrored"]),
-        config.batch_size,
-        flip=config.flip,
-        seed=config.seed,
-    )
-    return Batched(train, sweeps, images, searched_first(readers, prepare), [*kept.values()])
-
-
-def searched_first(readers: Mapping[str, Reader], prepare: Sweep) -> Sweep:
-    """The same, before which proposals of all splits are there: they are searched in this thread.
-
-    It is called before the first step, and raises what `ReaderWithProposals.ready` raises.
-    """
-
-    def searched(variables: Any) -> Batches:
-        _search(readers)
-        return prepare(variables)
-
-    return searched
-
-
-def _checked(config: Config, images: int, prepare: Sweep) -> Sweep:
-    """The same, before which it is checked that SVMs can be trained in the end."""
-
-    def checked(variables: Any) -> Batches:
-        regions = config.most + min(config.svm_regions, config.proposals)
-        _detector_svm.check_memory(images, regions, config.hidden)
-        return prepare(variables)
-
-    return checked
-
-
-def _search(readers: Mapping[str, Reader]) -> None:
-    for reader in readers.values():
-        if isinstance(reader, data.ReaderWithProposals):
-            reader.ready()
 
 
 def regions_picture(config: Config, name: str, run: Run) -> Figure:
@@ -204,7 +121,9 @@ def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Exper
         )
     splits = batched(config, detector, readers)
     if config.classifier == "svm" and splits.prepare:
-        splits = splits._replace(prepare=_checked(config, readers["train"].size, splits.prepare))
+        splits = splits._replace(
+            prepare=svms_checked(config, readers["train"].size, splits.prepare)
+        )
     make = partial(stage, config, detector, splits, readers["train"].size)
     stages = [make(learning) for learning in METHODS[config.method]]
     judged = {"test": (stages[-1].name, detector)}
@@ -221,7 +140,7 @@ def experiment(config: Config, name: str, claims: Sequence[Claim] = ()) -> Exper
         return _detector_evaluation.predict(detector._replace(svm=svm), key, state, image)
 
     def score(states: Mapping[str, State]) -> dict[str, float]:
-        _search(readers)
+        search(readers)
         found: dict[str, float] = {}
         for prefix, (last, one) in judged.items():
             values = _detector_evaluation.evaluated(one, splits.sweeps["test"], states[last])

@@ -26,7 +26,7 @@ from experiments._segmenter_evaluation import Segmenter
 from experiments._spread import spread
 from jaxstruct import data, models
 from jaxstruct.metrics import Confusion
-from jaxstruct.training import Claim, Experiment, Run, State
+from jaxstruct.training import Claim, Experiment, Reference, Run, State
 
 BOUND_OF = 100  # test images, evenly spaced: what scores of a stride can say of them
 
@@ -50,6 +50,11 @@ class Config(_segmenter_config.Config):
             )
         if list(self.finest) != sorted(set(self.finest), reverse=True):
             raise ValueError(f"--finest is {self.finest}, expected the coarser strides first")
+
+
+def of_8s(value: float, source: str, metric: str = "test/mean_iou") -> Reference:
+    """A mean IoU in a paper that FCN-8s is to be set beside."""
+    return Reference(metric, "higher", member="8s", value=value, source=source)
 
 
 def network(config: Config, classes: int, finest: int) -> models.FCN:

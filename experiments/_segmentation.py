@@ -90,16 +90,15 @@ def segmenter_of(
     scored: Sequence[str] = (),
     colors: Any = None,
 ) -> Segmenter:
-    """A network for the classes of a set, `scored` among them or all."""
-    painted = tuple(map(tuple, np.asarray(colors_of(classes, colors)).tolist()))
+    """A network for the classes of a set, `scored` among them or all.
+
+    `colors` [C, 3] are those of pictures and of index files, by default `figures.label_colors`.
+    """
+    chosen = figures.label_colors(len(classes)) if colors is None else colors
+    painted = tuple(map(tuple, np.asarray(chosen).tolist()))
     canvas = config.seen_height, config.seen_width
     normal = trunk_of(config.trunk, True).normal
     return Segmenter(model, canvas, normal, classes, tuple(scored) or classes, painted)
-
-
-def colors_of(classes: Sequence[str], colors: Any = None) -> Any:
-    """The colors of classes, uint8 [C, 3], in pictures and in index PNGs: those given, if any."""
-    return figures.label_colors(len(classes)) if colors is None else colors
 
 
 def optimizer_of(config: Config, steps: int) -> optax.GradientTransformation:

@@ -29,14 +29,8 @@ CLAIMS = [
     Claim(
         "mean IoU of eleven classes",
         values=[
-            Reference(
-                "test/mean_iou", "higher", member="8s", value=0.570,
-                source="Jegou et al. 2017, table 1, FCN-8s",
-            ),
-            Reference(
-                "test/mean_iou", "higher", member="8s", value=0.669,
-                source="Jegou et al. 2017, table 1, FC-DenseNet103",
-            ),
+            _fcn.of_8s(0.570, "Jegou et al. 2017, table 1, FCN-8s"),
+            _fcn.of_8s(0.669, "Jegou et al. 2017, table 1, FC-DenseNet103"),
         ],
         why="EfficientNet-lite0 in place of VGG16",
     ),

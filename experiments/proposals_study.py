@@ -23,7 +23,13 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _checks, _detection, _detector_config, _detector_evaluation
+from experiments import (
+    _checks,
+    _detection,
+    _detector_config,
+    _detector_evaluation,
+    _detector_sets,
+)
 from experiments._backbones import variables_of
 from experiments._detector_training import METHODS
 from experiments._spread import spread
@@ -234,9 +240,9 @@ def experiment(config: Config) -> Experiment:
     own = _detector_config.Config(**shared, epochs=config.epochs, method="four_step")
     readers, detector = _detection.sets_of(own, config.dataset)
     learning = METHODS["four_step"][0]._replace(share=1.0)
-    splits, reader = _detection.batched(own, detector, readers), readers["test"]
+    splits, reader = _detector_sets.batched(own, detector, readers), readers["test"]
     searched = {kind: data.with_proposals(reader, kind) for kind in config.kinds}
-    prepare = _detection.searched_first(searched, lambda variables: splits.train)
+    prepare = _detector_sets.searched_first(searched, lambda variables: splits.train)
     prepared = splits._replace(prepare=prepare)
     stage = _detection.stage(own, detector, prepared, readers["train"].size, learning)
     proposer = Proposer(detector, config.network_boxes)

@@ -23,7 +23,8 @@ from jaxstruct.data.errors import DataError, blamed
 from jaxstruct.data.on_disk import Prepared
 from jaxstruct.data.proposal_files import boxes_of, read_arrays
 
-_SEARCHED = re.compile(r"selective_search-(fast|quality)-(full|\d+)")
+SEARCHED = "selective_search-"  # begins the kinds that are searched here
+_OPTIONS = re.compile(rf"{SEARCHED}(fast|quality)-(full|\d+)")
 
 
 class Kept(NamedTuple):
@@ -35,7 +36,7 @@ class Kept(NamedTuple):
 
 def options_of(kind: str) -> dict[str, Any] | None:
     """Mode and width of `selective_search` that a kind names; None for a user's own proposals."""
-    named = _SEARCHED.fullmatch(kind)
+    named = _OPTIONS.fullmatch(kind)
     if not named:
         return None
     mode, width = named.groups()

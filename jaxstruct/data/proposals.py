@@ -28,6 +28,7 @@ from jaxstruct.data.prepared import locate
 from jaxstruct.data.progress import progress
 from jaxstruct.data.proposal_files import read_proposals
 from jaxstruct.data.proposal_store import (
+    SEARCHED,
     Kept,
     check_writable,
     options_of,
@@ -43,7 +44,6 @@ from jaxstruct.data.sources import Reader, reader_of, slices_of
 
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PART = 100  # images of a search that are kept while it goes on
-SEARCHED = "selective_search-"  # begins the kinds that are searched here
 _BEYOND = 0.01  # pixels that a box may reach over the border, by rounding
 
 
@@ -88,7 +88,7 @@ def propose(
     searched, for a folder that cannot be written.
     """
     check_options(mode, width)
-    kind = f"selective_search-{mode}-{width or 'full'}"
+    kind = f"{SEARCHED}{mode}-{width or 'full'}"
     prepared = locate(name)
     wanted = _whole(prepared, splits)
     for split in wanted:

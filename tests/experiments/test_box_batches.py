@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _box_batches, _canvases, _detection, faster_rcnn_bccd
+from experiments import _box_batches, _canvases, _detector_sets, faster_rcnn_bccd
 from jaxstruct import data
 
 SMALL = dataclasses.replace(
@@ -89,7 +89,7 @@ class Upright:
 
 @pytest.mark.parametrize("train", [True, False])
 def test_upright_images_have_an_upright_canvas(train):
-    batches = _detection.batches_of(
+    batches = _detector_sets.batches_of(
         dataclasses.replace(SMALL, batch_size=1), Upright(), train=train
     )
     for index, shape in enumerate([(128, 96), (96, 128)]):

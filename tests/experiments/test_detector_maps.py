@@ -6,7 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _detection, _detector_evaluation, _detector_maps, faster_rcnn_bccd
+from experiments import (
+    _detection,
+    _detector_evaluation,
+    _detector_maps,
+    _detector_sets,
+    faster_rcnn_bccd,
+)
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import evaluated, maps_of
 from jaxstruct import data, machine
@@ -57,7 +63,7 @@ def test_a_detector_learns_the_same_from_known_maps(tmp_path):
 
 def test_maps_are_computed_once_for_one_backbone():
     readers, detector, state = detector_of(CONFIG)
-    images = _detection.batches_of(CONFIG, readers["test"], train=False)
+    images = _detector_sets.batches_of(CONFIG, readers["test"], train=False)
     rows = _detector_maps.known(detector, images, 3, 3, {})
     variables = variables_of(state)
     first = rows(variables)
@@ -89,7 +95,7 @@ def test_maps_beyond_the_memory_are_one_line(monkeypatch):
 def test_mirrored_images_come_with_mirrored_boxes():
     reader = _detection.sets_of(CONFIG, "bccd")[0]["train"]
     plain, mirrored = (
-        _detection.batches_of(CONFIG, reader, train=False, mirrored=m) for m in (False, True)
+        _detector_sets.batches_of(CONFIG, reader, train=False, mirrored=m) for m in (False, True)
     )
     plain, mirrored = (x.augment([None] * 2, x.read(np.arange(2))) for x in (plain, mirrored))
     for i in range(2):
@@ -119,7 +125,7 @@ def test_maps_are_forgotten_when_the_last_score_is_known(monkeypatch):
     monkeypatch.setattr(_detector_evaluation, "seconds", lambda *given: {})
     splits = []
 
-    batched = _detection.batched
+    batched = _detector_sets.batched
     monkeypatch.setattr(
         _detection, "batched", lambda *given: splits.append(batched(*given)) or splits[-1]
     )
@@ -137,7 +143,7 @@ def test_maps_are_forgotten_when_the_last_score_is_known(monkeypatch):
 def test_scores_are_the_same():
     readers, detector, state = detector_of(CONFIG)
     known, computed = (
-        evaluated(detector, _detection.batched(config, detector, readers).sweeps["test"], state)
+        evaluated(detector, _detector_sets.batched(config, detector, readers).sweeps["test"], state)
         for config in (CONFIG, dataclasses.replace(CONFIG, maps="each_step"))
     )
     assert known == pytest.approx(computed, abs=1e-3)

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _detection, _detector_evaluation, _detector_svm, faster_rcnn_bccd
+from experiments import (
+    _detection,
+    _detector_evaluation,
+    _detector_sets,
+    _detector_svm,
+    faster_rcnn_bccd,
+)
 from experiments._backbones import variables_of
 from experiments._detector_evaluation import Detector
 from jaxstruct import data, machine, models
@@ -82,7 +88,7 @@ def test_svms_become_the_layer_of_classes_and_tell_classes_apart():
         return {key: [x[i] for i in indices] for key, x in kept.items()}
 
     read.size = 8
-    batches = _detection.batches_of(CONFIG, read, train=False)
+    batches = _detector_sets.batches_of(CONFIG, read, train=False)
     sweep = lambda variables: batches
     model = _detection.network(CONFIG, 2)
     detector = Detector(model, (64, 64), CONFIG.proposals, ("bright", "dark"), (), "a kind")
