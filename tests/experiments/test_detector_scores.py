@@ -1,11 +1,14 @@
 """What a detector is scored by, and the pictures of its scores."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from experiments import _detector_evaluation, _detector_pictures, detectors_study
-from jaxstruct import data
+from jaxstruct import data, figures, ops
 from jaxstruct.training import State, batches_in_order
 
 
@@ -131,3 +134,21 @@ def test_predict_says_how_long_the_search_took(monkeypatch, capsys, stored, give
     assert regions == [given, given]
     thing = {"class": "dog", "category_id": 2, "score": 0.75, "box": [2.0, 3.0, 12.0, 13.0]}
     assert record == {"size": [20, 30], "objects": [thing]}
+
+
+@pytest.mark.parametrize("pooling", ["align", "pool"])
+def test_regions_are_drawn_as_the_detector_pools_them(monkeypatch, pooling):
+    values = np.random.default_rng(0).random((8, 8, 2), np.float32)
+    backbone = SimpleNamespace(strides=lambda: {"last": 16})
+    model = SimpleNamespace(pooling=pooling, levels=("last",), backbone=backbone, sampling_ratio=2)
+    monkeypatch.setattr(_detector_pictures, "call", lambda *_: {"last": values[None]})
+    drawn = []
+    monkeypatch.setattr(figures, "region_pooling", lambda *given, **_: drawn.append(given))
+    detector = _detector_evaluation.Detector(model, (128, 128), 1, ("cat",), ())
+    box = np.array([[16, 20, 100, 90]], np.float32)
+    state = State.create(None, {}, (), {"frozen": {}, "stats": {}})
+    _detector_pictures._pooling(detector, state, np.zeros((128, 128, 3), np.uint8), box, box)
+    op = ops.roi_pool if pooling == "pool" else partial(ops.roi_align, sampling_ratio=2)
+    for pooled, cells in zip(drawn[0][3], (3, 4), strict=True):
+        expected = op(values, np.repeat(box, 2, 0) / 16, output_size=cells)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5)

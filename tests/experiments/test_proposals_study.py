@@ -78,3 +78,20 @@ def test_proposals_are_searched_before_the_network_is_trained(tmp_path, monkeypa
     state = State.create(jax.random.key(0), {}, None, {"frozen": {}, "stats": {}})
     assert stage.prepare(state) is stage.batches
     assert sorted(set(found)) == ["fast", "quality"]
+
+
+def test_the_time_of_the_network_counts_from_pixels(monkeypatch):
+    placed, batch = [], {"image": np.zeros(1), "size": np.zeros(1)}
+    monkeypatch.setattr(
+        proposals_study._detector_evaluation,
+        "batch_of",
+        lambda detector, image: (placed.append(len(image)) or batch, None),
+    )
+    monkeypatch.setattr(
+        proposals_study.Proposer, "propose", lambda self, variables, batch: batch["size"]
+    )
+    state = State.create(None, {}, (), {"frozen": {}, "stats": {}})
+    proposer = proposals_study.Proposer(None, 10)
+    assert proposer.seconds(state, np.zeros((7, 5, 3), np.uint8)) > 0
+    assert len(placed) > 1, "it is placed once, outside of what is timed"
+    assert set(placed) == {7}
