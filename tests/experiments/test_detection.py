@@ -57,6 +57,7 @@ VGG16 = _backbones.backbone_of("vgg16", True)
         {"method": "joint", "epochs": 120},
         {"method": "fast_rcnn", "pooling": "pool"},
         {"method": "sppnet", "epochs": 160},
+        {"method": "four_step", "epochs": 280},
     ],
     ids=lambda changes: changes["method"],
 )
