@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxstruct.training import hardware
+from jaxstruct.training import hardware, memory, parallel
 
 
 def parser(
@@ -124,9 +124,16 @@ def program(jitted: Any, *given: Any) -> Compiled:
     since = time.perf_counter()
     made = lowered.compile()
     seconds = time.perf_counter() - since
-    memory: Any = made.memory_analysis()
-    used = memory.temp_size_in_bytes + memory.output_size_in_bytes if memory else float("nan")
+    needs: Any = made.memory_analysis()
+    used = needs.temp_size_in_bytes + needs.output_size_in_bytes if needs else float("nan")
     return Compiled(made, seconds, used / 2**20)
+
+
+def begin(options: argparse.Namespace) -> tuple[list[jax.Device], str]:
+    """The devices that the options name, and where a table is made; freed memory is kept."""
+    kept = memory.keep_freed()  # before JAX has threads
+    devices = parallel.choose(options.devices)
+    return devices, f"{about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
 
 
 def about(devices: Sequence[jax.Device]) -> str:

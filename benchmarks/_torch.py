@@ -20,16 +20,14 @@ import numpy as np
 
 from benchmarks import _timing
 from jaxstruct import machine
-from jaxstruct.training import memory, parallel
+from jaxstruct.training import memory
 
 LAYOUTS = ("contiguous_format", "channels_last")
 
 
 def begin(options: argparse.Namespace) -> list[jax.Device]:
     """The devices that the options name, behind the first line of a table: where it was made."""
-    devices = parallel.choose(options.devices)
-    kept = memory.keep_freed()
-    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
+    devices, about = _timing.begin(options)
     if not options.no_peer:
         about += f", {start()}"
     print(f"{about}, load {os.getloadavg()[0]:.1f}")

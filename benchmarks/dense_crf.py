@@ -33,7 +33,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from benchmarks import _memory, _photographs, _timing
 from jaxstruct import ops
 from jaxstruct.ops import crf, gaussian
-from jaxstruct.training import memory, parallel
 
 Row = dict[str, Any]
 
@@ -83,9 +82,7 @@ def main() -> None:
     only = "tables [all but accelerator; on one, that and accuracy]"
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help=only)
     options = parser.parse_args()
-    devices = parallel.choose(options.devices)
-    kept = memory.keep_freed()
-    about = f"{_timing.about(devices)}, {options.dtype}, freed memory {'' if kept else 'not '}kept"
+    devices, about = _timing.begin(options)
     if not options.no_peer:
         try:
             import pydensecrf.densecrf  # noqa: F401

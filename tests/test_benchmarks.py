@@ -59,7 +59,6 @@ def test_dense_crf_measures(section, monkeypatch, capsys):
     tiny["KERNELS"] = {"wide": dense_crf.KERNELS["wide"]}
     for name, value in tiny.items():
         monkeypatch.setattr(dense_crf, name, value)
-    monkeypatch.setattr(dense_crf.memory, "keep_freed", lambda: False)  # not for the other tests
     monkeypatch.setattr(_memory, "growth", lambda *_: 1.0)
     options = ["--no-peer", "--repeats", "1", "--batch-size", "2", "--only", section]
     monkeypatch.setattr(sys, "argv", ["dense_crf", *options])
@@ -98,7 +97,6 @@ def test_segmentation_measures(monkeypatch, capsys):
 
 def test_dense_crf_says_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    monkeypatch.setattr(dense_crf.memory, "keep_freed", lambda: False)
     monkeypatch.setattr(sys, "argv", ["dense_crf"])
     with pytest.raises(SystemExit, match="pydensecrf"):
         dense_crf.main()

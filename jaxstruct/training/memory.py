@@ -14,6 +14,9 @@ def keep_freed() -> bool:
     system at once, and the system has to map and clear their pages again, which takes as much time
     as the arithmetic of a convolutional layer. Memory that is kept is not available to other
     processes.
+
+    It has to be called before JAX computes: a thread that has allocated keeps its own part of the
+    heap, which is too small for such blocks, and glibc maps them one by one again.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
