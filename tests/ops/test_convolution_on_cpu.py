@@ -90,6 +90,16 @@ def test_no_sum_of_a_depthwise_gradient_runs_over_the_whole_image():
     assert summed == [x.size // 8] * 9
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_depthwise_gradient_pads_the_image_once(stride):
+    x, kernel = jnp.ones((2, 32, 16, 4)), jnp.ones((3, 3, 1, 4))
+    pulled, pull = jax.vjp(lambda x: conv(x, kernel, stride=stride, groups=4), x)
+    found = operations(jax.make_jaxpr(pull)(pulled).jaxpr)
+    ends = [one.params["padding_config"] for one in found if one.primitive.name == "pad"]
+    grown = [one for one in ends if any(low > 0 or high > 0 for low, high, _ in one)]
+    assert len(grown) == 1
+
+
 def operations(jaxpr):
     """All operations of a program, and of the programs in it."""
     for one in jaxpr.eqns:

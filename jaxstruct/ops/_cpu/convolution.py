@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxstruct.ops import _arrays
@@ -71,6 +72,17 @@ def _taps(stride: Pair, kernel: tuple[int, ...]) -> Pair:
 
 def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
     """[B, H', W', C]: the pixels that each tap of the kernel sees, row by row."""
+    high, wide = setting.number(x.shape, kernel.shape)
+    return [
+        phase[:, down : down + high, across : across + wide]
+        for phase, (down, across) in _phases(setting, x, kernel)
+    ]
+
+
+def _phases(
+    setting: Setting, x: jax.Array, kernel: jax.Array
+) -> list[tuple[jax.Array, tuple[int, int]]]:
+    """For each tap, row by row: the pixels a step apart that it sees, and where it begins there."""
     (high, wide), (s, t) = setting.number(x.shape, kernel.shape), setting.stride
     down, across = (
         [i * d for i in range(k)] for k, d in zip(kernel.shape[:2], setting.dilation, strict=True)
@@ -79,11 +91,7 @@ def _seen(setting: Setting, x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
     whole = _arrays.pad(x, setting.ends, size)
     rows = _arrays.phases(whole, s, 1, down[-1] + 1)
     phases = {i: _arrays.phases(rows[i], t, 2, across[-1] + 1) for i in {i % s for i in down}}
-    return [
-        phases[i % s][j % t][:, i // s : i // s + high, j // t : j // t + wide]
-        for i in down
-        for j in across
-    ]
+    return [(phases[i % s][j % t], (i // s, j // t)) for i in down for j in across]
 
 
 def gathered(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -143,8 +151,7 @@ def cut_apart(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def by_tap(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Depthwise: a sum of shifted images, since no channel sees another to be multiplied with."""
-    taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
-    return _weighted(_seen(setting, x, kernel), taps)
+    return _weighted(_seen(setting, x, kernel), _taps_of(kernel))
 
 
 @functools.partial(by_tap.defjvp, symbolic_zeros=True)
@@ -154,16 +161,41 @@ def _(
     (x, kernel), (dx, change) = primals, tangents
     parts = []
     if not isinstance(dx, SymbolicZero):
-        parts.append(by_tap(setting, dx, kernel))
+        parts.append(_spread(setting, dx, kernel))
     if not isinstance(change, SymbolicZero):
-        taps = change.reshape(-1, 1, 1, 1, kernel.shape[3])
         seen = _seen(setting, x, kernel)
-        parts.append(_weighted(seen, [_in_bands(tap, seen[0].shape) for tap in taps]))
+        parts.append(_weighted(seen, [_in_bands(tap, seen[0].shape) for tap in _taps_of(change)]))
     return by_tap(setting, x, kernel), functools.reduce(jnp.add, parts)
+
+
+def _taps_of(kernel: jax.Array) -> jax.Array:
+    """A depthwise kernel [kh, kw, 1, C] as [kh kw, 1, 1, 1, C]."""
+    return kernel.reshape(-1, 1, 1, 1, kernel.shape[3])
 
 
 def _weighted(seen: Sequence[jax.Array], taps: Iterable[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, map(jnp.multiply, seen, taps))
+
+
+def _spread(setting: Setting, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`by_tap` of x, with every weighted pixel moved to where it is seen, in one larger image.
+
+    The gradient of x then is a sum of parts of one padded image, as `by_tap` is: about three times
+    as fast as the gradient of `by_tap`'s own sum, whose parts are padded one by one.
+    """
+    high, wide = setting.number(x.shape, kernel.shape)
+    seen = _phases(setting, x, kernel)
+    rows, columns = seen[-1][1]  # how far on the last tap begins
+    sums: dict[tuple[int, int], jax.Array] = {}
+    for (phase, start), tap in zip(seen, _taps_of(kernel), strict=True):
+        weighted = phase * tap
+        sums[start] = sums[start] + weighted if start in sums else weighted
+    zero = jnp.zeros((), x.dtype)
+    moved = []
+    for (down, across), total in sums.items():
+        ends = (0, 0, 0), (rows - down, down, 0), (columns - across, across, 0), (0, 0, 0)
+        moved.append(lax.pad(total, zero, ends))
+    return functools.reduce(jnp.add, moved)[:, rows : rows + high, columns : columns + wide]
 
 
 def _in_bands(tap: jax.Array, shape: tuple[int, ...]) -> jax.Array:
